@@ -1,0 +1,92 @@
+"""A tree of path segments: the cost of a look-up is the length of the path, not the routes'."""
+
+import re
+from collections.abc import Iterator
+from typing import Generic, TypeVar
+
+from aiorest_ws.parsers import DYNAMIC_PARAMETER
+
+__all__ = ("SegmentTree",)
+
+Leaf = TypeVar("Leaf")
+
+
+class _Node(Generic[Leaf]):
+    """What may follow a prefix: literal segments, a whole parameter, or a part-literal segment.
+
+    Part-literal ones (`v{major}.json`) are found by the literal text at their ends.
+    """
+
+    __slots__ = ("any", "leaf", "literal", "partial", "shapes")
+
+    def __init__(self) -> None:
+        self.literal: dict[str, _Node[Leaf]] = {}
+        self.any: _Node[Leaf] | None = None
+        self.shapes: set[tuple[int, int]] = set()
+        self.partial: dict[tuple[str, str], dict[str, _Node[Leaf]]] = {}
+        self.leaf: tuple[int, Leaf] | None = None
+
+    def child(self, segment: str) -> "_Node[Leaf]":
+        names_and_text = DYNAMIC_PARAMETER.split(segment)
+        if len(names_and_text) == 1:
+            return self.literal.setdefault(segment, _Node())
+        prefix, suffix = names_and_text[0], names_and_text[-1]
+        if not prefix and not suffix and len(names_and_text) == 3:
+            if self.any is None:
+                self.any = _Node()
+            return self.any
+        self.shapes.add((len(prefix), len(suffix)))
+        # Two parameter names for one shape must meet in one node, hence the anonymous key.
+        return self.partial.setdefault((prefix, suffix), {}).setdefault(
+            DYNAMIC_PARAMETER.sub("{}", segment), _Node()
+        )
+
+    def following(self, segment: str) -> Iterator["_Node[Leaf]"]:
+        literal = self.literal.get(segment)
+        if literal is not None:
+            yield literal
+        if not segment:
+            return
+        if self.any is not None:
+            yield self.any
+        for head, tail in self.shapes:
+            if len(segment) <= head + tail:
+                continue
+            ends = segment[:head], segment[len(segment) - tail :]
+            for shape, node in self.partial.get(ends, {}).items():
+                if shape.count("{}") == 1 or _shape_pattern(shape).fullmatch(segment):
+                    yield node
+
+
+def _shape_pattern(shape: str) -> re.Pattern[str]:
+    # `re` keeps compiled patterns; these are few.
+    return re.compile(".+".join(map(re.escape, shape.split("{}"))), re.DOTALL)
+
+
+class SegmentTree(Generic[Leaf]):
+    """Find the first added of the templates that a path fits."""
+
+    def __init__(self) -> None:
+        self._root: _Node[Leaf] = _Node()
+        self._count = 0
+
+    def add(self, template: str, leaf: Leaf) -> None:
+        """Add a path template; of two with the same shape the first one stays."""
+        node = self._root
+        for segment in template.split("/"):
+            node = node.child(segment)
+        if node.leaf is None:
+            node.leaf = (self._count, leaf)
+        self._count += 1
+
+    def find(self, path: str) -> Leaf | None:
+        """Return the leaf of the first added template that `path` fits, or None."""
+        if "{" in path or "}" in path:
+            return None  # no value of a parameter holds a brace, and no literal does
+        nodes = [self._root]
+        for segment in path.split("/"):
+            nodes = [after for node in nodes for after in node.following(segment)]
+            if not nodes:
+                return None
+        leaves = [node.leaf for node in nodes if node.leaf is not None]
+        return min(leaves, key=lambda leaf: leaf[0])[1] if leaves else None

@@ -1,0 +1,3 @@
+"""Tokens, users, permissions, and the middleware that wires them in."""
+
+__all__: tuple[str, ...] = ()

@@ -1,0 +1,133 @@
+"""The SQLite database behind users and stored tokens."""
+
+import sqlite3
+import threading
+import weakref
+from collections.abc import Sequence
+from typing import Any
+
+from aiorest_ws.conf import settings
+from aiorest_ws.exceptions import ImproperlyConfigured
+
+__all__ = ("IN_MEMORY", "Database", "open_database")
+
+IN_MEMORY = ":memory:"
+
+# Tables of 1.1, by their old names. AUTOINCREMENT: the id of a deleted user never comes back, so
+# that no token of theirs ever speaks for somebody else.
+_TABLES = (
+    """
+    CREATE TABLE IF NOT EXISTS aiorest_auth_user (
+        id INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL,
+        username CHAR(255) NOT NULL,
+        password CHAR(255) NOT NULL,
+        first_name CHAR(255),
+        last_name CHAR(255),
+        email CHAR(255),
+        is_active BOOL NOT NULL DEFAULT 1,
+        is_superuser BOOL NOT NULL DEFAULT 0,
+        is_staff BOOL NOT NULL DEFAULT 0,
+        is_user BOOL NOT NULL DEFAULT 0
+    )
+    """,
+    """
+    CREATE TABLE IF NOT EXISTS aiorest_auth_token (
+        id INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL,
+        name CHAR(64) NOT NULL,
+        token TEXT NOT NULL,
+        created DATETIME NOT NULL DEFAULT CURRENT_TIMESTAMP,
+        expired DATETIME,
+        user_id INTEGER REFERENCES aiorest_auth_user (id)
+    )
+    """,
+)
+# What a table made by 1.1 may lack.
+_LATER_COLUMNS = (
+    ("aiorest_auth_user", "email", "CHAR(255)"),
+    ("aiorest_auth_token", "user_id", "INTEGER REFERENCES aiorest_auth_user (id)"),
+)
+_INDEXES = (
+    "CREATE UNIQUE INDEX IF NOT EXISTS aiorest_auth_user_username ON aiorest_auth_user (username)",
+    "CREATE INDEX IF NOT EXISTS aiorest_auth_token_token ON aiorest_auth_token (token)",
+)
+
+
+class Database:
+    """One connection with the tables of users and tokens, usable from any thread.
+
+    Raises `ImproperlyConfigured` if the file cannot be used. It closes itself when nobody holds
+    it any longer.
+    """
+
+    def __init__(self, path: str = IN_MEMORY) -> None:
+        self._lock = threading.Lock()
+        try:
+            # Autocommit: each statement is a transaction of its own.
+            self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        except sqlite3.Error as exc:
+            raise ImproperlyConfigured(f"the database {path!r} cannot be opened: {exc}") from exc
+        self._connection.row_factory = sqlite3.Row
+        self._close = weakref.finalize(self, self._connection.close)
+        try:
+            self._make_tables()
+        except sqlite3.Error as exc:
+            self.close()
+            raise ImproperlyConfigured(
+                f"the database {path!r} cannot hold users and tokens: {exc}"
+            ) from exc
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether `close` was called."""
+        return not self._close.alive
+
+    def close(self) -> None:
+        """Close the connection, for all who share it; again does nothing."""
+        with self._lock:
+            self._close()
+
+    def execute(self, sql: str, parameters: Sequence[Any] = ()) -> int:
+        """Run one statement; return the number of rows that it changed."""
+        with self._lock:
+            return self._connection.execute(sql, parameters).rowcount
+
+    def fetch_one(self, sql: str, parameters: Sequence[Any] = ()) -> dict[str, Any] | None:
+        """Return the first row of a query by column name, or None if there is none."""
+        with self._lock:
+            cursor = self._connection.execute(sql, parameters)
+            row = cursor.fetchone()
+            cursor.close()
+        return None if row is None else dict(row)
+
+    def _make_tables(self) -> None:
+        for sql in _TABLES:
+            self.execute(sql)
+        for table, column, kind in _LATER_COLUMNS:
+            found = "SELECT 1 FROM pragma_table_info(?) WHERE name = ?"
+            if self.fetch_one(found, (table, column)) is None:
+                self.execute(f"ALTER TABLE {table} ADD COLUMN {column} {kind}")
+        for sql in _INDEXES:
+            self.execute(sql)
+
+
+# `:memory:` named in the settings is one database for the process, as it was in 1.1; it lives as
+# long as somebody uses it.
+_shared_in_memory: weakref.WeakValueDictionary[str, Database] = weakref.WeakValueDictionary()
+_shared_lock = threading.Lock()
+
+
+def open_database() -> Database:
+    """Open the database that `DATABASES["default"]["name"]` names; a private one if none does."""
+    if not settings.DATABASES:
+        return Database()
+    options = settings.DATABASES.get("default", {})
+    name = options.get("name")
+    if not isinstance(name, str) or not name:
+        raise ImproperlyConfigured('DATABASES must have ["default"]["name"], the path of a file')
+    if name != IN_MEMORY:
+        return Database(name)
+    with _shared_lock:
+        database = _shared_in_memory.get(name)
+        if database is None or database.is_closed:
+            database = _shared_in_memory[name] = Database()
+        return database

@@ -1,0 +1,75 @@
+"""Stores of the tokens that were given out."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from aiorest_ws.auth.database import Database, open_database
+
+__all__ = ("InMemoryTokenBackend", "expires_at")
+
+_COLUMNS = "t.id, t.name, t.token, t.created, t.expired, t.user_id"
+
+
+class InMemoryTokenBackend:
+    """Keep tokens in SQLite: in memory, or in the file of `DATABASES["default"]["name"]`.
+
+    Without `DATABASES` each backend has a database of its own, unless it is given one. A token is
+    found again as a dictionary with the keys id, name, token, created, expired and user_id.
+    """
+
+    def __init__(self, database: Database | None = None) -> None:
+        self.database = open_database() if database is None else database
+
+    def get(self, token: str) -> dict[str, Any]:
+        """Return the token as it was saved last, or {}."""
+        sql = f"SELECT {_COLUMNS} FROM aiorest_auth_token t WHERE t.token = ? ORDER BY t.id DESC"  # noqa: S608
+        return self.database.fetch_one(sql, (token,)) or {}
+
+    def get_token_by_username(self, token_name: str, username: str) -> dict[str, Any]:
+        """Return the newest token of this name that belongs to the user, or {}."""
+        sql = f"""
+            SELECT {_COLUMNS} FROM aiorest_auth_token t
+            JOIN aiorest_auth_user u ON u.id = t.user_id
+            WHERE t.name = ? AND u.username = ? ORDER BY t.id DESC
+        """  # noqa: S608
+        return self.database.fetch_one(sql, (token_name, username)) or {}
+
+    def save(
+        self,
+        token_name: str,
+        token: str,
+        expired: datetime | float | str | None = None,
+        user_id: int | None = None,
+    ) -> None:
+        """Store a token.
+
+        `expired` ends its life whatever the token itself says: seconds since the epoch, a
+        datetime, or one in ISO form (UTC if it names no zone). Raises `ValueError` for one that
+        cannot be read, and for a token that is already somebody else's: tokens of two users must
+        differ (give them a `sub` or a `jti`), or one would speak for both.
+        """
+        if isinstance(expired, str):
+            expired = datetime.fromisoformat(expired)
+        if isinstance(expired, datetime):
+            # SQLite's own form; sqlite3's adapter for datetimes is deprecated.
+            expired = expired.isoformat(" ")
+        sql = """
+            INSERT INTO aiorest_auth_token (name, token, expired, user_id) SELECT ?, ?, ?, ?
+            WHERE NOT EXISTS (
+                SELECT 1 FROM aiorest_auth_token WHERE token = ? AND user_id IS NOT ?
+            )
+        """
+        if not self.database.execute(sql, (token_name, token, expired, user_id, token, user_id)):
+            raise ValueError("this token belongs to another user already")
+
+    def close(self) -> None:
+        """Close the database."""
+        self.database.close()
+
+
+def expires_at(expired: float | str | None) -> float | None:
+    """Return the end of a stored token's life in seconds since the epoch, or None."""
+    if not isinstance(expired, str):
+        return expired
+    moment = datetime.fromisoformat(expired)
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()

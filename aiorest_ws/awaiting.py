@@ -1,0 +1,267 @@
+"""A view's answer to a value or a Deferred; Deferreds and asyncio awaitables mix in a coroutine.
+
+On the asyncio reactor a coroutine runs in a real asyncio Task from its first step on, because
+`asyncio.timeout` and `TaskGroup` cancel the current one. A new Task starts a turn of the loop too
+late, so one waits, parked: the first step is made on its behalf, and only a coroutine that
+suspends takes it over. On other reactors Twisted steps the coroutine, and only Deferreds can be
+awaited.
+"""
+
+import asyncio
+import sys
+import types
+from asyncio import tasks
+from collections.abc import Coroutine, Generator
+from contextvars import Context, copy_context
+from typing import Any, cast
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.python.failure import Failure
+
+__all__ = ("Outcome", "Ready", "drive", "is_awaitable", "reactor_name", "settled")
+
+# What views mostly return; a look-up here is cheaper than asking for __await__.
+_PLAIN_TYPES = frozenset({bool, bytes, dict, float, int, list, str, tuple, type(None)})
+
+
+def is_awaitable(answer: Any) -> bool:
+    """Tell whether `answer` has to be awaited."""
+    kind = type(answer)
+    return kind not in _PLAIN_TYPES and hasattr(kind, "__await__")
+
+
+class Ready(bytes):
+    """Bytes that can also be awaited: the reply of a coroutine that has not suspended."""
+
+    __slots__ = ()
+
+    def __await__(self) -> Generator[Any, Any, bytes]:
+        return bytes(self)
+        yield  # makes this a generator
+
+
+class Outcome(Deferred[Any]):
+    """A Deferred that an asyncio task can await too."""
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        if _current_task() is None:
+            return (yield from super().__await__())
+        yield from _fired(self, asyncio.get_running_loop()).__await__()
+        return (yield from super().__await__())
+
+
+def settled(answer: Deferred[Any]) -> tuple[bool, Any]:
+    """Return (True, result) for a Deferred that has fired, (False, None) for one that has not.
+
+    The result of a failed one is a Failure, which is consumed here.
+    """
+    results: list[Any] = []
+
+    def keep(result: Any) -> Any:
+        results.append(result)
+        return None if isinstance(result, Failure) else result
+
+    answer.addBoth(keep)
+    if results:
+        return True, results[0]
+    return False, None
+
+
+def drive(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """Return the coroutine's value if it finishes without suspending, an Outcome if not.
+
+    Cancelling the Outcome cancels what the coroutine awaits. An exception is raised or becomes
+    the Outcome's failure.
+    """
+    loop = asyncio._get_running_loop()
+    if loop is None:
+        return _drive_on_twisted(coroutine)
+    parked = _parked_tasks.pop(loop, None)
+    if parked is None or parked.is_spoilt():
+        parked = _ParkedTask(loop)
+    context = copy_context()
+    current = _current_task()
+    # A task may not be entered inside another one.
+    if current is not None:
+        tasks._leave_task(loop, current)
+    tasks._enter_task(loop, parked.task)
+    try:
+        suspended_on = context.run(coroutine.send, None)
+    except BaseException as exc:
+        _park(loop, parked)
+        if isinstance(exc, StopIteration):
+            return exc.value
+        raise
+    finally:
+        tasks._leave_task(loop, parked.task)
+        if current is not None:
+            tasks._enter_task(loop, current)
+    return parked.take_over(_Stepper(coroutine, context, loop), suspended_on)
+
+
+def reactor_name() -> str:
+    """Return the class name of the installed reactor, for messages."""
+    reactor = sys.modules.get("twisted.internet.reactor")
+    return type(reactor).__name__ if reactor is not None else "no reactor"
+
+
+def _current_task() -> asyncio.Task[Any] | None:
+    return asyncio.current_task() if asyncio._get_running_loop() is not None else None
+
+
+class _Stepper:
+    """Step a coroutine in its own context, giving asyncio only what asyncio understands."""
+
+    __slots__ = ("context", "coroutine", "loop")
+
+    def __init__(
+        self,
+        coroutine: Coroutine[Any, Any, Any],
+        context: Context,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self.coroutine = coroutine
+        self.context = context
+        self.loop = loop
+
+    @types.coroutine
+    def finish(
+        self, suspended_on: Any, interruption: BaseException | None = None
+    ) -> Generator[Any, Any, Any]:
+        """Run to the end, from a coroutine that has suspended on `suspended_on`."""
+        while True:
+            try:
+                if interruption is not None:
+                    raise interruption
+                if isinstance(suspended_on, Deferred):
+                    # Resumed, the coroutine takes the result from the Deferred itself.
+                    value = yield from _fired(suspended_on, self.loop).__await__()
+                else:
+                    value = yield suspended_on
+            except GeneratorExit:
+                self.coroutine.close()
+                raise
+            except BaseException as exc:  # noqa: BLE001  it is the coroutine's to handle
+                step, value, interruption = self.coroutine.throw, exc, None
+            else:
+                step = self.coroutine.send
+            try:
+                suspended_on = self.context.run(step, value)
+            except StopIteration as stop:
+                return stop.value
+
+
+_Work = tuple[_Stepper, Any, Outcome]
+
+
+class _ParkedTask:
+    """A task that waits for a coroutine whose first step was made in its name."""
+
+    __slots__ = ("__weakref__", "_handed_over", "_work", "task")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._handed_over: asyncio.Future[None] = loop.create_future()
+        self._work: _Work | None = None
+        self.task: asyncio.Task[None] = loop.create_task(self._run())
+        # A parked task is pending when its loop ends, which is no fault to complain of.
+        self.task._log_destroy_pending = False  # type: ignore[attr-defined]
+
+    def is_spoilt(self) -> bool:
+        """Tell whether a coroutine that did not suspend has cancelled the task it ran in."""
+        return self.task.done() or self.task.cancelling() > 0
+
+    def take_over(self, stepper: _Stepper, suspended_on: Any) -> Outcome:
+        """Let the task finish what was begun in its name."""
+        outcome = Outcome(lambda _: self.task.cancel() and None)
+        self._work = (stepper, suspended_on, outcome)
+        self._handed_over.set_result(None)
+        return outcome
+
+    async def _run(self) -> None:
+        interruption: BaseException | None = None
+        try:
+            await self._handed_over
+        except asyncio.CancelledError as exc:
+            if self._work is None:
+                raise
+            # Cancelled in the turn between the first step and this one.
+            interruption = exc
+        stepper, suspended_on, outcome = cast("_Work", self._work)
+        self._work = None
+        if interruption is not None:
+            _cancel(suspended_on)
+        result: Any
+        try:
+            result = await stepper.finish(suspended_on, interruption)
+        except BaseException:  # noqa: BLE001  whoever holds the outcome decides
+            result = Failure()
+        if not outcome.called:
+            outcome.callback(result)
+
+
+_parked_tasks: dict[asyncio.AbstractEventLoop, _ParkedTask] = {}
+
+
+def _park(loop: asyncio.AbstractEventLoop, parked: _ParkedTask) -> None:
+    if loop not in _parked_tasks:
+        for closed in [other for other in _parked_tasks if other.is_closed()]:
+            del _parked_tasks[closed]
+    _parked_tasks[loop] = parked
+
+
+def _cancel(suspended_on: Any) -> None:
+    if isinstance(suspended_on, Deferred):
+        suspended_on.addErrback(lambda failure: failure.trap(CancelledError) and None)
+        suspended_on.cancel()
+    elif asyncio.isfuture(suspended_on):
+        suspended_on.cancel()
+
+
+def _fired(deferred: Deferred[Any], loop: asyncio.AbstractEventLoop) -> asyncio.Future[None]:
+    """Return a future that is done when `deferred` is, and whose cancellation cancels it.
+
+    The Deferred keeps its result for later callbacks; `Deferred.asFuture` would leave them None.
+    """
+    future: asyncio.Future[None] = loop.create_future()
+
+    def fire(result: Any) -> Any:
+        if not future.done():
+            future.set_result(None)
+        return result
+
+    deferred.addBoth(fire)
+    future.add_done_callback(lambda done: _cancel(deferred) if done.cancelled() else None)
+    return future
+
+
+def _drive_on_twisted(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    outcome = Deferred.fromCoroutine(_deferreds_only(coroutine))
+    fired, result = settled(outcome)
+    if not fired:
+        return outcome
+    if isinstance(result, Failure):
+        result.raiseException()
+    return result
+
+
+@types.coroutine
+def _deferreds_only(coroutine: Coroutine[Any, Any, Any]) -> Generator[Any, Any, Any]:
+    step, value = coroutine.send, None
+    while True:
+        try:
+            suspended_on = step(value)
+        except StopIteration as stop:
+            return stop.value
+        try:
+            if not isinstance(suspended_on, Deferred):
+                raise RuntimeError(
+                    f"asyncio awaitables need the asyncio reactor, this is {reactor_name()}"
+                )
+            value = yield suspended_on
+        except GeneratorExit:
+            coroutine.close()
+            raise
+        except BaseException as exc:  # noqa: BLE001  it is the coroutine's to handle
+            step, value = coroutine.throw, exc
+        else:
+            step = coroutine.send

@@ -1,0 +1,75 @@
+"""The `aiorest-ws` command."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from twisted.internet.error import CannotListenError
+
+from aiorest_ws import __version__
+from aiorest_ws.app import load_application
+from aiorest_ws.demo import run_demo
+from aiorest_ws.exceptions import ImproperlyConfigured
+from aiorest_ws.log import LEVELS
+from aiorest_ws.transports import install_reactor
+
+__all__ = ("main",)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit status: 0, 1 for a failure, 2 for wrong arguments."""
+    options = _parser().parse_args(arguments)
+    try:
+        if options.command == "demo":
+            run_demo(options.port, once=options.once)
+        else:
+            _run(options)
+    except (CannotListenError, ConnectionError, ImproperlyConfigured, OSError) as exc:
+        print(f"aiorest-ws: {exc}", file=sys.stderr)  # noqa: T201  the command's own voice
+        return 2 if isinstance(exc, ImproperlyConfigured) else 1
+    return 0
+
+
+def _run(options: argparse.Namespace) -> None:
+    # Before the user's module is imported: it may import Twisted's reactor.
+    install_reactor()
+    application = load_application(options.app)
+    if options.certificate or options.key:
+        application.certificate, application.key = options.certificate, options.key
+    application.run(
+        host=options.host,
+        port=options.port,
+        path=options.path,
+        log_level=options.log_level,
+        compress=options.compress,
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="aiorest-ws", description="REST-style calls over WebSockets."
+    )
+    parser.add_argument("--version", action="version", version=f"aiorest-ws {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True)
+
+    run = commands.add_parser("run", help="serve an application or a router")
+    run.add_argument("app", help="package.module:name of an Application or a router")
+    run.add_argument("--host", default="127.0.0.1", help="interface to listen on (%(default)s)")
+    run.add_argument("--port", type=_port, default=8080, help="TCP port, 0 for any (%(default)s)")
+    run.add_argument("--path", default="", help="path of the server's URL")
+    run.add_argument("--log-level", choices=LEVELS, default="info", help="%(default)s")
+    run.add_argument("--compress", action="store_true", help="offer permessage-deflate")
+    run.add_argument("--certificate", help="PEM file; with --key the server speaks wss://")
+    run.add_argument("--key", help="PEM file")
+
+    demo = commands.add_parser("demo", help="serve a small API and call it")
+    demo.add_argument("--port", type=_port, help="TCP port (8080, or a free one if it is busy)")
+    demo.add_argument("--once", action="store_true", help="end when all calls are answered")
+    return parser
+
+
+def _port(text: str) -> int:
+    port = int(text)
+    if not 0 <= port <= 65535:
+        raise argparse.ArgumentTypeError(f"{port} is not a TCP port")
+    return port

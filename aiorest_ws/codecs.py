@@ -1,0 +1,235 @@
+"""Payload to `Request`, reply to payload: JSON in text messages, base64 of JSON in binary ones."""
+
+import binascii
+import re
+from collections.abc import Mapping
+from itertools import accumulate
+from typing import Any
+
+import msgspec
+
+from aiorest_ws.exceptions import BaseAPIException, MalformedMessage, SerializerError
+from aiorest_ws.wrappers import Request, Response
+
+__all__ = (
+    "MAX_ID_BYTES",
+    "MAX_NESTING",
+    "decode_message",
+    "encode_failure",
+    "encode_json",
+    "encode_message",
+    "load_json",
+)
+
+MAX_ID_BYTES = 128
+MAX_NESTING = 128
+
+# A payload must hold an opening and a closing byte for each level.
+_SHALLOW_BYTES = 2 * MAX_NESTING
+
+_BRACKETS_ONLY = bytes(byte for byte in range(256) if byte not in b'[]{}"')
+_LEVEL_STEPS = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")
+
+_request_decoder = msgspec.json.Decoder(Request)
+_members_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_value_decoder = msgspec.json.Decoder()
+
+
+def decode_message(payload: bytes, is_binary: bool = False) -> Request:
+    """Return the request in `payload`, or raise MalformedMessage saying what is wrong and where."""
+    if is_binary:
+        payload = _decode_base64(payload)
+    try:
+        request = _request_decoder.decode(payload)
+    # A Struct knows no extra keys, and msgspec raises outside its own tree for bad UTF-8 and for
+    # depth; the second reading either copes or finds the words.
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        request = _decode_member_by_member(payload)
+    if len(payload) > _SHALLOW_BYTES and _nesting(payload) > MAX_NESTING:
+        raise MalformedMessage(
+            f"The message is nested deeper than {MAX_NESTING} levels.",
+            event_name=_if_echoable(request.event_name),
+            request_id=request.id,
+        )
+    if request.id is not None or request.timeout is not None or request.since is not None:
+        _check_reserved(request)
+    return request
+
+
+def encode_message(reply: bytes, is_binary: bool = False) -> bytes:
+    """Return `reply` in the form of the request that it answers."""
+    return binascii.b2a_base64(reply, newline=False) if is_binary else reply
+
+
+def encode_json(value: Any) -> bytes:
+    """Return `value` as compact JSON in UTF-8 that is valid JavaScript too.
+
+    NaN and infinity become null. SerializerError is raised for what JSON cannot hold.
+    """
+    try:
+        encoded = _encoder.encode(value)
+    # A hook may call code of the user's types.
+    except Exception as exc:
+        raise SerializerError from exc
+    # U+2028 and U+2029 end a line in JavaScript, but not in JSON.
+    if b"\xe2\x80" in encoded:
+        encoded = encoded.replace(b"\xe2\x80\xa8", b"\\u2028").replace(b"\xe2\x80\xa9", b"\\u2029")
+    return encoded
+
+
+def load_json(encoded: bytes) -> Any:
+    """Return the value that `encode_json` has written."""
+    return _value_decoder.decode(encoded)
+
+
+def encode_failure(exc: BaseAPIException, request: Request | None = None) -> bytes:
+    """Return the JSON of a failure; the request it answers may be known, or only parts of it."""
+    response = Response()
+    response.wrap_exception(exc)
+    if request is None:
+        request = Request(
+            event_name=getattr(exc, "event_name", None), id=getattr(exc, "request_id", None)
+        )
+    response.append_request(request)
+    return encode_json(response.to_representation())
+
+
+def _decode_base64(payload: bytes) -> bytes:
+    # MIME's line breaks are harmless; every other foreign byte is a damaged message.
+    compact = payload.translate(None, b" \t\r\n")
+    try:
+        return binascii.a2b_base64(compact, strict_mode=True)
+    except binascii.Error as exc:
+        raise MalformedMessage(f"The message is not valid base64: {exc}.") from None
+
+
+def _decode_member_by_member(payload: bytes) -> Request:
+    try:
+        members = _members_decoder.decode(payload)
+    except msgspec.ValidationError:
+        raise MalformedMessage("The message must be a JSON object.") from None
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as exc:
+        raise MalformedMessage(_describe(exc, "The message", payload)) from None
+
+    echo: dict[str, Any] = {"event_name": None, "request_id": None}
+    values: dict[str, Any] = {}
+    broken: str | None = None
+    for name in sorted(members, key=_echoed_first):
+        try:
+            value = values[name] = _value_decoder.decode(members[name])
+        except (msgspec.MsgspecError, UnicodeError, RecursionError) as exc:
+            subject = f"The value of {name[:MAX_ID_BYTES]!r}"
+            broken = broken or _describe(exc, subject, members[name])
+            continue
+        if name == "event_name" and _nesting(members[name]) <= MAX_NESTING:
+            echo["event_name"] = value
+        elif name == "id" and _is_id(value):
+            echo["request_id"] = value
+    if broken:
+        raise MalformedMessage(broken, **echo)
+    for name, (expected, accepts) in _MEMBER_TYPES.items():
+        if values.get(name) is not None and not accepts(values[name]):
+            raise MalformedMessage(
+                f"`{name}` must be {expected}, not {_json_type(values[name])}.", **echo
+            )
+    return Request(**values)
+
+
+def _echoed_first(name: str) -> bool:
+    return name not in {"event_name", "id"}
+
+
+def _describe(exc: Exception, subject: str, payload: bytes | msgspec.Raw) -> str:
+    if isinstance(exc, RecursionError):
+        return f"{subject} is nested deeper than {MAX_NESTING} levels."
+    if not bytes(payload).strip():
+        return f"{subject} is empty."
+    if isinstance(exc, UnicodeDecodeError):
+        return f"{subject} is not valid UTF-8."
+    reason = str(exc).removeprefix("JSON is malformed: ")
+    return f"{subject} is not valid JSON: {reason[:1].lower()}{reason[1:]}."
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _is_id(value: Any) -> bool:
+    if isinstance(value, str):
+        return len(value.encode()) <= MAX_ID_BYTES
+    # 10 ** 128 has 426 bits: the text is made of small numbers only.
+    return type(value) is int and value.bit_length() < 450 and len(str(value)) <= MAX_ID_BYTES
+
+
+_MEMBER_TYPES = {
+    "url": ("a string", lambda value: isinstance(value, str)),
+    "args": ("an object", lambda value: isinstance(value, dict)),
+    "id": ("a string or an integer", lambda value: type(value) in (str, int)),
+    "timeout": ("a number", _is_number),
+    "token": ("a string", lambda value: isinstance(value, str)),
+    "since": ("an object", lambda value: isinstance(value, dict)),
+}
+
+
+def _json_type(value: Any) -> str:
+    if isinstance(value, bool):
+        return "a boolean"
+    names = {str: "a string", int: "an integer", float: "a number", list: "an array"}
+    return names.get(type(value), "an object")
+
+
+def _check_reserved(request: Request) -> None:
+    """Refuse values that are of the right type and make no sense (wire protocol, reserved keys)."""
+    detail = None
+    request_id = request.id
+    if request_id is not None and not _is_id(request_id):
+        detail = f"`id` must not be longer than {MAX_ID_BYTES} bytes."
+        request_id = None
+    elif request.timeout is not None and not request.timeout > 0:
+        detail = "`timeout` must be above 0."
+    elif request.since is not None and not _is_position(request.since):
+        detail = "`since` must have a string `epoch` and an integer `offset` of 0 or more."
+    if detail is not None:
+        raise MalformedMessage(detail, event_name=request.event_name, request_id=request_id)
+
+
+def _is_position(since: dict[str, Any]) -> bool:
+    offset = since.get("offset")
+    return type(since.get("epoch")) in (str, int) and type(offset) is int and offset >= 0
+
+
+def _if_echoable(value: Any) -> Any:
+    """Return `value` if a reply may repeat it, else None."""
+    try:
+        return value if _nesting(encode_json(value)) <= MAX_NESTING else None
+    except SerializerError:
+        return None
+
+
+_STRINGS = re.compile(rb'"[^"]*"')
+
+
+def _nesting(payload: bytes | msgspec.Raw) -> int:
+    """Return how deep the arrays and objects of a valid JSON text are nested."""
+    text = bytes(payload)
+    if text.count(b"[") + text.count(b"{") <= MAX_NESTING:
+        return 0  # it cannot matter, and the rest costs a hundred times as much
+    text = text.replace(b"\\\\", b"").replace(b'\\"', b"").translate(None, _BRACKETS_ONLY)
+    steps = _STRINGS.sub(b"", text).translate(_LEVEL_STEPS)
+    return max(accumulate(memoryview(steps).cast("b")), default=0)
+
+
+def _encode_foreign(value: Any) -> Any:
+    """Encode what msgspec refuses and the standard library's json takes."""
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, int):
+        return int.__int__(value)
+    if isinstance(value, float):
+        return float.__float__(value)
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise NotImplementedError(f"JSON cannot hold a {type(value).__qualname__}")
+
+
+_encoder = msgspec.json.Encoder(enc_hook=_encode_foreign)

@@ -1,0 +1,56 @@
+"""Defaults of every setting; a settings module overrides them one by one."""
+
+from typing import Any
+
+__all__ = (
+    "COERCE_DECIMAL_TO_STRING",
+    "COMPACT_JSON",
+    "DATABASES",
+    "DATETIME_FORMAT",
+    "DATETIME_INPUT_FORMATS",
+    "DATE_FORMAT",
+    "DATE_INPUT_FORMATS",
+    "DEFAULT_ENCODING",
+    "HASH_ALGORITHM",
+    "ISO_8601",
+    "MIDDLEWARE_CLASSES",
+    "REST_CONFIG",
+    "SECRET_KEY",
+    "SQLALCHEMY_ENGINE",
+    "SQLALCHEMY_SESSION",
+    "TIME_FORMAT",
+    "TIME_INPUT_FORMATS",
+    "TIME_ZONE",
+    "UNICODE_JSON",
+    "UPLOADED_FILES_USE_URL",
+    "USE_ORM_ENGINE",
+    "USE_TZ",
+)
+
+ISO_8601 = "iso-8601"
+DATE_FORMAT = ISO_8601
+DATE_INPUT_FORMATS = (ISO_8601,)
+DATETIME_FORMAT = ISO_8601
+DATETIME_INPUT_FORMATS = (ISO_8601,)
+TIME_FORMAT = ISO_8601
+TIME_INPUT_FORMATS = (ISO_8601,)
+TIME_ZONE = "America/Chicago"
+USE_TZ = False
+
+DEFAULT_ENCODING = "utf-8"
+UNICODE_JSON = True
+COMPACT_JSON = True
+COERCE_DECIMAL_TO_STRING = True
+UPLOADED_FILES_USE_URL = True
+
+DATABASES: dict[str, dict[str, Any]] = {}
+USE_ORM_ENGINE = False
+SQLALCHEMY_ENGINE: Any = None
+SQLALCHEMY_SESSION: Any = None
+
+REST_CONFIG = {"NON_FIELD_ERRORS_KEY": "non_field_errors", "URL_FIELD_NAME": "url"}
+MIDDLEWARE_CLASSES: tuple[Any, ...] = ()
+
+# Who signs tokens has to choose a secret: the token manager refuses an empty one.
+HASH_ALGORITHM = "HS256"
+SECRET_KEY: str | bytes = ""

@@ -1,0 +1,59 @@
+"""`@endpoint`: a function becomes a view."""
+
+from collections.abc import Callable
+from functools import update_wrapper
+from typing import Any
+
+from aiorest_ws.validators import check_methods
+from aiorest_ws.views import MethodBasedView
+
+__all__ = ("EndpointFunction", "endpoint")
+
+
+class EndpointFunction:
+    """A function that knows where it is to be registered; it can be called as before."""
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        path: str,
+        methods: str | list[str],
+        name: str | None,
+        attributes: dict[str, Any],
+    ) -> None:
+        update_wrapper(self, function)
+        self.function = function
+        self.path = path
+        self.methods = methods
+        self.name = name
+        self.attributes = attributes
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.function(*args, **kwargs)
+
+    def as_view(self) -> type[MethodBasedView]:
+        """Return a view class that answers each of the methods with the function."""
+        check_methods(self.methods)
+        words = [self.methods] if isinstance(self.methods, str) else self.methods
+        handlers = {word.strip().lower(): staticmethod(self.function) for word in words}
+        namespace = {
+            **self.attributes,
+            **handlers,
+            "__doc__": self.function.__doc__,
+            "__module__": self.function.__module__,
+        }
+        return type(self.function.__name__, (MethodBasedView,), namespace)
+
+
+def endpoint(
+    path: str, methods: str | list[str], name: str | None = None, **attrs: Any
+) -> Callable[[Callable[..., Any]], EndpointFunction]:
+    """Make a function `f(request, *args, **kwargs)` fit for `register_endpoint`.
+
+    `attrs` become attributes of the view (`renderers`, `blocking`, `auth_required`, ...).
+    """
+
+    def decorate(function: Callable[..., Any]) -> EndpointFunction:
+        return EndpointFunction(function, path, methods, name, attrs)
+
+    return decorate

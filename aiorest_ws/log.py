@@ -1,0 +1,86 @@
+"""The logger of the server, and the ways from it to where a person reads."""
+
+import logging
+import sys
+from typing import TextIO
+
+from twisted.logger import ILogObserver, Logger, LogLevel, STDLibLogObserver, globalLogBeginner
+from zope.interface import implementer
+
+__all__ = ("LEVELS", "log_to_stream", "log_to_twisted", "logger", "set_level")
+
+logger = logging.getLogger("aiorest-ws")
+
+# Python's words and txaio's, which programs written for 1.1 pass.
+LEVELS = {
+    "trace": logging.DEBUG,
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warn": logging.WARNING,
+    "warning": logging.WARNING,
+    "error": logging.ERROR,
+    "critical": logging.CRITICAL,
+}
+
+
+def set_level(level: str) -> None:
+    """Set the level of the server's logger; raise ValueError for an unknown word."""
+    if level not in LEVELS:
+        raise ValueError(f"unknown log level {level!r}; there are {', '.join(LEVELS)}")
+    logger.setLevel(LEVELS[level])
+
+
+def log_to_stream(stream: TextIO | None = None) -> None:
+    """Write the server's lines, and Twisted's warnings, to a stream (standard error).
+
+    A program that has set up `logging` itself keeps what it has.
+    """
+    if not logger.handlers and not logging.getLogger().handlers:
+        handler = logging.StreamHandler(stream or sys.stderr)
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        logger.addHandler(handler)
+        logger.propagate = False
+    # Otherwise nobody hears of an unhandled failure in a Deferred.
+    globalLogBeginner.beginLoggingTo([_TwistedWarnings()], redirectStandardIO=False)
+
+
+def log_to_twisted() -> None:
+    """Write the server's lines to Twisted's log, as under twist and twistd.
+
+    A program that has set up `logging` itself keeps what it has.
+    """
+    if not logger.handlers and not logging.getLogger().handlers:
+        logger.addHandler(_ToTwisted())
+        logger.propagate = False
+        if logger.level == logging.NOTSET:
+            logger.setLevel(logging.INFO)
+
+
+@implementer(ILogObserver)
+class _TwistedWarnings:
+    def __init__(self) -> None:
+        self._observer = STDLibLogObserver("aiorest-ws.twisted")
+
+    def __call__(self, event: dict[str, object]) -> None:
+        level = event.get("log_level")
+        if level is not None and level >= LogLevel.warn:  # type: ignore[operator]
+            self._observer(event)
+
+
+class _ToTwisted(logging.Handler):
+    _levels = (
+        (logging.CRITICAL, LogLevel.critical),
+        (logging.ERROR, LogLevel.error),
+        (logging.WARNING, LogLevel.warn),
+        (logging.INFO, LogLevel.info),
+    )
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._logger = Logger("aiorest-ws")
+
+    def emit(self, record: logging.LogRecord) -> None:
+        level = next(
+            (theirs for ours, theirs in self._levels if record.levelno >= ours), LogLevel.debug
+        )
+        self._logger.emit(level, "{text}", text=self.format(record))

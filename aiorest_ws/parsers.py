@@ -1,0 +1,41 @@
+"""Path templates: `/users/{id}/` to an endpoint."""
+
+import re
+from typing import Any
+
+from aiorest_ws.abstract import AbstractEndpoint
+from aiorest_ws.endpoints import DynamicEndpoint, PlainEndpoint
+from aiorest_ws.exceptions import EndpointValueError
+
+__all__ = ("ANY_VALUE", "DYNAMIC_PARAMETER", "URLParser")
+
+# A parameter takes one segment of the path, or a part of it; never a slash, never a brace.
+ANY_VALUE = r"[^{}/]+"
+DYNAMIC_PARAMETER = re.compile(r"\{([^\W\d]\w*)\}")
+
+
+class URLParser:
+    """Make the endpoint that fits a path."""
+
+    def define_route(
+        self, path: str, handler: Any, methods: str | list[str], name: str | None = None
+    ) -> AbstractEndpoint:
+        """Return a PlainEndpoint or a DynamicEndpoint; raise EndpointValueError if malformed."""
+        if "{" not in path and "}" not in path:
+            return PlainEndpoint(path, handler, methods, name)
+        pattern = ""
+        parameters: set[str] = set()
+        # split() alternates literal text and the name that follows it.
+        literals_and_names = DYNAMIC_PARAMETER.split(path)
+        for literal, parameter in zip(
+            literals_and_names[::2], [*literals_and_names[1::2], ""], strict=True
+        ):
+            if "{" in literal or "}" in literal:
+                raise EndpointValueError(f"The template {path!r} is malformed at {literal!r}.")
+            if parameter in parameters:
+                raise EndpointValueError(f"The template {path!r} names {parameter!r} twice.")
+            pattern += re.escape(literal)
+            if parameter:
+                parameters.add(parameter)
+                pattern += f"(?P<{parameter}>{ANY_VALUE})"
+        return DynamicEndpoint(path, handler, methods, name, re.compile(pattern))

@@ -1,0 +1,315 @@
+"""One protocol per client, one factory for all: Autobahn's WebSocket protocol, answering calls."""
+
+import difflib
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
+from twisted.internet.defer import Deferred
+from twisted.internet.threads import deferToThreadPool
+from twisted.python.failure import Failure
+from twisted.python.threadpool import ThreadPool
+
+from aiorest_ws.abstract import AbstractRouter
+from aiorest_ws.awaiting import drive, is_awaitable
+from aiorest_ws.codecs import decode_message, encode_failure, encode_message
+from aiorest_ws.exceptions import (
+    BaseAPIException,
+    InternalError,
+    MalformedMessage,
+    ServiceUnavailable,
+)
+from aiorest_ws.log import logger
+from aiorest_ws.routers import SimpleRouter
+from aiorest_ws.status import WS_UNEXPECTED_CONDITION
+from aiorest_ws.transports import install_reactor
+from aiorest_ws.wrappers import Request
+
+__all__ = (
+    "CloseReason",
+    "ConnectionHook",
+    "ConnectionState",
+    "RequestHandlerFactory",
+    "RequestHandlerProtocol",
+)
+
+
+ConnectionHook = Callable[[Any], Any]
+
+_AUTOBAHN_OPTIONS = ("url", "protocols", "server", "headers", "externalPort", "reactor")
+_OWN_OPTIONS = ("router", "blocking_threads")
+
+BLOCKING_THREADS = 20
+MAX_WAITING_BLOCKING_CALLS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class CloseReason:
+    """Why a connection ended: what Autobahn passes to `onClose`.
+
+    `code` is None when the TCP connection was lost without a closing handshake.
+    """
+
+    was_clean: bool
+    code: int | None
+    reason: str | None
+
+
+class ConnectionState(int):
+    """Autobahn's number of a connection's state, and a namespace for what belongs to one client.
+
+    Autobahn owns `protocol.state`, and it is where an application looks for its own: so the
+    number carries attributes (`connection.state.user_id = 7`), which outlive its changes.
+    """
+
+
+class RequestHandlerProtocol(WebSocketServerProtocol):
+    """One client's connection: a request in, its reply out in the same form."""
+
+    close_reason: CloseReason | None = None
+
+    # None: no call has been made, or no hook is running. A connection that idles has neither.
+    _calls: dict[Any, str | int | None] | None = None
+    _held_messages: list[tuple[bytes, bool]] | None = None
+    _is_greeted = False
+
+    @property
+    def state(self) -> ConnectionState:
+        """The state of the connection, and what the application keeps for this client."""
+        return self._connection_state
+
+    @state.setter
+    def state(self, value: int) -> None:
+        changed = ConnectionState(value)
+        known = getattr(self, "_connection_state", None)
+        if known is not None and vars(known):
+            changed.__dict__ = vars(known)
+        self._connection_state = changed
+
+    def onMessage(self, payload: bytes, isBinary: bool) -> None:
+        """Answer one message. Every fault in it becomes a failure; the connection stays."""
+        request: Request | None = None
+        try:
+            request = self._decode_message(payload, isBinary)
+            request.connection = self
+            request.factory = self.factory
+            if self._calls and request.id is not None and request.id in self._calls.values():
+                raise MalformedMessage("`id` belongs to a call that is still running.")
+            answer = self.factory.router.process_request(request)
+        except BaseAPIException as exc:
+            answer = encode_failure(exc, request)
+        except Exception:  # noqa: BLE001  an override may raise anything
+            answer = self._internal_error(request)
+        if is_awaitable(answer) and not isinstance(answer, bytes):
+            self._reply_later(request, answer, isBinary)
+        else:
+            self._reply(request, answer, isBinary)
+
+    def _decode_message(self, payload: bytes, isBinary: bool = False) -> Request:
+        """Return the request in a message; raise MalformedMessage if there is none."""
+        return decode_message(payload, isBinary)
+
+    def _encode_message(self, response: bytes, isBinary: bool = False) -> bytes:
+        """Return a reply in the form of its request."""
+        return encode_message(response, isBinary)
+
+    def _reply_later(self, request: Request | None, answer: Any, isBinary: bool) -> None:
+        pending = answer if isinstance(answer, Deferred) else drive(_awaited(answer))
+        if not isinstance(pending, Deferred):
+            self._reply(request, pending, isBinary)
+            return
+        if self._calls is None:
+            self._calls = {}
+        self._calls[pending] = request.id if request is not None else None
+
+        def answered(reply: Any) -> None:
+            if self._calls is not None:
+                self._calls.pop(pending, None)
+            if isinstance(reply, Failure):
+                reply = self._internal_error(request, reply.value)
+            self._reply(request, reply, isBinary)
+
+        pending.addBoth(answered)
+
+    def _reply(self, request: Request | None, reply: Any, isBinary: bool) -> None:
+        if self.state != self.STATE_OPEN:
+            return
+        try:
+            payload = self._encode_message(reply, isBinary)
+        except Exception:  # noqa: BLE001  an override may raise anything
+            payload = encode_message(self._internal_error(request), isBinary)
+        self.sendMessage(payload, isBinary)
+
+    def _internal_error(self, request: Request | None, exc: BaseException | None = None) -> bytes:
+        logger.error("%r failed", request, exc_info=exc or True)
+        return encode_failure(InternalError(), request)
+
+    # The underscored callbacks are what Autobahn calls; the public ones stay free for subclasses,
+    # which need not call super().
+
+    def _onOpen(self) -> None:
+        self.factory.connections.add(self)
+        super()._onOpen()
+        hooks = self.factory.connect_hooks
+        if not hooks:
+            self._is_greeted = True
+            return
+        self._held_messages = []
+        greeting = drive(self._greet(hooks))
+        if isinstance(greeting, Deferred):
+            self._calls = {greeting: None}
+            # At most what is read already waits in _held_messages.
+            self.transport.pauseProducing()
+            greeting.addBoth(self._greeted)
+        else:
+            self._greeted(greeting)
+
+    async def _greet(self, hooks: list[ConnectionHook]) -> None:
+        for hook in hooks:
+            done = hook(self)
+            if is_awaitable(done):
+                await done
+
+    def _greeted(self, result: Any) -> None:
+        self._calls = None
+        held, self._held_messages = self._held_messages or [], None
+        if isinstance(result, Failure):
+            if self.state == self.STATE_OPEN:
+                _log_hook_failure("on_connect", result.value)
+                self.sendCloseFrame(WS_UNEXPECTED_CONDITION, None, isReply=False)
+            return
+        self._is_greeted = True
+        self.transport.resumeProducing()
+        for payload, isBinary in held:
+            self._onMessage(payload, isBinary)
+
+    def _onMessage(self, payload: bytes, isBinary: bool) -> None:
+        if self._held_messages is not None:
+            self._held_messages.append((payload, isBinary))
+        else:
+            self.onMessage(payload, isBinary)
+
+    def _onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
+        self.close_reason = CloseReason(wasClean, code, reason)
+        self.factory.connections.discard(self)
+        for pending in list(self._calls or ()):
+            pending.cancel()
+        super()._onClose(wasClean, code, reason)
+        if self._is_greeted:
+            self._is_greeted = False
+            for hook in self.factory.disconnect_hooks:
+                parting = drive(_called(hook, self))
+                if isinstance(parting, Deferred):
+                    self.factory.keep(parting)
+
+
+async def _awaited(answer: Any) -> Any:
+    return await answer
+
+
+async def _called(hook: ConnectionHook, connection: RequestHandlerProtocol) -> None:
+    try:
+        done = hook(connection)
+        if is_awaitable(done):
+            await done
+    except Exception as exc:  # noqa: BLE001  the other hooks run all the same
+        _log_hook_failure("on_disconnect", exc)
+
+
+def _log_hook_failure(name: str, exc: BaseException) -> None:
+    logger.error("an %s hook failed", name, exc_info=exc)
+
+
+class RequestHandlerFactory(WebSocketServerFactory):
+    """Make a protocol for each client, and hold what all of them share.
+
+    Besides Autobahn's own arguments (`url`, `protocols`, `server`, `headers`, `externalPort`,
+    `reactor`) it takes `router` and `blocking_threads`. A subclass may pass keywords of its own
+    through; this class itself raises TypeError for unknown ones. Without `reactor` the asyncio
+    reactor is installed if there is none yet.
+    """
+
+    protocol = RequestHandlerProtocol
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        router = kwargs.pop("router", None)
+        threads = kwargs.pop("blocking_threads", BLOCKING_THREADS)
+        known = {name: kwargs.pop(name) for name in _AUTOBAHN_OPTIONS if name in kwargs}
+        if kwargs and type(self) is RequestHandlerFactory:
+            raise TypeError(
+                unknown_option(next(iter(kwargs)), (*_AUTOBAHN_OPTIONS, *_OWN_OPTIONS))
+            )
+        if known.get("reactor") is None:
+            known["reactor"] = install_reactor()
+        super().__init__(*args, **known)
+        # A protocol error is answered with its close code; Autobahn's default drops the client.
+        self.setProtocolOptions(failByDrop=False)
+        self.connections: set[RequestHandlerProtocol] = set()
+        self.connect_hooks: list[ConnectionHook] = []
+        self.disconnect_hooks: list[ConnectionHook] = []
+        self._router: AbstractRouter = SimpleRouter()
+        self._blocking_threads = threads
+        self._pool: ThreadPool | None = None
+        self._blocking_calls = 0
+        self._kept: set[Deferred[Any]] = set()
+        if router is not None:
+            self.router = router
+
+    @property
+    def router(self) -> AbstractRouter:
+        """The router of every connection."""
+        return self._router
+
+    @router.setter
+    def router(self, router: AbstractRouter) -> None:
+        if not isinstance(router, AbstractRouter):
+            raise TypeError(f"router must be an AbstractRouter, not {router!r}")
+        self._router = router
+
+    def run_blocking(self, call: Callable[[], Any]) -> Deferred[Any]:
+        """Run `call` in the thread pool; raise ServiceUnavailable when too many wait already."""
+        if self._blocking_calls >= self._blocking_threads + MAX_WAITING_BLOCKING_CALLS:
+            raise ServiceUnavailable
+        if self._pool is None:
+            self._pool = _DaemonThreadPool(0, self._blocking_threads, "aiorest-ws blocking views")
+            self._pool.start()
+        self._blocking_calls += 1
+
+        def done(result: Any) -> Any:
+            self._blocking_calls -= 1
+            return result
+
+        # The count follows the thread, not the caller, who may have been cancelled.
+        answer: Deferred[Any] = Deferred()
+        in_thread = deferToThreadPool(self.reactor, self._pool, call).addBoth(done)
+        in_thread.addBoth(lambda result: None if answer.called else answer.callback(result))
+        return answer
+
+    def keep(self, pending: Deferred[Any]) -> None:
+        """Hold on to what runs on its own until it is done: asyncio itself would not."""
+        self._kept.add(pending)
+        pending.addBoth(lambda _: self._kept.discard(pending))
+
+    def stopFactory(self) -> None:
+        """Let the thread pool go; a thread that is still busy ends with the process."""
+        super().stopFactory()
+        pool, self._pool = self._pool, None
+        if pool is not None and not self._blocking_calls:
+            pool.stop()
+
+
+class _DaemonThreadPool(ThreadPool):
+    """Threads that do not keep a process alive when a view never returns."""
+
+    @staticmethod
+    def threadFactory(*args: Any, **kwargs: Any) -> threading.Thread:  # type: ignore[override]
+        return threading.Thread(*args, **kwargs, daemon=True)
+
+
+def unknown_option(name: str, known: Iterable[str]) -> str:
+    """Return the words for an option that does not exist, with the nearest that does."""
+    nearest = difflib.get_close_matches(name, known, n=1)
+    hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
+    return f"unknown option {name!r}{hint}"

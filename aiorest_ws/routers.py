@@ -1,0 +1,413 @@
+"""`SimpleRouter`: a `Request` becomes the bytes of its reply."""
+
+import asyncio
+import threading
+from collections.abc import Callable, Mapping
+from contextvars import copy_context
+from functools import partial
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from twisted.internet.defer import CancelledError, DeferredLock
+
+from aiorest_ws._segments import SegmentTree
+from aiorest_ws.abstract import AbstractEndpoint, AbstractRouter
+from aiorest_ws.awaiting import Ready, drive, is_awaitable, reactor_name
+from aiorest_ws.codecs import encode_failure, encode_json
+from aiorest_ws.decorators import EndpointFunction
+from aiorest_ws.endpoints import DynamicEndpoint, PlainEndpoint
+from aiorest_ws.exceptions import (
+    BaseAPIException,
+    CallCancelled,
+    EndpointValueError,
+    IncorrectArgument,
+    InternalError,
+    MalformedMessage,
+    MethodNotAllowed,
+    NotSpecifiedHandler,
+    NotSpecifiedURL,
+)
+from aiorest_ws.log import logger
+from aiorest_ws.parsers import URLParser
+from aiorest_ws.status import STATUS_INTERNAL_ERROR
+from aiorest_ws.urls.utils import reverse
+from aiorest_ws.validators import check_route
+from aiorest_ws.views import MethodBasedView, method_word, signature_of
+from aiorest_ws.wrappers import Request, Response
+
+__all__ = ("ErrorHandler", "SimpleRouter")
+
+
+ErrorHandler = Callable[[Request, Any], BaseAPIException]
+
+# Words of the wire protocol that have no endpoint yet: 405, wherever they point.
+_NOT_YET_SERVED = frozenset({"CANCEL", "SUBSCRIBE", "UNSUBSCRIBE"})
+
+
+class _Route:
+    """What is known of an endpoint when it is registered, so that no call has to ask again."""
+
+    __slots__ = ("endpoint", "path_names", "words")
+
+    def __init__(self, endpoint: AbstractEndpoint) -> None:
+        self.endpoint = endpoint
+        self.words = frozenset(word.strip().lower() for word in endpoint.methods)
+        self.path_names = frozenset(
+            endpoint.parameters if isinstance(endpoint, DynamicEndpoint) else ()
+        )
+        for word in self.words.intersection(getattr(endpoint.handler, "methods", ())):
+            signature_of(endpoint.handler, word)
+
+
+class SimpleRouter(AbstractRouter):
+    """Route requests to views.
+
+    Blocking views run in the thread pool of the request's factory, or, without one, in a thread
+    of their own.
+    """
+
+    url_parser = URLParser()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.error_handlers: dict[type[BaseException], ErrorHandler] = {}
+        self._plain: dict[str, _Route] = {}
+        self._tree: SegmentTree[_Route] = SegmentTree()
+        self._foreign: list[_Route] = []
+        self._turns: WeakKeyDictionary[Any, dict[type, DeferredLock]] = WeakKeyDictionary()
+
+    # Registration
+
+    def register(
+        self,
+        path: str,
+        handler: type[MethodBasedView],
+        methods: str | list[str],
+        name: str | None = None,
+    ) -> None:
+        """Serve `path`, plain or a template such as `/users/{id}`, by a view class."""
+        path = _normalised(path) if isinstance(path, str) else path
+        check_route(path, handler, methods, name)
+        self._register_url(self.url_parser.define_route(path, handler, methods, name))
+
+    def register_endpoint(self, endpoint: EndpointFunction) -> None:
+        """Serve a function that was decorated with `@endpoint`."""
+        if not isinstance(endpoint, EndpointFunction):
+            raise TypeError(f"{endpoint!r} is not decorated with @endpoint.")
+        self.register(endpoint.path, endpoint.as_view(), endpoint.methods, endpoint.name)
+
+    def include(self, router: AbstractRouter) -> None:
+        """Serve the endpoints that `router` has now, too."""
+        if not isinstance(router, AbstractRouter):
+            raise TypeError(f"An included router must be an AbstractRouter, not {router!r}.")
+        for endpoint in list(router._urls):
+            self._register_url(endpoint)
+
+    def _register_url(self, endpoint: AbstractEndpoint) -> None:
+        if not isinstance(endpoint, AbstractEndpoint):
+            raise TypeError(f"A route must be an AbstractEndpoint, not {endpoint!r}.")
+        route = _Route(endpoint)
+        if endpoint.name:
+            if endpoint.name in self._routes:
+                raise EndpointValueError(
+                    f"Duplicate {endpoint.name}, already handled by {self._routes[endpoint.name]}"
+                )
+            self._routes[endpoint.name] = endpoint
+        self._urls.append(endpoint)
+        # A subclass may match in its own way, so only our very own go into the indexes.
+        if type(endpoint) is PlainEndpoint:
+            self._plain.setdefault(endpoint.path, route)
+        elif type(endpoint) is DynamicEndpoint:
+            self._tree.add(endpoint.path, route)
+        else:
+            self._foreign.append(route)
+
+    def reverse(self, name: str, *args: Any, **query: Any) -> str:
+        """Return the path of a named endpoint with `args` in the places of its parameters.
+
+        `query` is appended as it is in URLs. Raises NoReverseMatch for an unknown name,
+        ValueError for a wrong number of `args`.
+        """
+        return reverse(name, {"path": "", "routes": self._routes}, args, query, relative=True)
+
+    # From a request to a view
+
+    def extract_url(self, request: Request) -> str:
+        """Return the URL of a request, stripped and with a slash at its end."""
+        if not request.url:
+            raise NotSpecifiedURL
+        if not isinstance(request.url, str):
+            raise MalformedMessage("`url` must be a string.")
+        return _normalised(request.url)
+
+    def search_handler(
+        self, request: Request, url: str
+    ) -> tuple[Any, tuple[str, ...], Mapping[str, Any]]:
+        """Return a view instance (None if nothing has this URL), path values and `args`."""
+        route = self._plain.get(url)
+        values: tuple[str, ...] | None = ()
+        if route is None:
+            route = self._tree.find(url)
+            if route is not None:
+                values = route.endpoint.match(url)
+        if route is None:
+            for route in self._foreign:
+                values = route.endpoint.match(url)
+                if values is not None:
+                    break
+            else:
+                return None, (), {}
+        view = route.endpoint.handler()
+        view._route = route
+        return view, values or (), request.args
+
+    # From a view to a reply
+
+    def process_request(self, request: Request) -> Any:
+        """Return the reply's bytes, or an awaitable of them if a view or middleware is asynchronous.
+
+        Every fault becomes a failure; nothing is raised.
+        """
+        # What a view sets in a context variable is not for the next request of its connection.
+        return copy_context().run(self._process, request)
+
+    def _process(self, request: Request) -> Any:
+        try:
+            if request.extra_names:
+                self._refuse_reserved(request)
+            view, values, arguments = self._search(request)
+            if self._middlewares:
+                return _ready(drive(self._through_middlewares(request, view, values, arguments)))
+            answer = self._call(request, view, values, arguments)
+            if is_awaitable(answer):
+                return _ready(drive(self._awaited(request, view, answer, values, arguments)))
+            return self._success(request, view, answer, values, arguments)
+        except BaseException as exc:  # noqa: BLE001  a view may raise anything
+            return self._failure(request, exc)
+
+    def _search(self, request: Request) -> tuple[Any, tuple[str, ...], Mapping[str, Any]]:
+        try:
+            view, values, arguments = self.search_handler(request, self.extract_url(request))
+            if view is None:
+                raise NotSpecifiedHandler
+        except (NotSpecifiedURL, NotSpecifiedHandler) as exc:
+            if (
+                isinstance(request.method, str)
+                and request.method.strip().upper() in _NOT_YET_SERVED
+            ):
+                raise MethodNotAllowed from exc
+            raise
+        return view, values, arguments
+
+    def _refuse_reserved(self, request: Request) -> None:
+        for middleware in self._middlewares:
+            for name in getattr(middleware, "request_attributes", ()):
+                if name in request.extra_names:
+                    raise MalformedMessage(f"The key {name!r} is reserved and cannot be sent.")
+
+    def _call(
+        self,
+        request: Request,
+        view: Any,
+        values: tuple[str, ...],
+        arguments: Mapping[str, Any],
+    ) -> Any:
+        """Return what the view answers, or an awaitable of it."""
+        # A search_handler of a subclass may return a view of its own making.
+        route: _Route | None = getattr(view, "_route", None)
+        word = method_word(request.method)
+        if word not in (view.methods if route is None else route.words):
+            raise MethodNotAllowed
+        path_names = route.path_names if route is not None else frozenset()
+        call: Callable[[], Any]
+        if type(view).dispatch is MethodBasedView.dispatch:
+            handler = getattr(view, word, None)
+            if not callable(handler):
+                raise MethodNotAllowed
+            arguments = signature_of(type(view), word).bind(len(values), arguments, path_names)
+            call = partial(handler, request, *values, **arguments)
+        else:
+            _check_names(arguments, path_names)
+            call = partial(view.dispatch, request, *values, **arguments)
+        if view.blocking:
+            call = partial(_run_blocking, request, call)
+        if view.ordered and request.connection is not None:
+            return self._in_turn(request.connection, type(view), call)
+        return call()
+
+    async def _in_turn(self, connection: Any, view: type, call: Callable[[], Any]) -> Any:
+        lock = self._turns.setdefault(connection, {}).setdefault(view, DeferredLock())
+        async with lock:
+            answer = call()
+            return await answer if is_awaitable(answer) else answer
+
+    async def _awaited(
+        self,
+        request: Request,
+        view: Any,
+        answer: Any,
+        values: tuple[str, ...],
+        arguments: Mapping[str, Any],
+    ) -> bytes:
+        try:
+            return self._success(request, view, await answer, values, arguments)
+        except GeneratorExit:
+            raise
+        except BaseException as exc:  # noqa: BLE001  a view may raise anything
+            return self._failure(request, exc)
+
+    async def _through_middlewares(
+        self,
+        request: Request,
+        view: Any,
+        values: tuple[str, ...],
+        arguments: Mapping[str, Any],
+    ) -> bytes:
+        response = Response()
+        entered: list[Any] = []
+        try:
+            for middleware in self._middlewares:
+                entered.append(middleware)
+                await _value(middleware.process_request(request, view))
+            response.content = await _value(self._call(request, view, values, arguments))
+        except GeneratorExit:
+            raise
+        except BaseException as exc:  # noqa: BLE001  a view may raise anything
+            response.wrap_exception(self._judge(request, exc))
+        response.append_request(request)
+        for middleware in reversed(entered):
+            if not hasattr(middleware, "process_response"):
+                continue
+            try:
+                changed = await _value(middleware.process_response(request, response))
+                response = response if changed is None else _checked(changed)
+            except GeneratorExit:
+                raise
+            except BaseException as exc:  # noqa: BLE001  so may a middleware
+                response.wrap_exception(self._judge(request, exc))
+        response.append_request(request)
+        try:
+            content = response.to_representation()
+            if response.status is not None:
+                return encode_json(content)
+            return self._render(request, view, content, values, arguments)
+        except Exception as exc:  # noqa: BLE001  and a renderer
+            return self._failure(request, exc)
+
+    def _success(
+        self,
+        request: Request,
+        view: Any,
+        answer: Any,
+        values: tuple[str, ...],
+        arguments: Mapping[str, Any],
+    ) -> bytes:
+        content = {"data": answer, **request.to_representation()}
+        return self._render(request, view, content, values, arguments)
+
+    def _render(
+        self,
+        request: Request,
+        view: Any,
+        content: dict[str, Any],
+        values: tuple[str, ...],
+        arguments: Mapping[str, Any],
+    ) -> bytes:
+        # `preferred_format` cannot be among them any more: _call has refused it.
+        renderer = view.get_renderer(request.get_argument("format"), *values, **arguments)
+        return renderer.render(content)  # type: ignore[no-any-return]
+
+    # From an exception to a failure
+
+    def _failure(self, request: Request, exc: BaseException) -> bytes:
+        failure = self._judge(request, exc)
+        try:
+            return encode_failure(failure, request)
+        except BaseAPIException as unrenderable:
+            self._log(request, unrenderable)
+            return encode_failure(InternalError())
+
+    def _judge(self, request: Request, exc: BaseException) -> BaseAPIException:
+        """Return the failure that a client gets for `exc`, and log what is our fault."""
+        handler = self._error_handler_of(type(exc))
+        if handler is not None:
+            try:
+                failure = handler(request, exc)
+                if not isinstance(failure, BaseAPIException):
+                    raise TypeError(
+                        f"an error handler must return a BaseAPIException, not {failure!r}"
+                    )
+                exc = failure
+            except Exception as from_handler:  # noqa: BLE001  it may raise one instead
+                exc = from_handler
+        if isinstance(exc, BaseAPIException):
+            if exc.status == STATUS_INTERNAL_ERROR:
+                self._log(request, exc)
+            return exc
+        if isinstance(exc, (asyncio.CancelledError, CancelledError)):
+            return CallCancelled()
+        self._log(request, exc)
+        return InternalError()
+
+    def _error_handler_of(self, kind: type[BaseException]) -> ErrorHandler | None:
+        for ancestor in kind.__mro__ if self.error_handlers else ():
+            # Failures are answers already: a handler for Exception is not meant for them.
+            if ancestor is BaseAPIException or ancestor in self.error_handlers:
+                return self.error_handlers.get(ancestor)
+        return None
+
+    def _log(self, request: Request, exc: BaseException) -> None:
+        where = ""
+        if isinstance(exc, RuntimeError) and "no running event loop" in str(exc):
+            where = f": asyncio awaitables need the asyncio reactor, this is {reactor_name()}"
+        logger.error("%r failed%s", request, where, exc_info=exc)
+
+
+def _normalised(path: str) -> str:
+    path = path.strip()
+    return path if path.endswith("/") else f"{path}/"
+
+
+def _check_names(arguments: Mapping[str, Any], path_names: frozenset[str]) -> None:
+    for name in arguments:
+        if name in path_names or name in {"self", "request", "preferred_format"}:
+            raise IncorrectArgument(f"The argument {name!r} cannot be sent.")
+
+
+def _checked(response: Any) -> Response:
+    if not isinstance(response, Response):
+        raise TypeError(f"process_response must return a Response or None, not {response!r}")
+    return response
+
+
+async def _value(answer: Any) -> Any:
+    return await answer if is_awaitable(answer) else answer
+
+
+def _ready(reply: Any) -> Any:
+    return Ready(reply) if isinstance(reply, bytes) else reply
+
+
+def _run_blocking(request: Request, call: Callable[[], Any]) -> Any:
+    if request.factory is not None:
+        return request.factory.run_blocking(call)
+    if asyncio._get_running_loop() is not None:
+        return asyncio.to_thread(call)
+    return _in_own_thread(call)
+
+
+def _in_own_thread(call: Callable[[], Any]) -> Any:
+    outcome: dict[str, Any] = {}
+
+    def run() -> None:
+        try:
+            outcome["value"] = call()
+        except BaseException as exc:  # noqa: BLE001  raised again in the caller's thread
+            outcome["error"] = exc
+
+    thread = threading.Thread(target=run, name="aiorest-ws blocking view")
+    thread.start()
+    thread.join()
+    if "error" in outcome:
+        raise outcome["error"]
+    return outcome["value"]

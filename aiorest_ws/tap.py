@@ -1,0 +1,48 @@
+"""`twist aiorest-ws`: the options and the service that Twisted asks a plugin for."""
+
+from typing import Any
+
+from twisted.python import usage
+
+from aiorest_ws.app import ApplicationService, load_application
+from aiorest_ws.exceptions import ImproperlyConfigured
+from aiorest_ws.log import LEVELS
+from aiorest_ws.transports import install_reactor
+
+__all__ = ("Options", "makeService")
+
+
+class Options(usage.Options):
+    """Options of `twist aiorest-ws`."""
+
+    synopsis = "[options]"
+    longdesc = "Serve an aiorest-ws Application or router."
+    optParameters = (
+        ("app", "a", None, "package.module:name of an Application or a router."),
+        ("listen", "l", "tcp:8080", "Server endpoint string, such as tcp:8080 or unix:/run/a.sock."),
+        ("path", "p", "", "Path of the server's URL."),
+        ("log-level", None, "info", f"One of {', '.join(LEVELS)}."),
+    )
+    optFlags = (("compress", None, "Offer permessage-deflate."),)
+
+    def postOptions(self) -> None:
+        """Install the reactor, which twist does only later, and find the application."""
+        if not self["app"]:
+            raise usage.UsageError("--app is required: package.module:name")
+        if self["log-level"] not in LEVELS:
+            raise usage.UsageError(f"--log-level must be one of {', '.join(LEVELS)}")
+        install_reactor()
+        try:
+            self["application"] = load_application(self["app"])
+        except ImproperlyConfigured as exc:
+            raise usage.UsageError(str(exc)) from exc
+
+
+def makeService(options: Any) -> ApplicationService:
+    """Return the service for parsed options."""
+    return options["application"].service(  # type: ignore[no-any-return]
+        listen=options["listen"],
+        path=options["path"],
+        log_level=options["log-level"],
+        compress=bool(options["compress"]),
+    )

@@ -1,0 +1,1 @@
+"""Names to URLs and back, for programs that keep one urlconf."""

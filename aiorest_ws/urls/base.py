@@ -1,0 +1,20 @@
+"""The urlconf of the process: what `resolve` and `reverse` use when they are given none.
+
+An Application sets it when it makes its factory; of several in one process the last one counts.
+"""
+
+from typing import Any
+
+__all__ = ("get_urlconf", "set_urlconf")
+
+_urlconf: dict[str, Any] = {}
+
+
+def set_urlconf(data: dict[str, Any]) -> None:
+    """Set the urlconf: `{"path": "ws://host:port", "urls": [endpoint], "routes": {name: endpoint}}`."""
+    _urlconf["data"] = data
+
+
+def get_urlconf(default: Any = None) -> Any:
+    """Return the urlconf, or `default` if none was set."""
+    return _urlconf.get("data", default)

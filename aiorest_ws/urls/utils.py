@@ -1,0 +1,76 @@
+"""`resolve` a URL to the endpoint behind it, `reverse` a name to its URL."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.parse import urlencode
+
+from aiorest_ws.endpoints import DynamicEndpoint
+from aiorest_ws.parsers import DYNAMIC_PARAMETER
+from aiorest_ws.urls.base import get_urlconf
+from aiorest_ws.urls.exceptions import NoMatch, NoReverseMatch
+
+__all__ = ("RouteMatch", "resolve", "reverse")
+
+
+class RouteMatch:
+    """What was found for a URL: the endpoint's name and the values in the path."""
+
+    def __init__(
+        self,
+        view_name: str | None,
+        args: Sequence[str] = (),
+        kwargs: Mapping[str, str] | None = None,
+    ) -> None:
+        self.view_name = view_name
+        self.args = args
+        self.kwargs = dict(kwargs or {})
+
+
+def resolve(path: str, urlconf: Mapping[str, Any] | None = None) -> RouteMatch:
+    """Return the match of an absolute or relative URL, its query left aside; or raise NoMatch."""
+    urlconf = _given(urlconf)
+    path = path.removeprefix(urlconf["path"].rstrip("/")).partition("?")[0].strip()
+    if not path.endswith("/"):
+        path += "/"
+    for endpoint in urlconf.get("urls", ()):
+        values = endpoint.match(path)
+        if values is not None:
+            names = endpoint.parameters if isinstance(endpoint, DynamicEndpoint) else ()
+            return RouteMatch(endpoint.name, values, dict(zip(names, values, strict=False)))
+    raise NoMatch(f"No endpoint has the URL {path!r}.")
+
+
+def reverse(
+    view_name: str,
+    urlconf: Mapping[str, Any] | None = None,
+    args: Sequence[Any] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    relative: bool = False,
+) -> str:
+    """Return the URL of a named endpoint: `wss://host:port/user/1/?token=123456`.
+
+    `args` take the places of the template's parameters, `kwargs` become the query; `relative`
+    leaves scheme and host out. Raises NoReverseMatch for an unknown name, ValueError for a wrong
+    number of `args`.
+    """
+    urlconf = _given(urlconf)
+    endpoint = urlconf["routes"].get(view_name)
+    if endpoint is None:
+        raise NoReverseMatch(f"No endpoint is named {view_name!r}.")
+    parameters = DYNAMIC_PARAMETER.findall(endpoint.path)
+    if len(parameters) != len(args):
+        raise ValueError(
+            f"{endpoint.path!r} takes {len(parameters)} parameters, {len(args)} were given."
+        )
+    remaining = iter(args)
+    path = DYNAMIC_PARAMETER.sub(lambda _: str(next(remaining)), endpoint.path)
+    root = "" if relative else urlconf["path"].rstrip("/")
+    query = f"?{urlencode(kwargs)}" if kwargs else ""
+    return f"{root}{path}{query}"
+
+
+def _given(urlconf: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    given = get_urlconf() if urlconf is None else urlconf
+    if given is None:
+        raise LookupError("There is no urlconf: no Application has been set up yet.")
+    return given  # type: ignore[no-any-return]

@@ -1,0 +1,1 @@
+"""Helpers under their path of 1.1."""

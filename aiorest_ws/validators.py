@@ -1,0 +1,61 @@
+"""Checks of what is registered, before it is."""
+
+import inspect
+from typing import Any
+
+from aiorest_ws.exceptions import (
+    InvalidHandler,
+    InvalidPathArgument,
+    NotSupportedArgumentType,
+)
+from aiorest_ws.views import MethodBasedView, http_methods
+
+__all__ = ("check_and_set_subclass", "check_methods", "check_route")
+
+
+def check_route(path: Any, handler: Any, methods: Any, name: Any = None) -> None:
+    """Check the arguments of a registration.
+
+    Raises InvalidPathArgument, InvalidHandler or NotSupportedArgumentType.
+    """
+    if not isinstance(path, str) or not path.startswith("/"):
+        raise InvalidPathArgument(f"A path must start with `/`; this one is {path!r}.")
+    if not inspect.isclass(handler) or not issubclass(handler, MethodBasedView):
+        raise InvalidHandler(f"A handler must be a subclass of MethodBasedView, not {handler!r}.")
+    check_methods(methods)
+    if name is not None and not isinstance(name, str):
+        raise NotSupportedArgumentType(f"`name` must be a str, not {type(name).__name__}.")
+    if handler.blocking:
+        for word in handler.methods:
+            if inspect.iscoroutinefunction(getattr(handler, word, None)):
+                raise InvalidHandler(
+                    f"{handler.__qualname__} is `blocking`: its `{word}` runs in a thread and "
+                    "cannot be a coroutine."
+                )
+
+
+def check_methods(methods: Any) -> None:
+    """Check that `methods` is a list or a str, exactly, of the eight method words."""
+    if type(methods) not in (list, str):
+        raise NotSupportedArgumentType(
+            f"`methods` must be a list or a str, not {type(methods).__name__}."
+        )
+    for word in [methods] if isinstance(methods, str) else methods:
+        if not isinstance(word, str) or word.strip().lower() not in http_methods:
+            known = ", ".join(sorted(http_methods)).upper()
+            raise NotSupportedArgumentType(f"{word!r} is not a method; there are {known}.")
+
+
+def check_and_set_subclass(
+    instance: Any, attribute: str, value: Any, subclasses: type | tuple[type, ...]
+) -> None:
+    """Set `attribute` of `instance` to `value`, a class of `subclasses` or an instance of one.
+
+    Raises TypeError for anything else.
+    """
+    kind = value if inspect.isclass(value) else type(value)
+    if not issubclass(kind, subclasses):
+        wanted = subclasses if isinstance(subclasses, tuple) else (subclasses,)
+        names = " or ".join(wanted_class.__name__ for wanted_class in wanted)
+        raise TypeError(f"`{attribute.lstrip('_')}` must be of {names}, not {kind.__qualname__}.")
+    setattr(instance, attribute, value)

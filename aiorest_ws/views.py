@@ -1,0 +1,179 @@
+"""Views: a class with a method for each method word that it answers."""
+
+import inspect
+from collections.abc import Callable, Collection, Mapping
+from functools import lru_cache
+from typing import Any, ClassVar
+
+from aiorest_ws.exceptions import (
+    IncorrectArgument,
+    IncorrectMethodNameType,
+    InvalidRenderer,
+    MethodNotAllowed,
+    NotSpecifiedMethodName,
+)
+from aiorest_ws.renderers import BaseRenderer, JSONRenderer
+from aiorest_ws.wrappers import Request
+
+__all__ = (
+    "HandlerSignature",
+    "MethodBasedView",
+    "MethodViewMeta",
+    "View",
+    "http_methods",
+    "method_word",
+    "signature_of",
+)
+
+# The only words of a message that ever reach an attribute of a view.
+http_methods = frozenset({"get", "post", "put", "patch", "delete", "head", "options", "trace"})
+
+# Keywords that dispatch() and get_renderer() take for themselves.
+_TAKEN_NAMES = frozenset({"self", "request", "preferred_format"})
+
+_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
+
+def method_word(method: Any) -> str:
+    """Return the method of a request in lower case, one of the eight words.
+
+    Raises NotSpecifiedMethodName, IncorrectMethodNameType or MethodNotAllowed.
+    """
+    if method is None or method == "":
+        raise NotSpecifiedMethodName
+    if not isinstance(method, str):
+        raise IncorrectMethodNameType
+    word = method.strip().lower()
+    if word not in http_methods:
+        raise MethodNotAllowed
+    return word
+
+
+class HandlerSignature:
+    """What a handler takes beyond `self` and `request`."""
+
+    __slots__ = (
+        "_keyword_only_required",
+        "_keywords",
+        "_own_names",
+        "_positional",
+        "_required_positional",
+        "_takes_any_keyword",
+        "_takes_any_positional",
+    )
+
+    def __init__(self, function: Callable[..., Any], *, is_method: bool = True) -> None:
+        parameters = list(inspect.signature(function).parameters.values())
+        own = []
+        for _ in range(2 if is_method else 1):
+            if parameters and parameters[0].kind in _POSITIONAL:
+                own.append(parameters.pop(0).name)
+        positional = [p for p in parameters if p.kind in _POSITIONAL]
+        keyword_only = [p for p in parameters if p.kind is p.KEYWORD_ONLY]
+        self._own_names = _TAKEN_NAMES.union(own)
+        self._positional = tuple(p.name for p in positional)
+        self._required_positional = sum(p.default is p.empty for p in positional)
+        self._keywords = frozenset(
+            p.name for p in positional + keyword_only if p.kind is not p.POSITIONAL_ONLY
+        )
+        self._keyword_only_required = tuple(p.name for p in keyword_only if p.default is p.empty)
+        self._takes_any_positional = any(p.kind is p.VAR_POSITIONAL for p in parameters)
+        self._takes_any_keyword = any(p.kind is p.VAR_KEYWORD for p in parameters)
+
+    def bind(
+        self, values_in_path: int, arguments: Mapping[str, Any], path_names: Collection[str] = ()
+    ) -> Mapping[str, Any]:
+        """Return the keywords to call the handler with, after that many values of the path.
+
+        Raises IncorrectArgument for what a client can mend, TypeError when the handler does not
+        take as many values as its path has.
+        """
+        if values_in_path > len(self._positional) and not self._takes_any_positional:
+            raise TypeError(
+                f"the view takes {len(self._positional)} path values, its path has {values_in_path}"
+            )
+        keywords = self._accept(arguments, path_names, values_in_path) if arguments else {}
+        needed = self._positional[values_in_path : self._required_positional]
+        for name in needed + self._keyword_only_required:
+            if name not in keywords:
+                raise IncorrectArgument(f"The argument {name!r} is missing.")
+        return keywords
+
+    def _accept(
+        self, arguments: Mapping[str, Any], path_names: Collection[str], values_in_path: int
+    ) -> Mapping[str, Any]:
+        bound = self._positional[:values_in_path]
+        for name in arguments:
+            if name in self._own_names:
+                raise IncorrectArgument(f"The argument {name!r} is reserved.")
+            if name in path_names or name in bound:
+                raise IncorrectArgument(f"The argument {name!r} is already given by the URL.")
+            if name not in self._keywords and not self._takes_any_keyword and name != "format":
+                raise IncorrectArgument(f"The argument {name[:100]!r} is not taken here.")
+        # `format` chooses the renderer; it is an argument only for a view that asks for it.
+        if (
+            "format" in arguments
+            and "format" not in self._keywords
+            and not self._takes_any_keyword
+        ):
+            return {name: value for name, value in arguments.items() if name != "format"}
+        return arguments
+
+
+@lru_cache(maxsize=4096)
+def signature_of(view_class: type, word: str) -> HandlerSignature:
+    """Return what the handler for `word` takes; it must be defined."""
+    is_method = not isinstance(
+        inspect.getattr_static(view_class, word), (staticmethod, classmethod)
+    )
+    return HandlerSignature(getattr(view_class, word), is_method=is_method)
+
+
+class View:
+    """The root of all views."""
+
+
+class MethodViewMeta(type):
+    """Give a view class the list of the method words that it defines."""
+
+    def __init__(cls, name: str, bases: tuple[type, ...], namespace: dict[str, Any]) -> None:
+        super().__init__(name, bases, namespace)
+        if "methods" not in namespace:
+            cls.methods = sorted(
+                word for word in http_methods if callable(getattr(cls, word, None))
+            )
+
+
+class MethodBasedView(View, metaclass=MethodViewMeta):
+    """Answer requests with the method named like the request's, in lower case.
+
+    Such a method gets the request, the values in the path (strings, in order) and the request's
+    `args` as keywords; it may return a value, a coroutine or a Deferred. `blocking` runs it in
+    the server's thread pool; `ordered` runs the calls of one connection one after another.
+    """
+
+    renderers: ClassVar[Any] = ()
+    methods: ClassVar[list[str]]
+    blocking: ClassVar[bool] = False
+    ordered: ClassVar[bool] = False
+
+    def dispatch(self, request: Request, *args: Any, **kwargs: Any) -> Any:
+        """Call the handler of the request's method."""
+        word = method_word(request.method)
+        handler = getattr(self, word, None)
+        if not callable(handler):
+            raise MethodNotAllowed
+        keywords = signature_of(type(self), word).bind(len(args), kwargs)
+        return handler(request, *args, **keywords)
+
+    def get_renderer(self, preferred_format: Any, *args: Any, **kwargs: Any) -> BaseRenderer:  # noqa: ARG002  an override may look at them
+        """Return the renderer of that format, or the first one."""
+        renderers = self.renderers
+        if not isinstance(renderers, (list, tuple)):
+            raise InvalidRenderer
+        if not renderers:
+            return JSONRenderer()
+        for renderer in renderers:
+            if preferred_format is not None and renderer.format == preferred_format:
+                return renderer()  # type: ignore[no-any-return]
+        return renderers[0]()  # type: ignore[no-any-return]

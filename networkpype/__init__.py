@@ -1,0 +1,1 @@
+"""An asynchronous client toolkit: REST and WebSocket connections that share limits."""

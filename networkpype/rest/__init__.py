@@ -1,0 +1,1 @@
+"""REST over HTTP: requests, responses, connections, managers."""

@@ -1,0 +1,24 @@
+"""The methods of HTTP (RFC 9110, section 9; PATCH: RFC 5789)."""
+
+from enum import Enum, unique
+
+__all__ = ("RESTMethod",)
+
+
+@unique
+class RESTMethod(Enum):
+    """A method of HTTP; `str()` and `repr()` give the bare word."""
+
+    GET = "GET"
+    POST = "POST"
+    PUT = "PUT"
+    DELETE = "DELETE"
+    PATCH = "PATCH"
+    HEAD = "HEAD"
+    OPTIONS = "OPTIONS"
+
+    def __str__(self) -> str:
+        return self.name
+
+    def __repr__(self) -> str:
+        return self.name

@@ -1,0 +1,1 @@
+"""Steps before a request is sent and after its response has come."""

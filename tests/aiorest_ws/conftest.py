@@ -1,0 +1,113 @@
+"""A server of ours on a real socket, and a client that speaks to it, in the test's own reactor."""
+
+import base64
+import json
+from typing import Any
+
+import pytest
+import pytest_twisted
+from autobahn.twisted.websocket import WebSocketClientFactory, WebSocketClientProtocol
+from twisted.internet.defer import Deferred, DeferredQueue, maybeDeferred
+from twisted.internet.endpoints import TCP4ClientEndpoint, TCP4ServerEndpoint
+
+from aiorest_ws.request import RequestHandlerFactory
+from aiorest_ws.transports import install_reactor
+
+# Before pytest-twisted looks: tests run on what a server runs on.
+install_reactor()
+
+ANSWER_SECONDS = 30
+
+
+class Client(WebSocketClientProtocol):
+    """Send messages and wait for replies."""
+
+    def onOpen(self):
+        self.replies = DeferredQueue()
+        self.factory.opened.callback(self)
+
+    def onMessage(self, payload, isBinary):
+        self.replies.put((payload, isBinary))
+
+    def onClose(self, wasClean, code, reason):
+        self.close = (wasClean, code, reason)
+        if not self.factory.opened.called:
+            self.factory.opened.errback(ConnectionError(reason))
+
+    def send(self, message: Any, binary: bool = False) -> None:
+        """Send bytes as they are, anything else as JSON; base64 of it when binary."""
+        payload = message if isinstance(message, bytes) else json.dumps(message).encode()
+        self.sendMessage(base64.b64encode(payload) if binary else payload, binary)
+
+    def receive(self) -> Deferred[Any]:
+        """Wait for the next reply, as bytes of JSON, whatever its form."""
+        waiting = self.replies.get()
+        waiting.addTimeout(ANSWER_SECONDS, self.factory.reactor)
+        return waiting.addCallback(
+            lambda reply: base64.b64decode(reply[0], validate=True) if reply[1] else reply[0]
+        )
+
+    def ask(self, message: Any, binary: bool = False) -> Deferred[Any]:
+        """Send a message and wait for the next reply."""
+        self.send(message, binary)
+        return self.receive()
+
+
+class Network:
+    """What a test opens; all of it is closed at its end."""
+
+    def __init__(self, reactor: Any) -> None:
+        self.reactor = reactor
+        self.ports: list[Any] = []
+        self.clients: list[Client] = []
+        self.factories: list[RequestHandlerFactory] = []
+
+    async def serve(self, router: Any = None, factory: RequestHandlerFactory | None = None) -> int:
+        """Listen with a router or a factory; return the port."""
+        factory = factory or RequestHandlerFactory(router=router)
+        endpoint = TCP4ServerEndpoint(self.reactor, 0, interface="127.0.0.1")
+        port = await endpoint.listen(factory)
+        self.ports.append(port)
+        self.factories.append(factory)
+        return port.getHost().port
+
+    async def connect(self, port: int, protocol: type[Client] = Client, **options: Any) -> Client:
+        """Open a WebSocket connection."""
+        factory = WebSocketClientFactory(f"ws://127.0.0.1:{port}/", reactor=self.reactor)
+        factory.protocol = protocol
+        factory.opened = Deferred()
+        if options:
+            factory.setProtocolOptions(**options)
+        await TCP4ClientEndpoint(self.reactor, "127.0.0.1", port).connect(factory)
+        client = await factory.opened
+        self.clients.append(client)
+        return client
+
+    async def close(self) -> None:
+        for client in self.clients:
+            client.sendClose()
+        for client in self.clients:
+            await client.is_closed
+        for factory in self.factories:
+            for connection in list(factory.connections):
+                await connection.is_closed
+        for port in self.ports:
+            await maybeDeferred(port.stopListening)
+
+
+@pytest_twisted.async_yield_fixture
+async def network():
+    """Servers and clients on loopback."""
+    net = Network(install_reactor())
+    yield net
+    await net.close()
+
+
+@pytest.fixture(autouse=True)
+def _no_errors_in_the_log(request, caplog):
+    """A test that expects an error line of the server says so with the marker `logs_errors`."""
+    yield
+    if "logs_errors" in request.keywords:
+        return
+    errors = [r for r in caplog.get_records("call") if r.levelname in ("ERROR", "CRITICAL")]
+    assert not errors, [record.getMessage() for record in errors]
