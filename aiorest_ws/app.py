@@ -66,8 +66,8 @@ class Application:
     ) -> None:
         self._factory: type[RequestHandlerFactory] = RequestHandlerFactory
         self._protocol: type[RequestHandlerProtocol] | None = None
-        self.factory = factory  # type: ignore[assignment]  None keeps the default
-        self.protocol = protocol  # type: ignore[assignment]
+        self.factory = factory
+        self.protocol = protocol
         self.certificate = certificate
         self.key = key
         self.router = router
@@ -192,7 +192,7 @@ class Application:
         factory.connect_hooks = self._connect_hooks
         factory.disconnect_hooks = self._disconnect_hooks
         if compress:
-            factory.setProtocolOptions(perMessageCompressionAccept=accept_function)
+            factory.setProtocolOptions(perMessageCompressionAccept=accept_function)  # type: ignore[no-untyped-call]
         set_urlconf(
             {
                 "path": (url or "").rstrip("/"),
@@ -283,7 +283,7 @@ class Application:
     def _wrapped(self, factory: RequestHandlerFactory) -> IProtocolFactory:
         """Return what listens: the factory itself, or TLS around it."""
         if not self.isSecure:
-            return factory  # type: ignore[return-value]  Twisted's factories are untyped
+            return factory
         assert self.certificate is not None  # noqa: S101  isSecure has looked
         assert self.key is not None  # noqa: S101
         chain = [
@@ -296,7 +296,7 @@ class Application:
             extraCertChain=chain[1:] or None,
             raiseMinimumTo=TLSVersion.TLSv1_2,
         )
-        return TLSMemoryBIOFactory(options, isClient=False, wrappedFactory=factory)  # type: ignore[no-any-return]
+        return TLSMemoryBIOFactory(options, isClient=False, wrappedFactory=factory)
 
 
 class ApplicationService(Service):
@@ -331,20 +331,20 @@ class ApplicationService(Service):
 
     def privilegedStartService(self) -> None:
         """Listen while twistd may still bind a port under 1024, unless a hook has to run first."""
-        super().privilegedStartService()
+        super().privilegedStartService()  # type: ignore[no-untyped-call]
         if not self._application._startup_hooks:
             self._begin()
 
     def startService(self) -> None:
         """Run the start-up hooks, then listen."""
-        super().startService()
+        super().startService()  # type: ignore[no-untyped-call]
         if not self._is_begun:
             # Under twist the reactor, and asyncio with it, starts after the services.
             self.factory.reactor.callWhenRunning(self._begin)
 
     def stopService(self) -> Deferred[None]:
         """Stop listening, close every connection with 1012, run the shutdown hooks."""
-        super().stopService()
+        super().stopService()  # type: ignore[no-untyped-call]
         stopping = drive(self._stop())
         return stopping if isinstance(stopping, Deferred) else maybeDeferred(lambda: None)
 
@@ -389,7 +389,7 @@ class ApplicationService(Service):
 
     def _url(self) -> str:
         assert self.port is not None  # noqa: S101  only called when listening
-        address = self.port.getHost()
+        address: Any = self.port.getHost()
         port = getattr(address, "port", None)
         if port is None:
             return str(address)

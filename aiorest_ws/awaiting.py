@@ -11,7 +11,7 @@ import asyncio
 import sys
 import types
 from asyncio import tasks
-from collections.abc import Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context, copy_context
 from typing import Any, cast
 
@@ -129,13 +129,16 @@ class _Stepper:
         self, suspended_on: Any, interruption: BaseException | None = None
     ) -> Generator[Any, Any, Any]:
         """Run to the end, from a coroutine that has suspended on `suspended_on`."""
+        step: Callable[[Any], Any]
+        value: Any
         while True:
             try:
                 if interruption is not None:
                     raise interruption
                 if isinstance(suspended_on, Deferred):
                     # Resumed, the coroutine takes the result from the Deferred itself.
-                    value = yield from _fired(suspended_on, self.loop).__await__()
+                    yield from _fired(suspended_on, self.loop).__await__()
+                    value = None
                 else:
                     value = yield suspended_on
             except GeneratorExit:
@@ -172,10 +175,13 @@ class _ParkedTask:
 
     def take_over(self, stepper: _Stepper, suspended_on: Any) -> Outcome:
         """Let the task finish what was begun in its name."""
-        outcome = Outcome(lambda _: self.task.cancel() and None)
+        outcome = Outcome(self._cancel)
         self._work = (stepper, suspended_on, outcome)
         self._handed_over.set_result(None)
         return outcome
+
+    def _cancel(self, _: Deferred[Any]) -> None:
+        self.task.cancel()
 
     async def _run(self) -> None:
         interruption: BaseException | None = None
@@ -211,10 +217,14 @@ def _park(loop: asyncio.AbstractEventLoop, parked: _ParkedTask) -> None:
 
 def _cancel(suspended_on: Any) -> None:
     if isinstance(suspended_on, Deferred):
-        suspended_on.addErrback(lambda failure: failure.trap(CancelledError) and None)
+        suspended_on.addErrback(_ignore_cancellation)
         suspended_on.cancel()
     elif asyncio.isfuture(suspended_on):
         suspended_on.cancel()
+
+
+def _ignore_cancellation(failure: Failure) -> None:
+    failure.trap(CancelledError)
 
 
 def _fired(deferred: Deferred[Any], loop: asyncio.AbstractEventLoop) -> asyncio.Future[None]:
@@ -254,7 +264,7 @@ def _deferreds_only(coroutine: Coroutine[Any, Any, Any]) -> Generator[Any, Any, 
             return stop.value
         try:
             if not isinstance(suspended_on, Deferred):
-                raise RuntimeError(
+                raise RuntimeError(  # noqa: TRY004  asyncio raises it for the same mistake
                     f"asyncio awaitables need the asyncio reactor, this is {reactor_name()}"
                 )
             value = yield suspended_on

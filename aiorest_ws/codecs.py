@@ -36,7 +36,7 @@ _value_decoder = msgspec.json.Decoder()
 
 
 def decode_message(payload: bytes, is_binary: bool = False) -> Request:
-    """Return the request in `payload`, or raise MalformedMessage saying what is wrong and where."""
+    """Return the request in `payload`, or raise MalformedMessage with what is wrong."""
     if is_binary:
         payload = _decode_base64(payload)
     try:
@@ -128,7 +128,7 @@ def _decode_member_by_member(payload: bytes) -> Request:
     if broken:
         raise MalformedMessage(broken, **echo)
     for name, (expected, accepts) in _MEMBER_TYPES.items():
-        if values.get(name) is not None and not accepts(values[name]):
+        if values.get(name) is not None and not accepts(values[name]):  # type: ignore[no-untyped-call]
             raise MalformedMessage(
                 f"`{name}` must be {expected}, not {_json_type(values[name])}.", **echo
             )
@@ -179,7 +179,7 @@ def _json_type(value: Any) -> str:
 
 
 def _check_reserved(request: Request) -> None:
-    """Refuse values that are of the right type and make no sense (wire protocol, reserved keys)."""
+    """Refuse values of the right type that make no sense."""
     detail = None
     request_id = request.id
     if request_id is not None and not _is_id(request_id):

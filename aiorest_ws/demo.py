@@ -11,7 +11,6 @@ from typing import Any
 from autobahn.twisted.websocket import WebSocketClientFactory, WebSocketClientProtocol
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint
-from twisted.internet.interfaces import IListeningPort
 from twisted.python.failure import Failure
 
 from aiorest_ws.app import Application
@@ -92,6 +91,15 @@ def make_router() -> SimpleRouter:
     return router
 
 
+class DemoClientFactory(WebSocketClientFactory):
+    """Make one client; `done` fires when it has all its replies."""
+
+    def __init__(self, url: str, reactor: Any) -> None:
+        super().__init__(url, reactor=reactor)  # type: ignore[no-untyped-call]
+        self.protocol = DemoClient
+        self.done: Deferred[None] = Deferred()
+
+
 class DemoClient(WebSocketClientProtocol):
     """Send the calls one after another, and print what goes out and what comes back."""
 
@@ -106,7 +114,7 @@ class DemoClient(WebSocketClientProtocol):
         print(f"  <-- {_form(isBinary)} {text}\n")  # noqa: T201  it is what the demo is for
         self._send_next()
 
-    def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
+    def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:  # noqa: ARG002
         """End the demo, in failure if replies are missing."""
         if not self.factory.done.called:
             self.factory.done.errback(ConnectionError(f"closed early: {code} {reason}"))
@@ -117,10 +125,12 @@ class DemoClient(WebSocketClientProtocol):
             self.factory.done.callback(None)
             self.sendClose(self.CLOSE_STATUS_CODE_NORMAL)
             return
-        request, isBinary = call
+        request, is_binary = call
         text = json.dumps(request)
-        print(f"  --> {_form(isBinary)} {text}")  # noqa: T201
-        self.sendMessage(base64.b64encode(text.encode()) if isBinary else text.encode(), isBinary)
+        print(f"  --> {_form(is_binary)} {text}")  # noqa: T201
+        self.sendMessage(  # type: ignore[no-untyped-call]
+            base64.b64encode(text.encode()) if is_binary else text.encode(), is_binary
+        )
 
 
 def run_demo(port: int | None = None, *, once: bool = False) -> None:
@@ -158,17 +168,15 @@ def _preferred_port() -> int:
     return PREFERRED_PORT
 
 
-def _call(port: IListeningPort, reactor: Any) -> Deferred[None]:
+def _call(listening: Any, reactor: Any) -> Deferred[None]:
     """Connect to the server and make all the calls."""
-    address = port.getHost()
-    factory = WebSocketClientFactory(f"ws://{HOST}:{address.port}/", reactor=reactor)
-    factory.protocol = DemoClient
-    factory.done = Deferred()
+    port = listening.getHost().port
+    factory = DemoClientFactory(f"ws://{HOST}:{port}/", reactor)
     factory.done.addTimeout(ANSWER_SECONDS, reactor)
     print()  # noqa: T201
-    connecting = TCP4ClientEndpoint(reactor, HOST, address.port).connect(factory)
-    return connecting.addCallback(lambda _: factory.done)  # type: ignore[no-any-return]
+    connecting: Deferred[Any] = TCP4ClientEndpoint(reactor, HOST, port).connect(factory)
+    return connecting.addCallback(lambda _: factory.done)
 
 
-def _form(isBinary: bool) -> str:
-    return "base64" if isBinary else "text  "
+def _form(is_binary: bool) -> str:
+    return "base64" if is_binary else "text  "

@@ -66,7 +66,7 @@ class ImproperlyConfigured(Exception):
 
 
 class BaseAPIException(Exception):
-    """Become the failure `{"detail": detail, "status": status}` when raised in a view or middleware.
+    """Raised in a view or a middleware, become the failure with this `detail` and `status`.
 
     `status_code` is the WebSocket close code that fits the error, for programs that close on it.
     """

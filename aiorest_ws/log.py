@@ -63,7 +63,7 @@ class _TwistedWarnings:
 
     def __call__(self, event: dict[str, object]) -> None:
         level = event.get("log_level")
-        if level is not None and level >= LogLevel.warn:  # type: ignore[operator]
+        if level is not None and level >= LogLevel.warn:
             self._observer(event)
 
 

@@ -5,6 +5,7 @@ import re
 from io import StringIO
 from typing import Any, ClassVar
 from xml.sax.saxutils import XMLGenerator
+from xml.sax.xmlreader import AttributesImpl
 
 from aiorest_ws.codecs import encode_json, load_json
 from aiorest_ws.conf import settings
@@ -38,7 +39,7 @@ class _FromSettings:
 class JSONRenderer(BaseRenderer):
     """Render JSON in UTF-8, without blanks when `compact`, in ASCII only when `ensure_ascii`.
 
-    The settings COMPACT_JSON and UNICODE_JSON give the defaults; a subclass may set the attributes.
+    The settings COMPACT_JSON and UNICODE_JSON give the defaults; a subclass may set both.
     """
 
     format = "json"
@@ -89,7 +90,7 @@ class XMLRenderer(BaseRenderer):
     def _write_element(self, xml: XMLGenerator, name: str, value: Any) -> None:
         if not isinstance(name, str) or not _XML_NAME.fullmatch(name):
             raise ValueError(f"{name!r} cannot be the name of an XML element")
-        xml.startElement(name, {})
+        xml.startElement(name, AttributesImpl({}))
         if isinstance(value, dict):
             for key, member in value.items():
                 self._write_element(xml, key, member)

@@ -68,6 +68,7 @@ class ConnectionState(int):
 class RequestHandlerProtocol(WebSocketServerProtocol):
     """One client's connection: a request in, its reply out in the same form."""
 
+    transport: Any
     close_reason: CloseReason | None = None
 
     # None: no call has been made, or no hook is running. A connection that idles has neither.
@@ -140,7 +141,7 @@ class RequestHandlerProtocol(WebSocketServerProtocol):
             payload = self._encode_message(reply, isBinary)
         except Exception:  # noqa: BLE001  an override may raise anything
             payload = encode_message(self._internal_error(request), isBinary)
-        self.sendMessage(payload, isBinary)
+        self.sendMessage(payload, isBinary)  # type: ignore[no-untyped-call]
 
     def _internal_error(self, request: Request | None, exc: BaseException | None = None) -> bytes:
         logger.error("%r failed", request, exc_info=exc or True)
@@ -182,8 +183,8 @@ class RequestHandlerProtocol(WebSocketServerProtocol):
             return
         self._is_greeted = True
         self.transport.resumeProducing()
-        for payload, isBinary in held:
-            self._onMessage(payload, isBinary)
+        for message in held:
+            self._onMessage(*message)
 
     def _onMessage(self, payload: bytes, isBinary: bool) -> None:
         if self._held_messages is not None:
@@ -218,8 +219,8 @@ async def _called(hook: ConnectionHook, connection: RequestHandlerProtocol) -> N
         _log_hook_failure("on_disconnect", exc)
 
 
-def _log_hook_failure(name: str, exc: BaseException) -> None:
-    logger.error("an %s hook failed", name, exc_info=exc)
+def _log_hook_failure(name: str, exc: BaseException | None) -> None:
+    logger.error("an %s hook failed", name, exc_info=exc or True)
 
 
 class RequestHandlerFactory(WebSocketServerFactory):
@@ -243,9 +244,9 @@ class RequestHandlerFactory(WebSocketServerFactory):
             )
         if known.get("reactor") is None:
             known["reactor"] = install_reactor()
-        super().__init__(*args, **known)
+        super().__init__(*args, **known)  # type: ignore[no-untyped-call]
         # A protocol error is answered with its close code; Autobahn's default drops the client.
-        self.setProtocolOptions(failByDrop=False)
+        self.setProtocolOptions(failByDrop=False)  # type: ignore[no-untyped-call]
         self.connections: set[RequestHandlerProtocol] = set()
         self.connect_hooks: list[ConnectionHook] = []
         self.disconnect_hooks: list[ConnectionHook] = []
@@ -294,7 +295,7 @@ class RequestHandlerFactory(WebSocketServerFactory):
 
     def stopFactory(self) -> None:
         """Let the thread pool go; a thread that is still busy ends with the process."""
-        super().stopFactory()
+        super().stopFactory()  # type: ignore[no-untyped-call]
         pool, self._pool = self._pool, None
         if pool is not None and not self._blocking_calls:
             pool.stop()

@@ -164,7 +164,7 @@ class SimpleRouter(AbstractRouter):
     # From a view to a reply
 
     def process_request(self, request: Request) -> Any:
-        """Return the reply's bytes, or an awaitable of them if a view or middleware is asynchronous.
+        """Return the reply's bytes, or an awaitable of them where something is asynchronous.
 
         Every fault becomes a failure; nothing is raised.
         """
@@ -220,11 +220,13 @@ class SimpleRouter(AbstractRouter):
             raise MethodNotAllowed
         path_names = route.path_names if route is not None else frozenset()
         call: Callable[[], Any]
-        if type(view).dispatch is MethodBasedView.dispatch:
+        view_class: type[Any] = type(view)
+        if view_class.dispatch is MethodBasedView.dispatch:
             handler = getattr(view, word, None)
             if not callable(handler):
                 raise MethodNotAllowed
-            arguments = signature_of(type(view), word).bind(len(values), arguments, path_names)
+            signature = signature_of(view_class, word)  # type: ignore[arg-type]
+            arguments = signature.bind(len(values), arguments, path_names)
             call = partial(handler, request, *values, **arguments)
         else:
             _check_names(arguments, path_names)

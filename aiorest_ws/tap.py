@@ -19,7 +19,7 @@ class Options(usage.Options):
     longdesc = "Serve an aiorest-ws Application or router."
     optParameters = (
         ("app", "a", None, "package.module:name of an Application or a router."),
-        ("listen", "l", "tcp:8080", "Server endpoint string, such as tcp:8080 or unix:/run/a.sock."),
+        ("listen", "l", "tcp:8080", "Server endpoint string: tcp:8080, unix:/run/a.sock, ..."),
         ("path", "p", "", "Path of the server's URL."),
         ("log-level", None, "info", f"One of {', '.join(LEVELS)}."),
     )

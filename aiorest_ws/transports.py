@@ -11,7 +11,7 @@ __all__ = ("describe_reactor", "install_reactor")
 
 
 def install_reactor() -> Any:
-    """Return the reactor, installing the asyncio one, on uvloop where it exists, if there is none."""
+    """Return the reactor; install the asyncio one, on uvloop where it exists, if there is none."""
     if "twisted.internet.reactor" not in sys.modules:
         loop = _new_loop()
         asyncio.set_event_loop(loop)
@@ -35,4 +35,4 @@ def _new_loop() -> asyncio.AbstractEventLoop:
         import uvloop
     except ImportError:
         return asyncio.SelectorEventLoop()
-    return uvloop.new_event_loop()  # type: ignore[no-any-return]
+    return uvloop.new_event_loop()

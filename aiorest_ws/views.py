@@ -64,13 +64,13 @@ class HandlerSignature:
 
     def __init__(self, function: Callable[..., Any], *, is_method: bool = True) -> None:
         parameters = list(inspect.signature(function).parameters.values())
-        own = []
-        for _ in range(2 if is_method else 1):
-            if parameters and parameters[0].kind in _POSITIONAL:
-                own.append(parameters.pop(0).name)
+        own = 2 if is_method else 1
+        while own and (len(parameters) < own or parameters[own - 1].kind not in _POSITIONAL):
+            own -= 1  # `*args` takes them
+        own_names, parameters = {p.name for p in parameters[:own]}, parameters[own:]
         positional = [p for p in parameters if p.kind in _POSITIONAL]
         keyword_only = [p for p in parameters if p.kind is p.KEYWORD_ONLY]
-        self._own_names = _TAKEN_NAMES.union(own)
+        self._own_names = _TAKEN_NAMES | own_names
         self._positional = tuple(p.name for p in positional)
         self._required_positional = sum(p.default is p.empty for p in positional)
         self._keywords = frozenset(
@@ -90,7 +90,7 @@ class HandlerSignature:
         """
         if values_in_path > len(self._positional) and not self._takes_any_positional:
             raise TypeError(
-                f"the view takes {len(self._positional)} path values, its path has {values_in_path}"
+                f"the path has {values_in_path} values, the view takes {len(self._positional)}"
             )
         keywords = self._accept(arguments, path_names, values_in_path) if arguments else {}
         needed = self._positional[values_in_path : self._required_positional]

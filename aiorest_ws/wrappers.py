@@ -22,7 +22,8 @@ class _RequestMeta(msgspec.StructMeta):
     """Let `Request(...)` take extra keys, which a Struct refuses."""
 
     def __call__(
-        cls,
+        cls,  # noqa: N805  the instance of a metaclass is a class
+        /,  # a client may send a key `cls`
         method: Any = None,
         url: Any = None,
         args: Any = None,
@@ -62,9 +63,9 @@ class Request(
     since: dict[str, Any] | None = None
 
     if TYPE_CHECKING:
-        connection: Any
-        factory: Any
-        extra_names: tuple[str, ...]
+        connection: Any = None
+        factory: Any = None
+        extra_names: tuple[str, ...] = ()
 
         def __init__(
             self,
@@ -164,7 +165,9 @@ class Response:
     def to_representation(self) -> dict[str, Any]:
         """Return what goes on the wire, its keys in the order of the wire protocol."""
         rest = dict(self._content)
-        ordered = {name: rest.pop(name) for name in ("data", "detail") if name in rest}
+        ordered: dict[str, Any] = {
+            name: rest.pop(name) for name in ("data", "detail") if name in rest
+        }
         if self.status is not None:
             ordered["status"] = self.status
         ordered.update((name, rest.pop(name)) for name in ("event_name", "id") if name in rest)

@@ -11,7 +11,7 @@ _urlconf: dict[str, Any] = {}
 
 
 def set_urlconf(data: dict[str, Any]) -> None:
-    """Set the urlconf: `{"path": "ws://host:port", "urls": [endpoint], "routes": {name: endpoint}}`."""
+    """Set the urlconf: `{"path": "ws://host:port", "urls": [...], "routes": {name: endpoint}}`."""
     _urlconf["data"] = data
 
 

@@ -73,4 +73,4 @@ def _given(urlconf: Mapping[str, Any] | None) -> Mapping[str, Any]:
     given = get_urlconf() if urlconf is None else urlconf
     if given is None:
         raise LookupError("There is no urlconf: no Application has been set up yet.")
-    return given  # type: ignore[no-any-return]
+    return given
