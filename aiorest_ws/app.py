@@ -339,8 +339,8 @@ class ApplicationService(Service):
         """Run the start-up hooks, then listen."""
         super().startService()  # type: ignore[no-untyped-call]
         if not self._is_begun:
-            # Under twist the reactor, and asyncio with it, starts after the services.
-            self.factory.reactor.callWhenRunning(self._begin)
+            # Not yet: services are started before the loop that a hook may need.
+            self._starting = self.factory.reactor.callLater(0, self._begin)
 
     def stopService(self) -> Deferred[None]:
         """Stop listening, close every connection with 1012, run the shutdown hooks."""
@@ -352,7 +352,7 @@ class ApplicationService(Service):
         """Run the reactor with this service until it is stopped; raise its `failure`."""
         reactor = self.factory.reactor
         reactor.addSystemEventTrigger("before", "shutdown", self.stopService)
-        reactor.callWhenRunning(self.startService)
+        self.startService()
         reactor.run()
         if self.failure is not None:
             raise self.failure
@@ -370,7 +370,7 @@ class ApplicationService(Service):
             self.failure = exc
             if self._banner is None or not isinstance(exc, CannotListenError):
                 logger.critical("the server cannot start: %s", exc, exc_info=exc)
-            self.factory.reactor.callWhenRunning(self.factory.reactor.stop)
+            self.factory.reactor.callLater(0, self.factory.reactor.stop)
             return
         self._announce()
         self.listening.callback(self.port)
@@ -396,7 +396,7 @@ class ApplicationService(Service):
         return self._application.generate_url(self._host or address.host, port, self._path)
 
     async def _stop(self) -> None:
-        if isinstance(self._starting, Deferred):
+        if isinstance(self._starting, Deferred) or _is_active(self._starting):
             self._starting.cancel()
         if self.port is not None:
             await maybeDeferred(self.port.stopListening)
@@ -458,6 +458,10 @@ def _abort(connections: list[RequestHandlerProtocol]) -> None:
     for connection in connections:
         if connection.state != connection.STATE_CLOSED:
             connection.transport.abortConnection()
+
+
+def _is_active(timer: Any) -> bool:
+    return timer is not None and timer.active()
 
 
 def _added(hooks: list[Any], hook: Hook, name: str, argument: str) -> Hook:

@@ -1,6 +1,7 @@
 """One end for everything that a request does."""
 
 import asyncio
+from collections.abc import Callable
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -20,15 +21,18 @@ class Interruptions(Protocol):
 class Deadline:
     """The moment at which everything that one request does has to be done.
 
-    Must be made in a running loop. `what` is for the text of the error.
+    Must be made in a running loop. `describe` says for the text of the error what the request is.
     """
 
-    __slots__ = ("_interruptions", "_loop_time", "_timeout_s", "what")
+    __slots__ = ("_describe", "_interruptions", "_loop_time", "_timeout_s")
 
     def __init__(
-        self, what: str, timeout_s: float | None, interruptions: Interruptions | None = None
+        self,
+        describe: Callable[[], str],
+        timeout_s: float | None,
+        interruptions: Interruptions | None = None,
     ) -> None:
-        self.what = what
+        self._describe = describe
         self._timeout_s = timeout_s
         self._loop_time = None
         if timeout_s is not None:
@@ -46,7 +50,7 @@ class Deadline:
 
     def error(self) -> DeadlineExceeded:
         """Return the error that says that it is over."""
-        return DeadlineExceeded(f"{self.what} was not done within {self._timeout_s} s.")
+        return DeadlineExceeded(f"{self._describe()} was not done within {self._timeout_s} s.")
 
 
 class Scope:

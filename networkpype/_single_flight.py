@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from typing import Any, Generic, TypeVar
 
+from networkpype._admission import give_back
 from networkpype.exceptions import NetworkpypeError
 
 __all__ = ("SingleFlight",)
@@ -38,6 +39,7 @@ class SingleFlight(Generic[T]):
         if task is None or task.done() or task.get_loop() is not asyncio.get_running_loop():
             task = self._task = asyncio.ensure_future(self._run())
             task.add_done_callback(_retrieve_exception)
+        await give_back()
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:

@@ -12,6 +12,7 @@
     |-- HTTPStatusError (OSError)                  status 400 and up
     |-- TransportError (aiohttp.ClientError)       replaces an error of aiohttp
     |   |-- ConnectionFailedError (aiohttp.ClientConnectionError)      not made, reset or lost
+    |   |   |-- StaleConnectionError (aiohttp.ServerDisconnectedError) lost just when it was used
     |   |   |-- ConnectError (aiohttp.ClientConnectorError)            not made: nothing was sent
     |   |   |   `-- TLSError (aiohttp.ClientSSLError)
     |   |   `-- TransportTimeoutError (aiohttp.ServerTimeoutError)
@@ -26,7 +27,9 @@
     |-- MessageTypeError (TypeError)               a WebSocket message of another type
     |-- WebSocketClosedError (ConnectionError)     the server closed the WebSocket
     |-- ReceiveTimeoutError (TimeoutError)         no WebSocket message in time
-    `-- BufferOverflowError                        the receive buffer is full
+    |-- BufferOverflowError                        the receive buffer is full
+    |-- ConnectionStateError (RuntimeError)        the state of the connection does not allow it
+    `-- DisconnectedError (ClosedError, ConnectionError)    the WebSocket is not connected
 
 An error that replaces one of aiohttp is also an instance of the very class that it replaces
 (`map_client_error`), with its attributes, and has it as its `__cause__`.
@@ -41,6 +44,8 @@ import aiohttp
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
+from networkpype._urls import public_part
+
 __all__ = (
     "AuthError",
     "BodyDecodeError",
@@ -50,7 +55,9 @@ __all__ = (
     "ConnectError",
     "ConnectTimeoutError",
     "ConnectionFailedError",
+    "ConnectionStateError",
     "DeadlineExceeded",
+    "DisconnectedError",
     "HTTPStatusError",
     "InvalidURLError",
     "MessageTypeError",
@@ -59,6 +66,7 @@ __all__ = (
     "ReceiveTimeoutError",
     "RedirectError",
     "ResponseError",
+    "StaleConnectionError",
     "TLSError",
     "TooManyRedirectsError",
     "TransportError",
@@ -162,6 +170,10 @@ class ConnectionFailedError(TransportError, aiohttp.ClientConnectionError):
     """A connection was not made, or was reset or lost."""
 
 
+class StaleConnectionError(ConnectionFailedError, aiohttp.ServerDisconnectedError):
+    """The server closed a kept connection just when a request was sent on it."""
+
+
 class ConnectError(ConnectionFailedError, aiohttp.ClientConnectorError):
     """A connection could not be made; nothing was sent."""
 
@@ -237,6 +249,14 @@ class BufferOverflowError(NetworkpypeError):
     """The receive buffer is full and its policy is to raise."""
 
 
+class ConnectionStateError(NetworkpypeError, RuntimeError):
+    """A WebSocket is connected twice, or received from by two at a time."""
+
+
+class DisconnectedError(ClosedError, ConnectionError):
+    """A WebSocket is used that is not connected, or is disconnected by ourselves meanwhile."""
+
+
 def map_client_error(error: Exception) -> NetworkpypeError:
     """Return the error of this package that replaces `error`, one of aiohttp or of the socket.
 
@@ -263,14 +283,10 @@ def _strip_secrets(error: aiohttp.ClientResponseError) -> None:
         # Not a proxy as in aiohttp: a proxy cannot be pickled.
         headers = cast("CIMultiDictProxy[str]", CIMultiDict[str]())
         error.request_info = aiohttp.RequestInfo(
-            _public_part(info.url), info.method, headers, _public_part(info.real_url)
+            URL(public_part(info.url)), info.method, headers, URL(public_part(info.real_url))
         )
     error.history = ()
     error.args = (error.request_info, ())
-
-
-def _public_part(url: URL) -> URL:
-    return url.with_query(None).with_fragment(None).with_user(None)
 
 
 @functools.cache

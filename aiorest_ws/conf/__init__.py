@@ -87,6 +87,7 @@ class Settings:
             finally:
                 self._defaults = None
         self.__dict__.update(values)
+        # Last: who reads without the lock goes by it.
         self._is_loaded = True
 
 

@@ -61,40 +61,42 @@ class TokenAuth(RESTOnlyAuth):
 
     def unauthorized(self, request: RESTRequest) -> None:
         """Forget the token if `request` had it."""
-        if self._value is not None and (request.headers or {}).get(self._header) == self._field():
+        sent = (request.headers or {}).get(self._header)
+        if self._value is not None and sent == self._header_value(self._value):
             self.invalidate()
 
     async def before_admission(self) -> None:
         """Fetch a token if one is due."""
         if not self._flight.is_inside():
-            await self._ensure()
+            await self._current()
 
     async def rest_authenticate(self, request: RESTRequest) -> RESTRequest:
         """Set the header."""
         if self._flight.is_inside():
             raise AuthError("The request that fetches the token asks to be signed with it.")
-        await self._ensure()
-        set_header(request, self._header, self._field())
+        set_header(request, self._header, self._header_value(await self._current()))
         return request
 
-    def _field(self) -> str:
-        return f"{self._scheme} {self._value}" if self._scheme else f"{self._value}"
+    def _header_value(self, token: str) -> str:
+        return f"{self._scheme} {token}" if self._scheme else token
 
-    async def _ensure(self) -> None:
-        if self._value is not None and not _is_past(self._refresh_at, self._clock()):
-            return
+    async def _current(self) -> str:
+        value = self._value
+        if value is not None and not _is_past(self._refresh_at, self._clock()):
+            return value
         try:
-            await self._flight.join()
+            return await self._flight.join()
         except Exception as error:
-            if self._value is None or _is_past(self._expires_at, self._clock()):
+            if value is None or _is_past(self._expires_at, self._clock()):
                 raise AuthError("No token could be fetched.") from error
             # Not the error's text: it may quote what was sent.
             logger.warning(
                 "A new token could not be fetched (%s); the old one is still good.",
                 type(error).__name__,
             )
+            return value
 
-    async def _refresh(self) -> None:
+    async def _refresh(self) -> str:
         asked_at = self._clock()
         token = await self._fetch()
         if not token.value:
@@ -105,6 +107,7 @@ class TokenAuth(RESTOnlyAuth):
             ahead_s = min(self._refresh_ahead_s, token.expires_in_s / 2)
             self._expires_at = asked_at + token.expires_in_s
             self._refresh_at = self._expires_at - ahead_s
+        return token.value
 
 
 def _is_past(moment: float | None, now: float) -> bool:

@@ -12,21 +12,21 @@ from networkpype.exceptions import (
     ClosedError,
     ConnectionFailedError,
     RedirectError,
+    StaleConnectionError,
     map_client_error,
 )
+from networkpype.rest._body import KeptOpenPayload
 from networkpype.rest.request import RESTRequest
 from networkpype.rest.response import RESTResponse
 
-__all__ = ("ConnectionWentStale", "RESTConnection")
+__all__ = ("RESTConnection",)
 
 # Above this, aiohttp warns that a bytes body written in one piece stalls the loop.
 _ONE_PIECE_BYTES = 2**20
 
+_SAID_BY_REQUEST = frozenset({"method", "str_or_url", "params", "data", "json", "headers"})
+
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
-
-
-class ConnectionWentStale(ConnectionFailedError):
-    """The server closed a kept connection just when it was used; worth one more attempt."""
 
 
 class RESTConnection:
@@ -60,7 +60,7 @@ class RESTConnection:
 
         `on_sent` is called before the first byte leaves; on a session that is not a factory's,
         before the connection is looked for. A request with `is_auth_required` is not redirected
-        to another origin, on such a session to nowhere. Raises ConnectionWentStale where aiohttp
+        to another origin, on such a session to nowhere. Raises StaleConnectionError where aiohttp
         would send the request a second time.
         """
         session = self._session()
@@ -74,9 +74,9 @@ class RESTConnection:
         if isinstance(self._source, aiohttp.ClientSession) or "trace_request_ctx" in keywords:
             on_sent()
             if not request.is_auth_required or "allow_redirects" in keywords:
-                return await self._request(session, request, encoded, keywords)
+                return await self._request(session, request, encoded, keywords, deadline)
             response = await self._request(
-                session, request, encoded, {**keywords, "allow_redirects": False}
+                session, request, encoded, {**keywords, "allow_redirects": False}, deadline
             )
             if response.status in _REDIRECTS:
                 response.release()
@@ -85,17 +85,17 @@ class RESTConnection:
         exchange = Exchange(on_sent, is_signed=request.is_auth_required)
         keywords["trace_request_ctx"] = exchange
         try:
-            return await self._request(session, request, encoded, keywords)
+            return await self._request(session, request, encoded, keywords, deadline)
         except ConnectionFailedError as error:
             if exchange.was_resent:
-                raise ConnectionWentStale(*error.args) from error
+                raise StaleConnectionError(str(error)) from error
             raise
 
-    def deadline(self, what: str, timeout_s: float | None) -> Deadline:
+    def deadline(self, describe: Callable[[], str], timeout_s: float | None) -> Deadline:
         """Return a deadline that also ends when the factory of this connection closes."""
         source = self._source
         interruptions = None if isinstance(source, aiohttp.ClientSession) else source
-        return Deadline(what, timeout_s, interruptions)
+        return Deadline(describe, timeout_s, interruptions)
 
     def _session(self) -> aiohttp.ClientSession:
         if not isinstance(self._source, aiohttp.ClientSession):
@@ -110,18 +110,21 @@ class RESTConnection:
         request: RESTRequest,
         encoded: bool,
         aiohttp_kwargs: Mapping[str, Any],
+        deadline: Deadline | None = None,
     ) -> RESTResponse:
         url = request.wire_url(encoded=encoded)
         body, headers = request.wire_body()
         if isinstance(body, str | bytes) and len(body) > _ONE_PIECE_BYTES:
             body = io.BytesIO(body.encode() if isinstance(body, str) else body)
+        elif isinstance(body, io.IOBase):
+            body = KeptOpenPayload(body)
         try:
             response = await session.request(
                 str(request.method), url, data=body, headers=headers, **aiohttp_kwargs
             )
         except (aiohttp.ClientError, OSError) as error:
             raise map_client_error(error) from error
-        result = RESTResponse(response)
+        result = RESTResponse(response, deadline=deadline)
         # An error body that has come with its head is kept for raise_for_status().
         if response.status >= 400 and response.content.is_eof():
             await result.read()
@@ -129,6 +132,11 @@ class RESTConnection:
 
 
 def check_request_keywords(keywords: Mapping[str, Any]) -> None:
-    """Raise TypeError for a name that `aiohttp.ClientSession.request` does not take."""
+    """Raise TypeError for a name that `aiohttp.ClientSession.request` does not take.
+
+    Or that says again what the request says: it would pass by the auth.
+    """
     if keywords:
+        for name in _SAID_BY_REQUEST & keywords.keys():
+            raise TypeError(f"{name!r} is a part of the request; give a body as `data`.")
         check_keywords(aiohttp.ClientSession._request, keywords)

@@ -1,6 +1,7 @@
 """What a REST call is to send."""
 
 import copy
+import io
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,6 +10,7 @@ from typing import Any, Self
 import aiohttp
 from yarl import URL
 
+from networkpype._urls import public_part
 from networkpype.exceptions import InvalidURLError
 from networkpype.rest.method import RESTMethod
 
@@ -37,12 +39,16 @@ class RESTRequest:
 
     def __repr__(self) -> str:
         # Params, headers, body and the query of a URL hold keys and signatures.
-        url = None if self.url is None else without_secrets(self.url)
+        url = None if self.url is None else public_part(self.url)
         return (
             f"{type(self).__name__}(method={self.method!r}, url={url!r}, "
             f"endpoint_url={self.endpoint_url!r}, is_auth_required={self.is_auth_required!r}, "
             f"throttler_limit_id={self.throttler_limit_id!r})"
         )
+
+    def describe(self) -> str:
+        """Return method and URL, without anything that may be secret."""
+        return f"{self.method} {public_part(self.url or '(no URL)')}"
 
     def copy(self) -> Self:
         """Return a request that can be changed without changing this one.
@@ -103,12 +109,13 @@ class RESTRequest:
     async def _read_body(self, body: Any) -> bytes:
         if isinstance(body, dict | list | tuple):
             body = aiohttp.FormData(body)
+        position = body.tell() if isinstance(body, io.IOBase) and body.seekable() else None
         payload = body() if isinstance(body, aiohttp.FormData) else aiohttp.get_payload(body)
         self.headers = self._headers_with("Content-Type", payload.content_type)
-        try:
-            return await payload.as_bytes()
-        finally:
-            await payload.close()
+        content = await payload.as_bytes()
+        if position is not None:
+            body.seek(position)  # for the next attempt
+        return content
 
     def _headers_with(self, name: str, value: str) -> Mapping[str, Any]:
         headers = self.headers or {}
@@ -126,15 +133,6 @@ def _is_form(fields: list[Any] | tuple[Any, ...]) -> bool:
         isinstance(field, list | tuple) and len(field) == 2 and isinstance(field[0], str)
         for field in fields
     )
-
-
-def without_secrets(url: str) -> str:
-    """Return `url` without user, password, query and fragment."""
-    try:
-        parsed = URL(url)
-    except ValueError:
-        return "(not a URL)"
-    return str(parsed.with_query(None).with_fragment(None).with_user(None))
 
 
 def _mutable_copy(headers: Mapping[str, Any]) -> Mapping[str, Any]:

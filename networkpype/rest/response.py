@@ -10,9 +10,14 @@ import msgspec
 from multidict import CIMultiDictProxy
 
 from networkpype._deadline import Deadline
-from networkpype.exceptions import BodyDecodeError, HTTPStatusError, NetworkpypeError, map_client_error
+from networkpype._urls import public_part
+from networkpype.exceptions import (
+    BodyDecodeError,
+    HTTPStatusError,
+    NetworkpypeError,
+    map_client_error,
+)
 from networkpype.rest.method import RESTMethod
-from networkpype.rest.request import without_secrets
 
 __all__ = ("Progress", "RESTResponse")
 
@@ -35,7 +40,7 @@ class RESTResponse:
         self._body: bytes | None = None
 
     def __repr__(self) -> str:
-        return f"<RESTResponse {self.method} {without_secrets(self.url)} {self.status}>"
+        return f"<RESTResponse {self.method} {public_part(self.url)} {self.status}>"
 
     async def __aenter__(self) -> Self:
         return self
@@ -127,18 +132,21 @@ class RESTResponse:
         awaited, and need not be.
         """
         if self.status >= 400:
-            raise self.status_error(url=without_secrets(self.url))
+            raise self.status_error(url=public_part(self.url))
         return _DONE
 
     def status_error(self, *, url: str) -> HTTPStatusError:
         """Return the error that stands for this response; `url` is for its text."""
-        body = self._body or b""
+        try:
+            body = (self._body or b"").decode(self._response.charset or "utf-8", "replace")
+        except LookupError:  # a charset that Python does not know
+            body = (self._body or b"").decode("utf-8", "replace")
         return HTTPStatusError(
             method=str(self._response.method),
             url=url,
             status=self.status,
             headers=self.headers,
-            body=body.decode(self._response.charset or "utf-8", "replace"),
+            body=body,
         )
 
     async def _next_chunk(self, offset: int, size: int) -> bytes:

@@ -1,6 +1,7 @@
 """Tokens: made, verified, refused, stored."""
 
 import base64
+import contextlib
 import hashlib
 import hmac
 import json
@@ -9,7 +10,7 @@ import sys
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from aiorest_ws.auth.database import Database
@@ -52,12 +53,14 @@ def encoded(value):
     return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
 
 
-def signed(header, payload, key=SECRET.encode(), digest=hashlib.sha256):
+def signed(header, payload, key=None, digest=hashlib.sha256):
     """Make a token by RFC 7515, without PyJWT."""
+    key = key or SECRET.encode()
     text = f"{encoded(header)}.{encoded(payload)}"
     return f"{text}.{encoded(hmac.digest(key, text.encode(), digest))}"
 
 
+PUBLIC_KEY = f"-----BEGIN PUBLIC KEY-----\n{'k' * 64}\n-----END PUBLIC KEY-----\n"
 HS256 = {"typ": "JWT", "alg": "HS256"}
 
 
@@ -194,9 +197,8 @@ def test_the_token_that_the_bad_ones_are_made_of_is_good():
         f"{GOOD}.x",
         "..",
         f"..{SIGNATURE}",
-        f"{HEAD}..{SIGNATURE}",
         f"x.{BODY}.{SIGNATURE}",
-        f"{HEAD} .{BODY}.\udc80",
+        f"{HEAD}\udc80.{BODY}.{SIGNATURE}",
         f"{encoded([])}.{BODY}.{SIGNATURE}",
         f"{encoded(b'[' * 100_000)}.{BODY}.{SIGNATURE}",
         f"{encoded(b'{')}.{BODY}.{SIGNATURE}",
@@ -214,10 +216,8 @@ def test_the_token_that_the_bad_ones_are_made_of_is_good():
     ],
 )
 def test_what_is_no_token_cannot_be_read(token):
-    with pytest.raises((ParsingTokenException, InvalidSignatureException)) as refused:
+    with pytest.raises(ParsingTokenException):
         manager().verify(token)
-    if not (isinstance(token, str) and token.endswith("\udc80")):
-        assert refused.type is ParsingTokenException
 
 
 @pytest.mark.parametrize(
@@ -226,11 +226,13 @@ def test_what_is_no_token_cannot_be_read(token):
         signed(HS256, {"id": 1}, key=b"another-key" * 4),
         f"{HEAD}.{encoded({'id': 2})}.{SIGNATURE}",
         f"{encoded(HS256 | {'x': 1})}.{BODY}.{SIGNATURE}",
+        f"{HEAD}..{SIGNATURE}",
         f"{HEAD}.{BODY}.",
         f"{HEAD}.{BODY}.{SIGNATURE[:-2]}",
         f"{HEAD}.{BODY}.{SIGNATURE}=",
         f"{HEAD}.{BODY}.{SIGNATURE}\n",
         f"{HEAD}.{BODY}.!{SIGNATURE}",
+        f"{HEAD}.{BODY}.{SIGNATURE}\udc80",
         f"{encoded({'alg': 'none'})}.{BODY}.",
         f"{encoded({'alg': 'None'})}.{BODY}.{SIGNATURE}",
         f"{encoded({'alg': 'RS256'})}.{BODY}.{SIGNATURE}",
@@ -259,19 +261,27 @@ def test_a_signature_has_one_spelling():
     assert accepted == [GOOD[-1]]
 
 
+few_examples = settings(
+    deadline=None,
+    derandomize=True,
+    max_examples=60,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+
+
+@few_examples
 @given(st.one_of(st.text(), st.lists(st.text(), min_size=3, max_size=3).map(".".join)))
 def test_any_other_text_is_refused(token):
     with pytest.raises(BaseTokenException):
         manager().verify(token)
 
 
+@few_examples
 @given(st.recursive(st.none() | st.booleans() | st.floats() | st.text(), st.lists), st.text())
 def test_any_header_and_payload_are_refused_or_read(value, name):
     for token in (signed({"alg": "HS256", name: value}, {}), signed(HS256, {name: value})):
-        try:
+        with contextlib.suppress(BaseTokenException):
             assert isinstance(manager().verify(token), dict)
-        except BaseTokenException:
-            pass
 
 
 def test_audience_is_judged_when_there_is_one():
@@ -297,7 +307,7 @@ def test_audience_is_judged_when_there_is_one():
         ({"secret_key": "k" * 31}, "at least 32 bytes"),
         ({"secret_key": "k" * 47, "algorithm": "HS384"}, "at least 48 bytes"),
         ({"secret_key": "k" * 63, "algorithm": "HS512"}, "at least 64 bytes"),
-        ({"secret_key": f"-----BEGIN PUBLIC KEY-----\n{'k' * 64}"}, "no secret"),
+        ({"secret_key": PUBLIC_KEY}, "no secret"),
         ({"secret_key": SECRET, "algorithm": "none"}, "HASH_ALGORITHM"),
         ({"secret_key": SECRET, "algorithm": "RS256"}, "HASH_ALGORITHM"),
         ({"secret_key": SECRET, "algorithm": ["HS256"]}, "HASH_ALGORITHM"),
@@ -306,7 +316,7 @@ def test_audience_is_judged_when_there_is_one():
 def test_bad_secrets_and_algorithms_are_refused_at_start(options, message):
     with pytest.raises(ImproperlyConfigured, match=message) as refused:
         JSONWebTokenManager(**options)
-    assert str(options["secret_key"] or "-") not in str(refused.value).replace("1.1: choose", "")
+    assert not options["secret_key"] or str(options["secret_key"]) not in str(refused.value)
     names = {"secret_key": "SECRET_KEY", "algorithm": "HASH_ALGORITHM"}
     with (
         override_settings(**{names[name]: value for name, value in options.items()}),
@@ -395,7 +405,8 @@ def test_errors_of_tokens_are_401(error):
 def test_without_pyjwt_the_error_names_the_extra():
     code = (
         "import sys; sys.modules['jwt'] = sys.modules['argon2'] = None\n"
-        "import aiorest_ws.auth.exceptions, aiorest_ws.auth.permissions, aiorest_ws.auth.database\n"
+        "import aiorest_ws.auth.exceptions, aiorest_ws.auth.permissions\n"
+        "import aiorest_ws.auth.database\n"
         "import aiorest_ws.auth.token.exceptions, aiorest_ws.auth.token.backends\n"
         "import aiorest_ws.auth.user.abstractions as users, aiorest_ws.auth.user.models\n"
         "assert not users.User().is_authenticated()\n"

@@ -2,7 +2,9 @@
 
 import gc
 import hashlib
+import importlib
 import sqlite3
+import sys
 import threading
 from contextlib import closing
 
@@ -12,6 +14,7 @@ import pytest
 from aiorest_ws.auth.database import Database, open_database
 from aiorest_ws.auth.exceptions import BaseAuthException, PermissionDeniedException
 from aiorest_ws.auth.token.backends import InMemoryTokenBackend
+from aiorest_ws.auth.user import passwords
 from aiorest_ws.auth.user.abstractions import AbstractUser, User
 from aiorest_ws.auth.user.exceptions import (
     DuplicateUsername,
@@ -52,7 +55,7 @@ def test_the_user_without_anything_is_anonymous():
     assert user.is_active
     assert user.is_anonymous
     assert not user.is_authenticated()
-    assert not (user.is_superuser or user.is_staff or user.is_user)
+    assert (user.is_superuser, user.is_staff, user.is_user) == (False, False, False)
 
 
 @pytest.mark.parametrize("role", ["is_superuser", "is_staff", "is_user"])
@@ -134,6 +137,7 @@ def test_a_password_is_hashed_with_argon2id_and_salt():
         ("", "password", False),
         ("plain", "plain", False),
         ("$argon2id$broken", "password", False),
+        ("$argon2x$broken", "password", False),
         ("ö" * 64, "password", False),
         (hash_password("x"), "\udc80", False),
         (hash_password("None"), None, False),
@@ -149,23 +153,20 @@ def test_check_password(stored, password, right):
 
 def test_no_user_costs_as_much_as_a_wrong_password(monkeypatch):
     """Count hash computations, which are what takes time."""
+    stored = hash_password("x")
     counted = []
-    hashing = argon2.low_level.hash_secret
-    verifying = argon2.low_level.verify_secret
-    module = "argon2._password_hasher"
-    monkeypatch.setattr(
-        f"{module}.hash_secret", lambda **k: counted.append("hash") or hashing(**k)
-    )
-    monkeypatch.setattr(
-        f"{module}.verify_secret", lambda *a, **k: counted.append("verify") or verifying(*a, **k)
-    )
-    User(password=hash_password("x"))
-    counted.clear()
-    User(password=argon2.PasswordHasher().hash("x")).check_password("y")
-    assert counted == ["hash", "verify"]
-    counted.clear()
-    User().check_password("y")
-    assert counted == ["hash"]
+    for name in ("hash", "verify"):
+        real = getattr(argon2.PasswordHasher, name)
+
+        def counting(self, *args, real=real, name=name, **kwargs):
+            counted.append(name)
+            return real(self, *args, **kwargs)
+
+        monkeypatch.setattr(argon2.PasswordHasher, name, counting)
+    assert not User(password=stored).check_password("y")
+    assert not User().check_password("y")
+    assert not User(password=sha256_of_1_1("x")).check_password("y")
+    assert counted == ["verify", "hash", "hash"]
 
 
 def test_an_old_hash_is_made_anew_when_the_password_is_right():
@@ -187,6 +188,18 @@ def test_weaker_argon2_is_made_anew():
     assert handed == [(weak, user.password)]
     assert user.check_password("x")
     assert len(handed) == 1
+
+
+def test_without_argon2_hashing_names_the_extra(monkeypatch):
+    # A fresh copy of the module: this one may have made its hasher already.
+    monkeypatch.setitem(sys.modules, "argon2", None)
+    monkeypatch.delitem(sys.modules, passwords.__name__)
+    monkeypatch.setattr(passwords.__name__, passwords)
+    fresh = importlib.import_module(passwords.__name__)
+    assert fresh is not passwords
+    with pytest.raises(ImportError, match=r"pip install aiorest-ws\[auth\]") as refused:
+        fresh.hash_password("x")
+    assert refused.value.name == "argon2"
 
 
 # The model
@@ -481,12 +494,18 @@ def test_threads_may_share_a_model(users):
     assert seen == ["anna"] * 200
 
 
-def test_a_database_nobody_holds_is_closed():
+def test_a_database_nobody_holds_is_closed(monkeypatch):
+    made = []
+    connect = sqlite3.connect
+    monkeypatch.setattr(
+        sqlite3, "connect", lambda *a, **k: made.append(connect(*a, **k)) or made[0]
+    )
     model = UserSQLiteModel()
-    closed = model.database._close
+    made[0].execute("SELECT 1")
     del model
     gc.collect()
-    assert not closed.alive
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        made[0].execute("SELECT 1")
 
 
 def test_errors_of_authentication_are_403():

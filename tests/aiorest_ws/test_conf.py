@@ -133,7 +133,7 @@ def test_an_error_inside_the_module_is_shown_as_it_is(settings_module):
 def test_a_missing_setting_is_an_attribute_error(plain, settings_module):
     with pytest.raises(AttributeError, match="no setting NO_SUCH"):
         _ = plain.NO_SUCH
-    with pytest.raises(AttributeError, match="no setting NO_SUCH.*'settings_of_the_test'"):
+    with pytest.raises(AttributeError, match=r"no setting NO_SUCH.*'settings_of_the_test'"):
         _ = settings_module("").NO_SUCH
 
 
@@ -163,6 +163,7 @@ def test_a_setting_can_be_set_and_deleted(plain):
 def test_what_is_set_before_the_first_read_stays(settings_module):
     settings = settings_module("COMPACT_JSON = True\n")
     settings.COMPACT_JSON = False
+    assert settings.UNICODE_JSON is True
     assert settings.COMPACT_JSON is False
 
 
@@ -203,3 +204,18 @@ def test_threads_read_the_module_once_and_see_all_of_it(settings_module):
     for thread in threads:
         thread.join(10)
     assert seen == [False] * 4
+
+
+def test_no_thread_sees_a_module_that_is_half_read(settings_module, monkeypatch):
+    settings = settings_module(
+        "import threading\n"
+        "import aiorest_ws.conf as conf\n"
+        "SEEN = [conf.settings.COMPACT_JSON]\n"
+        "THREAD = threading.Thread(target=lambda: SEEN.append(conf.settings.COMPACT_JSON))\n"
+        "THREAD.start()\n"
+        "THREAD.join(0.2)\n"
+        "COMPACT_JSON = False\n"
+    )
+    monkeypatch.setattr("aiorest_ws.conf.settings", settings)
+    settings.THREAD.join(10)
+    assert settings.SEEN == [True, False]

@@ -231,7 +231,9 @@ def test_case_has_the_values_from_first_to_last():
         **dict.fromkeys(["setUp", "test", "tearDown", "cleanup"], CHANGED),
     }
     assert values() == UNTOUCHED
+    seen.clear()
     Case("test_it").debug()
+    assert seen == dict.fromkeys(["setUp", "test", "tearDown", "cleanup"], CHANGED)
 
 
 @pytest.mark.parametrize("place", ["setUp", "test_it", "tearDown", "setUpClass"])
