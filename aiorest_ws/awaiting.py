@@ -178,10 +178,17 @@ class _ParkedTask:
         outcome = Outcome(self._cancel)
         self._work = (stepper, suspended_on, outcome)
         self._handed_over.set_result(None)
+        self.task.add_done_callback(self._restart)
         return outcome
 
     def _cancel(self, _: Deferred[Any]) -> None:
         self.task.cancel()
+
+    def _restart(self, _: asyncio.Task[None]) -> None:
+        # A task that is cancelled before its own first turn never runs at all.
+        if self._work is not None:
+            loop = self._work[0].loop
+            self.task = loop.create_task(self._finish(asyncio.CancelledError()))
 
     async def _run(self) -> None:
         interruption: BaseException | None = None
@@ -192,6 +199,9 @@ class _ParkedTask:
                 raise
             # Cancelled in the turn between the first step and this one.
             interruption = exc
+        await self._finish(interruption)
+
+    async def _finish(self, interruption: BaseException | None) -> None:
         stepper, suspended_on, outcome = cast("_Work", self._work)
         self._work = None
         if interruption is not None:
@@ -202,7 +212,12 @@ class _ParkedTask:
         except BaseException:  # noqa: BLE001  whoever holds the outcome decides
             result = Failure()
         if not outcome.called:
-            outcome.callback(result)
+            # What is called back does not belong to this task, and must not find itself in it.
+            tasks._leave_task(stepper.loop, self.task)  # noqa: SLF001
+            try:
+                outcome.callback(result)
+            finally:
+                tasks._enter_task(stepper.loop, self.task)  # noqa: SLF001
 
 
 _parked_tasks: dict[asyncio.AbstractEventLoop, _ParkedTask] = {}
