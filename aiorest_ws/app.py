@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from cryptography.x509 import load_pem_x509_certificates
 from OpenSSL import crypto
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.endpoints import (
     TCP4ServerEndpoint,
     TCP6ServerEndpoint,
@@ -413,9 +413,8 @@ class ApplicationService(Service):
         for connection in connections:
             # sendClose() refuses this code.
             connection.sendCloseFrame(WS_SERVICE_RESTART, None, isReply=False)
-        closed = DeferredList([connection.is_closed for connection in connections])
         timer = self.factory.reactor.callLater(CLOSING_SECONDS, _abort, connections)
-        await closed
+        await self.factory.last_closed()
         if timer.active():
             timer.cancel()
 

@@ -126,8 +126,9 @@ class RequestHandlerProtocol(WebSocketServerProtocol):
         self._calls[pending] = request.id if request is not None else None
 
         def answered(reply: Any) -> None:
-            if self._calls is not None:
-                self._calls.pop(pending, None)
+            if self._calls is None:
+                return  # nobody is there any more
+            del self._calls[pending]
             if isinstance(reply, Failure):
                 reply = self._internal_error(request, reply.value)
             self._reply(request, reply, isBinary)
@@ -139,6 +140,8 @@ class RequestHandlerProtocol(WebSocketServerProtocol):
             return
         try:
             payload = self._encode_message(reply, isBinary)
+            if not isinstance(payload, bytes):
+                raise TypeError(f"a reply must be bytes, not {type(payload).__name__}")
         except Exception:  # noqa: BLE001  an override may raise anything
             payload = encode_message(self._internal_error(request), isBinary)
         self.sendMessage(payload, isBinary)  # type: ignore[no-untyped-call]
@@ -160,29 +163,33 @@ class RequestHandlerProtocol(WebSocketServerProtocol):
         self._held_messages = []
         greeting = drive(self._greet(hooks))
         if isinstance(greeting, Deferred):
-            self._calls = {greeting: None}
             # At most what is read already waits in _held_messages.
             self.transport.pauseProducing()
-            greeting.addBoth(self._greeted)
+            self._calls = {greeting: None}
+            greeting.addBoth(self._go_on)
         else:
-            self._greeted(greeting)
+            self._go_on(None)
 
     async def _greet(self, hooks: list[ConnectionHook]) -> None:
-        for hook in hooks:
-            done = hook(self)
-            if is_awaitable(done):
-                await done
+        try:
+            for hook in hooks:
+                done = hook(self)
+                if is_awaitable(done):
+                    await done
+            self._is_greeted = True
+        except Exception as exc:  # noqa: BLE001  a hook may raise anything
+            _log_hook_failure("on_connect", exc)
 
-    def _greeted(self, result: Any) -> None:
-        self._calls = None
+    def _go_on(self, _: Any) -> None:
+        if self._calls is not None:
+            self._calls = None
         held, self._held_messages = self._held_messages or [], None
-        if isinstance(result, Failure):
-            if self.state == self.STATE_OPEN:
-                _log_hook_failure("on_connect", result.value)
-                self.sendCloseFrame(WS_UNEXPECTED_CONDITION, None, isReply=False)
+        if self.state != self.STATE_OPEN:
             return
-        self._is_greeted = True
         self.transport.resumeProducing()
+        if not self._is_greeted:
+            self.sendCloseFrame(WS_UNEXPECTED_CONDITION, None, isReply=False)
+            return
         for message in held:
             self._onMessage(*message)
 
@@ -194,16 +201,19 @@ class RequestHandlerProtocol(WebSocketServerProtocol):
 
     def _onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
         self.close_reason = CloseReason(wasClean, code, reason)
-        self.factory.connections.discard(self)
-        for pending in list(self._calls or ()):
+        calls, self._calls = self._calls, None
+        for pending in calls or ():
             pending.cancel()
-        super()._onClose(wasClean, code, reason)
-        if self._is_greeted:
-            self._is_greeted = False
-            for hook in self.factory.disconnect_hooks:
-                parting = drive(_called(hook, self))
-                if isinstance(parting, Deferred):
-                    self.factory.keep(parting)
+        try:
+            super()._onClose(wasClean, code, reason)
+        finally:
+            if self._is_greeted:
+                self._is_greeted = False
+                for hook in self.factory.disconnect_hooks:
+                    parting = drive(_called(hook, self))
+                    if isinstance(parting, Deferred):
+                        self.factory.keep(parting)
+            self.factory.forget(self)
 
 
 async def _awaited(answer: Any) -> Any:
@@ -255,6 +265,7 @@ class RequestHandlerFactory(WebSocketServerFactory):
         self._pool: ThreadPool | None = None
         self._blocking_calls = 0
         self._kept: set[Deferred[Any]] = set()
+        self._waiting_for_last: list[Deferred[None]] = []
         if router is not None:
             self.router = router
 
@@ -276,17 +287,37 @@ class RequestHandlerFactory(WebSocketServerFactory):
         if self._pool is None:
             self._pool = _DaemonThreadPool(0, self._blocking_threads, "aiorest-ws blocking views")
             self._pool.start()
+        pool = self._pool
         self._blocking_calls += 1
 
         def done(result: Any) -> Any:
             self._blocking_calls -= 1
+            if pool is not self._pool and not self._blocking_calls:
+                pool.stop()  # the factory has stopped in the meantime
             return result
 
         # The count follows the thread, not the caller, who may have been cancelled.
         answer: Deferred[Any] = Deferred()
-        in_thread = deferToThreadPool(self.reactor, self._pool, call).addBoth(done)
+        in_thread = deferToThreadPool(self.reactor, pool, call).addBoth(done)
         in_thread.addBoth(lambda result: None if answer.called else answer.callback(result))
         return answer
+
+    def forget(self, connection: RequestHandlerProtocol) -> None:
+        """Note that a connection has ended."""
+        self.connections.discard(connection)
+        if not self.connections:
+            waiting, self._waiting_for_last = self._waiting_for_last, []
+            for last_closed in waiting:
+                last_closed.callback(None)
+
+    def last_closed(self) -> Deferred[None]:
+        """Return a Deferred that fires when there is no connection left."""
+        last_closed: Deferred[None] = Deferred()
+        if self.connections:
+            self._waiting_for_last.append(last_closed)
+        else:
+            last_closed.callback(None)
+        return last_closed
 
     def keep(self, pending: Deferred[Any]) -> None:
         """Hold on to what runs on its own until it is done: asyncio itself would not."""

@@ -24,6 +24,7 @@ class Client(WebSocketClientProtocol):
 
     def onOpen(self):
         self.replies = DeferredQueue()
+        self.closed = Deferred()
         self.factory.opened.callback(self)
 
     def onMessage(self, payload, isBinary):
@@ -33,6 +34,8 @@ class Client(WebSocketClientProtocol):
         self.close = (wasClean, code, reason)
         if not self.factory.opened.called:
             self.factory.opened.errback(ConnectionError(reason))
+        else:
+            self.closed.callback(self.close)
 
     def send(self, message: Any, binary: bool = False) -> None:
         """Send bytes as they are, anything else as JSON; base64 of it when binary."""
@@ -87,10 +90,10 @@ class Network:
         for client in self.clients:
             client.sendClose()
         for client in self.clients:
-            await client.is_closed
+            await client.closed
         for factory in self.factories:
-            for connection in list(factory.connections):
-                await connection.is_closed
+            await factory.last_closed()
+            factory.stopFactory()
         for port in self.ports:
             await maybeDeferred(port.stopListening)
 
