@@ -8,19 +8,23 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from cryptography.x509 import load_pem_x509_certificates
-from OpenSSL import crypto
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.internet.endpoints import (
     TCP4ServerEndpoint,
     TCP6ServerEndpoint,
     serverFromString,
 )
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IStreamServerEndpoint
+from twisted.internet.interfaces import (
+    IDelayedCall,
+    IListeningPort,
+    IProtocolFactory,
+    IStreamServerEndpoint,
+)
 from twisted.internet.ssl import CertificateOptions, TLSVersion
 from twisted.protocols.tls import TLSMemoryBIOFactory
+from twisted.python.failure import Failure
 
 from aiorest_ws import __version__
 from aiorest_ws.abstract import AbstractRouter
@@ -286,16 +290,12 @@ class Application:
             return factory
         assert self.certificate is not None  # noqa: S101  isSecure has looked
         assert self.key is not None  # noqa: S101
-        chain = [
-            crypto.X509.from_cryptography(certificate)
-            for certificate in load_pem_x509_certificates(Path(self.certificate).read_bytes())
-        ]
-        options = CertificateOptions(
-            privateKey=crypto.load_privatekey(crypto.FILETYPE_PEM, Path(self.key).read_bytes()),
-            certificate=chain[0],
-            extraCertChain=chain[1:] or None,
-            raiseMinimumTo=TLSVersion.TLSv1_2,
-        )
+        options = CertificateOptions(raiseMinimumTo=TLSVersion.TLSv1_2)
+        # Twisted's way for the files is an object of pyOpenSSL's that is on its way out.
+        context = options.getContext()
+        context.use_certificate_chain_file(os.fspath(self.certificate))
+        context.use_privatekey_file(os.fspath(self.key))
+        context.check_privatekey()
         return TLSMemoryBIOFactory(options, isClient=False, wrappedFactory=factory)
 
 
@@ -327,7 +327,8 @@ class ApplicationService(Service):
         self._host = host
         self._banner = banner
         self._is_begun = False
-        self._starting: Any = None
+        self._delayed: IDelayedCall | None = None
+        self._starting: Deferred[Any] | None = None
 
     def privilegedStartService(self) -> None:
         """Listen while twistd may still bind a port under 1024, unless a hook has to run first."""
@@ -340,7 +341,7 @@ class ApplicationService(Service):
         super().startService()  # type: ignore[no-untyped-call]
         if not self._is_begun:
             # Not yet: services are started before the loop that a hook may need.
-            self._starting = self.factory.reactor.callLater(0, self._begin)
+            self._delayed = self.factory.reactor.callLater(0, self._begin)
 
     def stopService(self) -> Deferred[None]:
         """Stop listening, close every connection with 1012, run the shutdown hooks."""
@@ -359,21 +360,30 @@ class ApplicationService(Service):
 
     def _begin(self) -> None:
         self._is_begun = True
-        self._starting = drive(self._start())
+        port = drive(self._start())
+        if isinstance(port, Deferred):
+            self._starting = port.addCallbacks(self._started, _ignore_cancellation)
+        else:
+            self._started(port)
 
-    async def _start(self) -> None:
+    async def _start(self) -> IListeningPort | None:
         try:
             for hook in self._application._startup_hooks:
                 await _called(hook, self.factory)
-            self.port = await self._endpoint.listen(self._listening_factory)
+            return await self._endpoint.listen(self._listening_factory)
         except Exception as exc:  # noqa: BLE001  the program is told, and the reactor stopped
             self.failure = exc
             if self._banner is None or not isinstance(exc, CannotListenError):
                 logger.critical("the server cannot start: %s", exc, exc_info=exc)
+            return None
+
+    def _started(self, port: IListeningPort | None) -> None:
+        if port is None:
             self.factory.reactor.callLater(0, self.factory.reactor.stop)
             return
+        self.port = port
         self._announce()
-        self.listening.callback(self.port)
+        self.listening.callback(port)
 
     def _announce(self) -> None:
         reactor = describe_reactor(self.factory.reactor)
@@ -396,7 +406,9 @@ class ApplicationService(Service):
         return self._application.generate_url(self._host or address.host, port, self._path)
 
     async def _stop(self) -> None:
-        if isinstance(self._starting, Deferred) or _is_active(self._starting):
+        if self._delayed is not None and self._delayed.active():
+            self._delayed.cancel()
+        if self._starting is not None:
             self._starting.cancel()
         if self.port is not None:
             await maybeDeferred(self.port.stopListening)
@@ -459,8 +471,8 @@ def _abort(connections: list[RequestHandlerProtocol]) -> None:
             connection.transport.abortConnection()
 
 
-def _is_active(timer: Any) -> bool:
-    return timer is not None and timer.active()
+def _ignore_cancellation(failure: Failure) -> None:
+    failure.trap(CancelledError)
 
 
 def _added(hooks: list[Any], hook: Hook, name: str, argument: str) -> Hook:

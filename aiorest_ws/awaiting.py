@@ -18,7 +18,7 @@ from typing import Any, cast
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
-__all__ = ("Outcome", "Ready", "drive", "is_awaitable", "reactor_name", "settled")
+__all__ = ("Outcome", "Ready", "drive", "explain", "is_awaitable", "settled")
 
 # What views mostly return; a look-up here is cheaper than asking for __await__.
 _PLAIN_TYPES = frozenset({bool, bytes, dict, float, int, list, str, tuple, type(None)})
@@ -99,10 +99,17 @@ def drive(coroutine: Coroutine[Any, Any, Any]) -> Any:
     return parked.take_over(_Stepper(coroutine, context, loop), suspended_on)
 
 
-def reactor_name() -> str:
-    """Return the class name of the installed reactor, for messages."""
+def explain(exc: BaseException) -> str | None:
+    """Return what is to be said of a coroutine that awaited what this reactor cannot, or None."""
+    sentence = _needs_asyncio()
+    known = {sentence, "no running event loop"}  # the second is asyncio's own
+    return sentence if isinstance(exc, RuntimeError) and str(exc) in known else None
+
+
+def _needs_asyncio() -> str:
     reactor = sys.modules.get("twisted.internet.reactor")
-    return type(reactor).__name__ if reactor is not None else "no reactor"
+    name = type(reactor).__name__ if reactor is not None else "no reactor"
+    return f"asyncio awaitables need the asyncio reactor, this is {name}"
 
 
 def _current_task() -> asyncio.Task[Any] | None:
@@ -213,11 +220,11 @@ class _ParkedTask:
             result = Failure()
         if not outcome.called:
             # What is called back does not belong to this task, and must not find itself in it.
-            tasks._leave_task(stepper.loop, self.task)  # noqa: SLF001
+            tasks._leave_task(stepper.loop, self.task)
             try:
                 outcome.callback(result)
             finally:
-                tasks._enter_task(stepper.loop, self.task)  # noqa: SLF001
+                tasks._enter_task(stepper.loop, self.task)
 
 
 _parked_tasks: dict[asyncio.AbstractEventLoop, _ParkedTask] = {}
@@ -279,9 +286,7 @@ def _deferreds_only(coroutine: Coroutine[Any, Any, Any]) -> Generator[Any, Any, 
             return stop.value
         try:
             if not isinstance(suspended_on, Deferred):
-                raise RuntimeError(  # noqa: TRY004  asyncio raises it for the same mistake
-                    f"asyncio awaitables need the asyncio reactor, this is {reactor_name()}"
-                )
+                raise RuntimeError(_needs_asyncio())  # noqa: TRY004  as asyncio does
             value = yield suspended_on
         except GeneratorExit:
             coroutine.close()

@@ -140,8 +140,9 @@ class RequestHandlerProtocol(WebSocketServerProtocol):
             return
         try:
             payload = self._encode_message(reply, isBinary)
-            if not isinstance(payload, bytes):
-                raise TypeError(f"a reply must be bytes, not {type(payload).__name__}")
+            if type(payload) is not bytes:
+                # Autobahn takes no subclass, and bytes(42) would be 42 zeros.
+                payload = bytes(memoryview(payload))
         except Exception:  # noqa: BLE001  an override may raise anything
             payload = encode_message(self._internal_error(request), isBinary)
         self.sendMessage(payload, isBinary)  # type: ignore[no-untyped-call]

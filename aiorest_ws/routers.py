@@ -12,7 +12,7 @@ from twisted.internet.defer import CancelledError, DeferredLock
 
 from aiorest_ws._segments import SegmentTree
 from aiorest_ws.abstract import AbstractEndpoint, AbstractRouter
-from aiorest_ws.awaiting import Ready, drive, is_awaitable, reactor_name
+from aiorest_ws.awaiting import Ready, drive, explain, is_awaitable
 from aiorest_ws.codecs import encode_failure, encode_json
 from aiorest_ws.decorators import EndpointFunction
 from aiorest_ws.endpoints import DynamicEndpoint, PlainEndpoint
@@ -359,10 +359,7 @@ class SimpleRouter(AbstractRouter):
         return None
 
     def _log(self, request: Request, exc: BaseException) -> None:
-        where = ""
-        if isinstance(exc, RuntimeError) and "no running event loop" in str(exc):
-            where = f": asyncio awaitables need the asyncio reactor, this is {reactor_name()}"
-        logger.error("%r failed%s", request, where, exc_info=exc)
+        logger.error("%r failed: %s", request, explain(exc) or type(exc).__name__, exc_info=exc)
 
 
 def _normalised(path: str) -> str:

@@ -1,14 +1,19 @@
 """A server of ours on a real socket, and a client that speaks to it, in the test's own reactor."""
 
 import base64
+import datetime
 import json
 from typing import Any
 
 import pytest
 import pytest_twisted
 from autobahn.twisted.websocket import WebSocketClientFactory, WebSocketClientProtocol
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from twisted.internet.defer import Deferred, DeferredQueue, maybeDeferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP4ServerEndpoint
+from twisted.protocols.tls import TLSMemoryBIOFactory
 
 from aiorest_ws.request import RequestHandlerFactory
 from aiorest_ws.transports import install_reactor
@@ -59,6 +64,8 @@ class Client(WebSocketClientProtocol):
 class Network:
     """What a test opens; all of it is closed at its end."""
 
+    client_class = Client
+
     def __init__(self, reactor: Any) -> None:
         self.reactor = reactor
         self.ports: list[Any] = []
@@ -74,14 +81,18 @@ class Network:
         self.factories.append(factory)
         return port.getHost().port
 
-    async def connect(self, port: int, protocol: type[Client] = Client, **options: Any) -> Client:
-        """Open a WebSocket connection."""
-        factory = WebSocketClientFactory(f"ws://127.0.0.1:{port}/", reactor=self.reactor)
+    async def connect(
+        self, to: Any, protocol: type[Client] = Client, tls: Any = None, **options: Any
+    ) -> Client:
+        """Open a WebSocket connection to a port on loopback or a client endpoint."""
+        if isinstance(to, int):
+            to = TCP4ClientEndpoint(self.reactor, "127.0.0.1", to)
+        factory = WebSocketClientFactory("ws://localhost/", reactor=self.reactor)
         factory.protocol = protocol
         factory.opened = Deferred()
         if options:
             factory.setProtocolOptions(**options)
-        await TCP4ClientEndpoint(self.reactor, "127.0.0.1", port).connect(factory)
+        await to.connect(TLSMemoryBIOFactory(tls, True, factory) if tls else factory)
         client = await factory.opened
         self.clients.append(client)
         return client
@@ -104,6 +115,44 @@ async def network():
     net = Network(install_reactor())
     yield net
     await net.close()
+
+
+@pytest.fixture(scope="session")
+def tls_files(tmp_path_factory):
+    """Paths of a certificate with the one that signed it, and of its key."""
+    now = datetime.datetime.now(datetime.UTC)
+
+    def certificate(name, key, issuer, issuer_key, is_authority):
+        subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+        builder = x509.CertificateBuilder(
+            issuer or subject,
+            subject,
+            key.public_key(),
+            x509.random_serial_number(),
+            now - datetime.timedelta(days=1),
+            now + datetime.timedelta(days=1),
+        )
+        alternative = x509.SubjectAlternativeName([x509.DNSName("localhost")])
+        return (
+            builder.add_extension(x509.BasicConstraints(is_authority, None), critical=True)
+            .add_extension(alternative, critical=False)
+            .sign(issuer_key, hashes.SHA256())
+        )
+
+    keys = [ec.generate_private_key(ec.SECP256R1()) for _ in range(2)]
+    authority = certificate("test authority", keys[0], None, keys[0], True)
+    server = certificate("localhost", keys[1], authority.subject, keys[0], False)
+    folder = tmp_path_factory.mktemp("tls")
+    chain = [c.public_bytes(serialization.Encoding.PEM) for c in (server, authority)]
+    (folder / "chain.pem").write_bytes(b"".join(chain))
+    (folder / "key.pem").write_bytes(
+        keys[1].private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+    return folder / "chain.pem", folder / "key.pem"
 
 
 @pytest.fixture(autouse=True)

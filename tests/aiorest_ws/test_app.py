@@ -1,0 +1,574 @@
+"""Application: what it is made of, and the factory and the service that it makes."""
+
+import gc
+import logging
+import sys
+
+import pytest
+import pytest_twisted
+from autobahn.websocket.compress import PerMessageDeflateOffer, PerMessageDeflateResponseAccept
+from OpenSSL import SSL
+from twisted.application.service import IService
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import UNIXClientEndpoint
+from twisted.internet.error import CannotListenError
+from twisted.internet.ssl import CertificateOptions
+from zope.interface.verify import verifyObject
+
+from aiorest_ws import app as app_module
+from aiorest_ws.app import Application, load_application
+from aiorest_ws.exceptions import BaseAPIException, ImproperlyConfigured
+from aiorest_ws.log import logger, set_level
+from aiorest_ws.request import RequestHandlerFactory, RequestHandlerProtocol
+from aiorest_ws.routers import SimpleRouter
+from aiorest_ws.test.utils import override_settings
+from aiorest_ws.transports import install_reactor
+from aiorest_ws.urls.utils import resolve, reverse
+from aiorest_ws.utils.websocket import deflate_offer_accept
+from aiorest_ws.views import MethodBasedView
+from aiorest_ws.wrappers import Request
+
+HELLO = {"method": "GET", "url": "/hello"}
+HELLO_REPLY = b'{"data":"Hello, world!","event_name":null}'
+
+
+class Hello(MethodBasedView):
+    def get(self, request):
+        return "Hello, world!"
+
+
+class OwnFactory(RequestHandlerFactory):
+    pass
+
+
+class OwnProtocol(RequestHandlerProtocol):
+    pass
+
+
+class Recorder:
+    """A middleware that only says that it ran."""
+
+    def __init__(self):
+        self.requests = []
+
+    def process_request(self, request, handler):
+        self.requests.append(request)
+
+
+class SecondRecorder(Recorder):
+    pass
+
+
+def hello_router():
+    router = SimpleRouter()
+    router.register("/hello", Hello, "GET", name="hello")
+    return router
+
+
+# Parts
+
+
+def test_defaults():
+    app = Application()
+    assert app.factory is RequestHandlerFactory
+    assert app.protocol is RequestHandlerProtocol
+    assert (app.certificate, app.key, app.middlewares, app.isSecure) == (None, None, [], False)
+
+
+def test_own_classes_are_kept():
+    app = Application(factory=OwnFactory, protocol=OwnProtocol)
+    assert (app.factory, app.protocol) == (OwnFactory, OwnProtocol)
+
+
+def test_the_protocol_of_an_own_factory_counts():
+    class FactoryWithProtocol(RequestHandlerFactory):
+        protocol = OwnProtocol
+
+    app = Application(factory=FactoryWithProtocol, router=hello_router())
+    assert app.protocol is OwnProtocol
+    assert app.generate_factory().protocol is OwnProtocol
+
+
+@pytest.mark.parametrize("name", ["factory", "protocol"])
+@pytest.mark.parametrize("wrong", [object, SimpleRouter, "a string", object()])
+def test_a_wrong_class_is_a_type_error(name, wrong):
+    with pytest.raises(TypeError, match=name):
+        Application(**{name: wrong})
+
+
+def test_an_unknown_option_is_a_type_error():
+    with pytest.raises(TypeError, match="ip"):
+        Application().run(ip="127.0.0.1")
+    with pytest.raises(TypeError, match="sertificate"):
+        Application(sertificate="x")
+
+
+def test_middlewares_belong_to_one_application():
+    first, second = Application(middlewares=[Recorder]), Application(middlewares=[Recorder])
+    assert [type(middleware) for middleware in first.middlewares] == [Recorder]
+    assert first.middlewares[0] is not second.middlewares[0]
+
+
+def test_middlewares_of_the_settings_come_first():
+    name = f"{Recorder.__module__}.Recorder"
+    sys.modules.setdefault(Recorder.__module__, sys.modules[__name__])
+    with override_settings(MIDDLEWARE_CLASSES=(SecondRecorder,)):
+        app = Application(middlewares=[Recorder])
+    assert [type(middleware) for middleware in app.middlewares] == [SecondRecorder, Recorder]
+    with override_settings(MIDDLEWARE_CLASSES=(name,)):
+        assert type(Application().middlewares[0]).__name__ == "Recorder"
+
+
+@pytest.mark.parametrize("name", ["nowhere.Middleware", "aiorest_ws.app.Nothing", "Nothing"])
+def test_a_middleware_that_cannot_be_imported_is_named(name):
+    with (
+        override_settings(MIDDLEWARE_CLASSES=(name,)),
+        pytest.raises(ImproperlyConfigured, match=name),
+    ):
+        Application()
+
+
+def test_half_a_key_pair_is_refused():
+    with pytest.raises(ImproperlyConfigured, match="certificate"):
+        Application(certificate="server.pem").isSecure  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    ("arguments", "url"),
+    [
+        (("127.0.0.1", 8080), "ws://127.0.0.1:8080/"),
+        (("localhost", 80, "api"), "ws://localhost:80/api"),
+        (("localhost", 80, "/api"), "ws://localhost:80/api"),
+        (("::1", 8080), "ws://[::1]:8080/"),
+        (("[::1]", 8080), "ws://[::1]:8080/"),
+    ],
+)
+def test_generate_url(arguments, url):
+    assert Application().generate_url(*arguments) == url
+
+
+def test_a_secure_url():
+    app = Application(certificate="c.pem", key="k.pem")
+    assert app.isSecure is True
+    assert app.generate_url("host", 443) == "wss://host:443/"
+    assert app.url == "wss://{0}:{1}/{2}"
+
+
+# generate_factory
+
+
+def test_no_router_is_a_clear_error():
+    with pytest.raises(ImproperlyConfigured, match="needs a router"):
+        Application().generate_factory("ws://127.0.0.1:8080/")
+
+
+def test_a_router_can_come_from_three_places():
+    router = hello_router()
+
+    class FactoryWithRouter(RequestHandlerFactory):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            self.router = router
+
+    assert Application(router=router).generate_factory().router is router
+    assert Application().generate_factory(router=router).router is router
+    assert Application(factory=FactoryWithRouter).generate_factory().router is router
+
+
+def test_a_router_of_the_call_wins_over_the_applications():
+    router = hello_router()
+    assert Application(router=SimpleRouter()).generate_factory(router=router).router is router
+
+
+def test_a_wrong_router_is_a_type_error():
+    with pytest.raises(TypeError, match="router"):
+        Application().generate_factory(router=object())
+
+
+def test_factory_options_reach_the_factory():
+    class CookieFactory(RequestHandlerFactory):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            self.cookies = kwargs.get("cookies_dump", {})
+
+    app = Application(
+        factory=CookieFactory, router=hello_router(), factory_options={"cookies_dump": {"a": 1}}
+    )
+    assert app.generate_factory().cookies == {"a": 1}
+    assert app.generate_factory(cookies_dump={"b": 2}).cookies == {"b": 2}
+
+
+def test_an_unknown_factory_option_is_a_type_error():
+    with pytest.raises(TypeError, match="cookies_dump"):
+        Application(router=hello_router()).generate_factory(cookies_dump={})
+
+
+def test_the_applications_middlewares_run_before_the_routers_and_once():
+    app = Application(middlewares=[Recorder])
+    router = hello_router()
+    own = SecondRecorder()
+    router.middlewares.append(own)
+    for _ in range(2):
+        app.generate_factory(router=router)
+    assert router.middlewares == [*app.middlewares, own]
+
+
+def test_generating_a_factory_sets_the_urlconf():
+    Application().generate_factory("ws://127.0.0.1:8080/", router=hello_router())
+    assert reverse("hello") == "ws://127.0.0.1:8080/hello/"
+    assert resolve("ws://127.0.0.1:8080/hello/").view_name == "hello"
+
+
+@pytest.mark.parametrize("level", ["debug", "info", "warn", "warning", "error", "critical"])
+def test_log_levels(level):
+    before = logger.level
+    try:
+        Application().generate_factory(router=hello_router(), log_level=level)
+        assert logger.level == getattr(logging, "WARNING" if level == "warn" else level.upper())
+    finally:
+        logger.setLevel(before)
+
+
+def test_an_unknown_log_level_names_the_known_ones():
+    with pytest.raises(ValueError, match="unknown log level 'loud'; there are trace, debug"):
+        set_level("loud")
+
+
+@pytest_twisted.ensureDeferred
+async def test_compression_is_off_unless_asked_for(network):
+    options = {
+        "perMessageCompressionOffers": [PerMessageDeflateOffer()],
+        "perMessageCompressionAccept": PerMessageDeflateResponseAccept,
+    }
+    for compress in (False, True):
+        factory = Application(router=hello_router()).generate_factory(compress=compress)
+        port = await network.serve(factory=factory)
+        client = await network.connect(port, **options)
+        assert (client._perMessageCompress is not None) is compress
+        assert await client.ask(HELLO) == HELLO_REPLY
+
+
+def test_no_offer_of_deflate_is_accepted_as_none():
+    assert deflate_offer_accept([object()]) is None
+
+
+# Hooks and handlers
+
+
+@pytest.mark.parametrize("name", ["on_startup", "on_shutdown", "on_connect", "on_disconnect"])
+def test_a_hook_is_a_decorator_and_takes_one_argument(name):
+    app = Application()
+
+    def hook(argument):
+        pass
+
+    assert getattr(app, name)(hook) is hook
+    with pytest.raises(TypeError, match=f"an {name} hook takes one argument"):
+        getattr(app, name)(lambda: None)
+
+
+def test_error_handlers_are_for_exceptions_and_are_no_coroutines():
+    app = Application()
+    with pytest.raises(TypeError, match="exception class"):
+        app.error_handler("KeyError")
+
+    async def handler(request, exc):
+        pass
+
+    with pytest.raises(TypeError, match="coroutine"):
+        app.error_handler(KeyError)(handler)
+
+
+def test_an_error_handler_turns_an_exception_into_a_failure():
+    class Failing(MethodBasedView):
+        def get(self, request):
+            raise LookupError("order 42")
+
+    app = Application()
+
+    @app.error_handler(LookupError)
+    def not_found(request, exc):
+        return BaseAPIException(f"There is no {exc}.", status=404)
+
+    router = SimpleRouter()
+    router.register("/orders", Failing, "GET")
+    app.generate_factory(router=router)
+    assert (
+        router.process_request(Request("GET", "/orders"))
+        == b'{"detail":"There is no order 42.","status":404,"event_name":null}'
+    )
+
+
+# Services
+
+
+def service_on_any_port(app, **options):
+    return app.service(listen="tcp:0:interface=127.0.0.1", **options)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_service_starts_answers_and_stops(network):
+    events = []
+    app = Application(router=hello_router())
+
+    @app.on_startup
+    async def start(factory):
+        step = Deferred()
+        factory.reactor.callLater(0, step.callback, None)
+        await step
+        events.append("startup")
+
+    @app.on_connect
+    def connect(connection):
+        events.append("connect")
+
+    @app.on_disconnect
+    def disconnect(connection):
+        events.append("disconnect")
+
+    @app.on_shutdown
+    async def stop(factory):
+        events.append("shutdown")
+
+    service = service_on_any_port(app)
+    service.startService()
+    port = await service.listening
+    assert events == ["startup"]
+    client = await network.connect(port.getHost().port)
+    assert await client.ask(HELLO) == HELLO_REPLY
+    await service.stopService()
+    assert events == ["startup", "connect", "disconnect", "shutdown"]
+    assert (await client.closed)[1] == 1012
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_service_listens_at_once_when_it_may_not_later(network):
+    service = service_on_any_port(Application(router=hello_router()))
+    service.privilegedStartService()
+    assert service.port is not None
+    service.startService()
+    client = await network.connect(service.port.getHost().port)
+    assert await client.ask(HELLO) == HELLO_REPLY
+    await service.stopService()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_service_on_a_unix_socket(network, tmp_path):
+    path = tmp_path / "server.sock"
+    service = Application(router=hello_router()).service(listen=f"unix:{path}")
+    service.startService()
+    await service.listening
+    client = await network.connect(UNIXClientEndpoint(network.reactor, str(path)))
+    assert await client.ask(HELLO) == HELLO_REPLY
+    await service.stopService()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_service_that_was_never_started_stops(network):
+    app = Application(router=hello_router())
+    stopped = []
+    app.on_shutdown(stopped.append)
+    service = service_on_any_port(app)
+    service.startService()
+    await service.stopService()
+    assert stopped == [service.factory]
+    assert service.port is None
+
+
+@pytest_twisted.ensureDeferred
+async def test_stopping_ends_a_startup_hook_that_still_runs(network):
+    begun, cancelled = Deferred(), Deferred()
+    app = Application(router=hello_router())
+
+    @app.on_startup
+    def wait(factory):
+        factory.reactor.callLater(0, begun.callback, None)
+        return Deferred(lambda _: cancelled.callback(None))
+
+    service = service_on_any_port(app)
+    service.startService()
+    await begun
+    await service.stopService()
+    await cancelled
+    assert service.port is None
+    gc.collect()  # a failure that nobody handled would be logged here
+
+
+@pytest.mark.logs_errors
+@pytest_twisted.ensureDeferred
+async def test_a_shutdown_hook_that_fails_does_not_stop_the_next(network, caplog):
+    app = Application(router=hello_router())
+    stopped = []
+
+    @app.on_shutdown
+    def fail(factory):
+        raise KeyError("surprise")
+
+    app.on_shutdown(stopped.append)
+    service = service_on_any_port(app)
+    service.startService()
+    await service.listening
+    await service.stopService()
+    assert stopped == [service.factory]
+    assert "surprise" in caplog.text
+
+
+@pytest.mark.logs_errors
+@pytest_twisted.ensureDeferred
+async def test_a_startup_hook_that_fails_stops_the_reactor(network, caplog, monkeypatch):
+    app = Application(router=hello_router())
+    stopped = Deferred()
+
+    @app.on_startup
+    def fail(factory):
+        raise KeyError("no database")
+
+    service = service_on_any_port(app)
+    monkeypatch.setattr(service.factory, "reactor", StoppableReactor(stopped), raising=False)
+    service.startService()
+    await stopped
+    assert isinstance(service.failure, KeyError)
+    assert service.port is None
+    assert "no database" in caplog.text
+
+
+@pytest.mark.logs_errors
+@pytest_twisted.ensureDeferred
+async def test_a_busy_port_stops_the_reactor_with_a_clear_error(network, caplog):
+    port = await network.serve(hello_router())
+    stopped = Deferred()
+    service = Application(router=hello_router()).service(listen=f"tcp:{port}:interface=127.0.0.1")
+    service.factory.reactor = StoppableReactor(stopped)
+    service.startService()
+    await stopped
+    assert isinstance(service.failure, CannotListenError)
+    assert str(port) in caplog.text
+
+
+class StoppableReactor:
+    """The real reactor, but for `stop`, which would end the test run."""
+
+    def __init__(self, stopped):
+        self._stopped = stopped
+
+    def __getattr__(self, name):
+        return getattr(install_reactor(), name)
+
+    def stop(self):
+        self._stopped.callback(None)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_client_that_does_not_answer_the_close_is_dropped(network, monkeypatch):
+    monkeypatch.setattr(app_module, "CLOSING_SECONDS", 0.05)
+
+    class Deaf(network.client_class):
+        def onCloseFrame(self, code, reasonRaw):
+            pass
+
+    service = service_on_any_port(Application(router=hello_router()))
+    service.factory.setProtocolOptions(closeHandshakeTimeout=60)
+    service.startService()
+    port = await service.listening
+    client = await network.connect(port.getHost().port, Deaf)
+    await client.ask(HELLO)
+    await service.stopService()
+    assert (await client.closed)[0] is False
+
+
+# TLS
+
+
+@pytest_twisted.ensureDeferred
+async def test_tls_serves_wss_with_the_whole_chain(network, tls_files):
+    certificate, key = tls_files
+    app = Application(certificate=certificate, key=key, router=hello_router())
+    service = service_on_any_port(app)
+    service.startService()
+    port = (await service.listening).getHost().port
+    client = await network.connect(port, tls=CertificateOptions())
+    assert await client.ask(HELLO) == HELLO_REPLY
+    chain = client.transport.getHandle().get_peer_cert_chain(as_cryptography=True)
+    names = [certificate.subject.rfc4514_string() for certificate in chain]
+    assert names == ["CN=localhost", "CN=test authority"]
+    await service.stopService()
+
+
+@pytest_twisted.ensureDeferred
+async def test_tls_before_1_2_is_refused(network, tls_files):
+    certificate, key = tls_files
+    app = Application(certificate=certificate, key=key, router=hello_router())
+    service = service_on_any_port(app)
+    service.startService()
+    port = (await service.listening).getHost().port
+
+    class OldTLS(CertificateOptions):
+        def getContext(self):
+            context = super().getContext()
+            context.set_cipher_list(b"ALL:@SECLEVEL=0")
+            context.set_min_proto_version(SSL.TLS1_VERSION)
+            context.set_max_proto_version(SSL.TLS1_1_VERSION)
+            return context
+
+    with pytest.raises(ConnectionError):
+        await network.connect(port, tls=OldTLS())
+    await service.stopService()
+
+
+# load_application
+
+
+@pytest.fixture
+def module(tmp_path, monkeypatch):
+    """A module in the current directory, which is not on the path."""
+    (tmp_path / "their_api.py").write_text(
+        "from aiorest_ws.app import Application\n"
+        "from aiorest_ws.routers import SimpleRouter\n"
+        "router = SimpleRouter()\n"
+        "app = Application(router=router)\n"
+        "class Holder:\n"
+        "    app = app\n"
+        "nothing = 42\n"
+    )
+    (tmp_path / "broken_api.py").write_text("import a_module_that_is_not_there\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [p for p in sys.path if p])
+    yield "their_api"
+    sys.modules.pop("their_api", None)
+
+
+def test_an_application_is_found_by_name_in_the_current_directory(module):
+    app = load_application(f"{module}:app")
+    assert isinstance(app, Application)
+    assert load_application(f"{module}:Holder.app") is app
+
+
+def test_a_router_is_wrapped_in_an_application(module):
+    app = load_application(f"{module}:router")
+    assert app.router is load_application(f"{module}:app").router
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("their_api", "package.module:name"),
+        ("their_api:", "package.module:name"),
+        (":app", "package.module:name"),
+        ("nowhere_at_all:app", "no module 'nowhere_at_all'"),
+        ("their_api.sub:app", "no module"),
+        ("their_api:missing", "has no 'missing'"),
+        ("their_api:nothing", "neither an Application nor a router"),
+    ],
+)
+def test_a_name_that_leads_nowhere_is_explained(module, name, message):
+    with pytest.raises(ImproperlyConfigured, match=message):
+        load_application(name)
+
+
+def test_a_module_that_lacks_something_itself_says_so(module):
+    with pytest.raises(ModuleNotFoundError, match="a_module_that_is_not_there"):
+        load_application("broken_api:app")
+
+
+def test_a_service_is_a_twisted_service():
+    assert verifyObject(IService, service_on_any_port(Application(router=hello_router())))
