@@ -1,1 +1,86 @@
-"""An asynchronous client toolkit: REST and WebSocket connections that share limits."""
+"""REST and WebSocket clients on aiohttp that share limits, auth and one session."""
+
+from networkpype.auth import (
+    APIKeyAuth,
+    Auth,
+    BearerAuth,
+    HMACHeaderAuth,
+    HMACQueryAuth,
+    SignedParts,
+    Token,
+    TokenAuth,
+)
+from networkpype.exceptions import (
+    AuthError,
+    ClosedError,
+    ConfigurationError,
+    DeadlineExceeded,
+    HTTPStatusError,
+    NetworkpypeError,
+    TransportError,
+    UnknownLimitError,
+    WebSocketClosedError,
+)
+from networkpype.factory import ConnectionManagersFactory, ConnectionsFactory
+from networkpype.rest.manager import RESTManager
+from networkpype.rest.method import RESTMethod
+from networkpype.rest.request import RESTRequest
+from networkpype.rest.response import RESTResponse
+from networkpype.retry import RetryBudget, RetryPolicy
+from networkpype.throttler.rate_limit import LinkedLimitWeightPair, RateLimit
+from networkpype.throttler.server_limits import ServerLimits
+from networkpype.throttler.throttler import AsyncThrottler
+from networkpype.time_synchronizer import TimeSynchronizer
+from networkpype.websocket.buffer import OverflowPolicy, ReceiveBuffer
+from networkpype.websocket.manager import WebSocketManager
+from networkpype.websocket.reconnect import ReconnectPolicy
+from networkpype.websocket.request import (
+    WebSocketBinaryRequest,
+    WebSocketJSONRequest,
+    WebSocketPlainTextRequest,
+    WebSocketRequest,
+)
+from networkpype.websocket.response import Gap, WebSocketResponse
+
+__all__ = (
+    "APIKeyAuth",
+    "AsyncThrottler",
+    "Auth",
+    "AuthError",
+    "BearerAuth",
+    "ClosedError",
+    "ConfigurationError",
+    "ConnectionManagersFactory",
+    "ConnectionsFactory",
+    "DeadlineExceeded",
+    "Gap",
+    "HMACHeaderAuth",
+    "HMACQueryAuth",
+    "HTTPStatusError",
+    "LinkedLimitWeightPair",
+    "NetworkpypeError",
+    "OverflowPolicy",
+    "RESTManager",
+    "RESTMethod",
+    "RESTRequest",
+    "RESTResponse",
+    "RateLimit",
+    "ReceiveBuffer",
+    "ReconnectPolicy",
+    "RetryBudget",
+    "RetryPolicy",
+    "ServerLimits",
+    "SignedParts",
+    "TimeSynchronizer",
+    "Token",
+    "TokenAuth",
+    "TransportError",
+    "UnknownLimitError",
+    "WebSocketBinaryRequest",
+    "WebSocketClosedError",
+    "WebSocketJSONRequest",
+    "WebSocketManager",
+    "WebSocketPlainTextRequest",
+    "WebSocketRequest",
+    "WebSocketResponse",
+)

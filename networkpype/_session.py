@@ -6,8 +6,8 @@ import difflib
 import functools
 import inspect
 from collections.abc import Callable, Iterable, Mapping
+from contextvars import ContextVar
 from enum import Enum, auto
-from types import SimpleNamespace
 from typing import Any, Protocol
 
 import aiohttp
@@ -16,7 +16,14 @@ from yarl import URL
 from networkpype._deadline import Interruptions, Scope
 from networkpype.exceptions import ClosedError, ConfigurationError, RedirectError
 
-__all__ = ("Exchange", "SessionSource", "SharedSession", "check_keywords")
+__all__ = (
+    "Exchange",
+    "SessionSource",
+    "SharedSession",
+    "check_keywords",
+    "current_exchange",
+    "request_class",
+)
 
 
 class SessionSource(Interruptions, Protocol):
@@ -28,37 +35,59 @@ class SessionSource(Interruptions, Protocol):
 
 
 class Exchange:
-    """What becomes of one request inside aiohttp, told to us by its traces."""
+    """What becomes of one request inside aiohttp, told to us by `request_class`."""
 
-    __slots__ = ("_is_signed", "_on_sent", "was_resent", "was_sent")
+    __slots__ = ("_is_signed", "_on_sent", "_origin", "_response", "was_resent")
 
     def __init__(self, on_sent: Callable[[], None], *, is_signed: bool) -> None:
         self._on_sent = on_sent
         self._is_signed = is_signed
-        self.was_sent = False
+        self._origin: URL | None = None
+        self._response: aiohttp.ClientResponse | None = None
         self.was_resent = False
 
-    def sending(self) -> None:
-        """Take note that the head is about to be written.
-
-        aiohttp sends an idempotent request a second time by itself when a kept connection turns
-        out to be closed. That would be a request that no limit counted, with a signature that is
-        used twice; stop it, and leave it to the manager.
-        """
-        if self.was_sent:
+    def sending(self, url: URL) -> None:
+        """Take note that a head is about to be written."""
+        if self._response is None:
+            self._on_sent()
+        elif self._response.status is None:
+            # No head came for the one before: a kept connection turned out to be closed. aiohttp
+            # now sends by itself once more what no limit has counted, with a signature that has
+            # been used. Stop it, and leave it to the manager.
             self.was_resent = True
             raise aiohttp.ServerDisconnectedError
-        self.was_sent = True
-        self._on_sent()
+        if self._is_signed:
+            # Of a redirect to another origin aiohttp takes away `Authorization`, but no other
+            # header and no parameter that a signer may have used.
+            origin = url.origin()
+            if self._origin not in (None, origin):
+                raise RedirectError("A signed request was redirected to another origin.")
+            self._origin = origin
 
-    def redirected(self, url: URL, location: str) -> None:
-        """Take note that a redirect is about to be followed."""
-        # aiohttp takes away `Authorization` when the origin changes, but no other header and no
-        # parameter that a signer may have used.
-        target = url.join(URL(location))
-        if self._is_signed and target.origin() != url.origin():
-            raise RedirectError("A signed request was redirected to another origin; not followed.")
-        self.was_sent = False
+    def sent(self, response: aiohttp.ClientResponse) -> None:
+        """Take note of the response that was made, whose head is still to come."""
+        self._response = response
+
+
+# The exchange that the current task has given to aiohttp.
+current_exchange: ContextVar[Exchange | None] = ContextVar("networkpype_exchange", default=None)
+
+
+@functools.cache
+def request_class(base: type[Any]) -> type[Any]:
+    """Return a subclass of `base`, a class of aiohttp requests, that tells its exchange."""
+
+    class ToldRequest(base):  # type: ignore[misc]
+        async def send(self, conn: Any) -> aiohttp.ClientResponse:
+            exchange = current_exchange.get()
+            if exchange is not None:
+                exchange.sending(self.url)
+            response: aiohttp.ClientResponse = await super().send(conn)
+            if exchange is not None:
+                exchange.sent(response)
+            return response
+
+    return ToldRequest
 
 
 class _State(Enum):
@@ -161,7 +190,9 @@ class SharedSession:
                 f"The connector that this {self._owner} was given has closed with its session. "
                 f"Give session_kwargs as a function that makes a new connector."
             )
-        keywords["trace_configs"] = [*(keywords.get("trace_configs") or ()), _exchange_trace()]
+        keywords["request_class"] = request_class(
+            keywords.get("request_class", aiohttp.ClientRequest)
+        )
         self._loop = asyncio.get_running_loop()
         self._session = aiohttp.ClientSession(**keywords)
         return self._session
@@ -184,14 +215,13 @@ class SharedSession:
         """Let go of a session that was closed elsewhere, or whose loop is gone."""
         session, self._session = self._session, None
         self._scopes.clear()
-        if session is None or session.closed:
-            return
-        connector = session.connector
-        session.detach()
-        if connector is not None:
-            # Its sockets belong to a loop that can no longer close them in an orderly way.
-            with contextlib.suppress(RuntimeError):
-                connector.close()
+        if session is not None and self._loop is not None and self._loop.is_closed():
+            # On a loop that is gone there is nothing to wait for, so that this needs no task;
+            # RuntimeError is what it would raise if there were.
+            closing = session.close()
+            with contextlib.suppress(StopIteration, RuntimeError):
+                while True:
+                    closing.send(None)
 
 
 def check_keywords(function: Callable[..., Any], names: Iterable[str]) -> None:
@@ -213,29 +243,3 @@ def _keywords_of(function: Callable[..., Any]) -> tuple[str, ...]:
         for parameter in inspect.signature(function).parameters.values()
         if parameter.kind in (parameter.KEYWORD_ONLY, parameter.POSITIONAL_OR_KEYWORD)
     )
-
-
-def _exchange_trace() -> aiohttp.TraceConfig:
-    trace = aiohttp.TraceConfig()
-    trace.on_request_headers_sent.append(_tell_sending)
-    trace.on_request_redirect.append(_tell_redirected)
-    return trace
-
-
-async def _tell_sending(
-    _session: aiohttp.ClientSession,
-    context: SimpleNamespace,
-    _params: aiohttp.TraceRequestHeadersSentParams,
-) -> None:
-    if isinstance(context.trace_request_ctx, Exchange):
-        context.trace_request_ctx.sending()
-
-
-async def _tell_redirected(
-    _session: aiohttp.ClientSession,
-    context: SimpleNamespace,
-    params: aiohttp.TraceRequestRedirectParams,
-) -> None:
-    location = params.response.headers.get("Location") or params.response.headers.get("URI")
-    if isinstance(context.trace_request_ctx, Exchange) and location is not None:
-        context.trace_request_ctx.redirected(params.response.url, location)

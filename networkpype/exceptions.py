@@ -316,6 +316,9 @@ def _rebuild(
     return error
 
 
+# Not in every aiohttp that will do; where it is missing, this line fits nothing.
+_UPLOAD_ABORTED: type[Exception] = getattr(aiohttp, "UploadAbortedError", UploadError)
+
 # The first line that fits decides; a class comes before its own base.
 _REPLACEMENTS: tuple[tuple[type[Exception], type[NetworkpypeError]], ...] = (
     (aiohttp.ClientSSLError, TLSError),
@@ -324,7 +327,7 @@ _REPLACEMENTS: tuple[tuple[type[Exception], type[NetworkpypeError]], ...] = (
     (aiohttp.ServerTimeoutError, TransportTimeoutError),
     (aiohttp.ClientConnectionError, ConnectionFailedError),
     (aiohttp.ClientPayloadError, PayloadError),
-    (aiohttp.UploadAbortedError, UploadError),
+    (_UPLOAD_ABORTED, UploadError),
     (aiohttp.RedirectClientError, RedirectError),
     (aiohttp.InvalidURL, InvalidURLError),
     (aiohttp.NonHttpUrlClientError, InvalidURLError),

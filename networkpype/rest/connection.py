@@ -7,7 +7,7 @@ from typing import Any
 import aiohttp
 
 from networkpype._deadline import Deadline
-from networkpype._session import Exchange, SessionSource, check_keywords
+from networkpype._session import Exchange, SessionSource, check_keywords, current_exchange
 from networkpype.exceptions import (
     ClosedError,
     ConnectionFailedError,
@@ -71,25 +71,27 @@ class RESTConnection:
             keywords["timeout"] = aiohttp.ClientTimeout(
                 None, limits.connect, limits.sock_read, limits.sock_connect
             )
-        if isinstance(self._source, aiohttp.ClientSession) or "trace_request_ctx" in keywords:
+        if self._source is session:
             on_sent()
             if not request.is_auth_required or "allow_redirects" in keywords:
-                return await self._request(session, request, encoded, keywords, deadline)
+                return await self._request(session, request, encoded, keywords)
             response = await self._request(
-                session, request, encoded, {**keywords, "allow_redirects": False}, deadline
+                session, request, encoded, {**keywords, "allow_redirects": False}
             )
             if response.status in _REDIRECTS:
                 response.release()
                 raise RedirectError("A signed request was redirected; not followed.")
             return response
         exchange = Exchange(on_sent, is_signed=request.is_auth_required)
-        keywords["trace_request_ctx"] = exchange
+        token = current_exchange.set(exchange)
         try:
-            return await self._request(session, request, encoded, keywords, deadline)
+            return await self._request(session, request, encoded, keywords)
         except ConnectionFailedError as error:
             if exchange.was_resent:
                 raise StaleConnectionError(str(error)) from error
             raise
+        finally:
+            current_exchange.reset(token)
 
     def deadline(self, describe: Callable[[], str], timeout_s: float | None) -> Deadline:
         """Return a deadline that also ends when the factory of this connection closes."""
@@ -110,25 +112,28 @@ class RESTConnection:
         request: RESTRequest,
         encoded: bool,
         aiohttp_kwargs: Mapping[str, Any],
-        deadline: Deadline | None = None,
     ) -> RESTResponse:
         url = request.wire_url(encoded=encoded)
         body, headers = request.wire_body()
-        if isinstance(body, str | bytes) and len(body) > _ONE_PIECE_BYTES:
-            body = io.BytesIO(body.encode() if isinstance(body, str) else body)
-        elif isinstance(body, io.IOBase):
-            body = KeptOpenPayload(body)
+        if body is not None:
+            body = _sendable(body)
         try:
             response = await session.request(
                 str(request.method), url, data=body, headers=headers, **aiohttp_kwargs
             )
         except (aiohttp.ClientError, OSError) as error:
             raise map_client_error(error) from error
-        result = RESTResponse(response, deadline=deadline)
+        result = RESTResponse(response)
         # An error body that has come with its head is kept for raise_for_status().
         if response.status >= 400 and response.content.is_eof():
             await result.read()
         return result
+
+
+def _sendable(body: Any) -> Any:
+    if isinstance(body, (str, bytes)) and len(body) > _ONE_PIECE_BYTES:
+        return io.BytesIO(body.encode() if isinstance(body, str) else body)
+    return KeptOpenPayload(body) if isinstance(body, io.IOBase) else body
 
 
 def check_request_keywords(keywords: Mapping[str, Any]) -> None:
@@ -136,7 +141,6 @@ def check_request_keywords(keywords: Mapping[str, Any]) -> None:
 
     Or that says again what the request says: it would pass by the auth.
     """
-    if keywords:
-        for name in _SAID_BY_REQUEST & keywords.keys():
-            raise TypeError(f"{name!r} is a part of the request; give a body as `data`.")
-        check_keywords(aiohttp.ClientSession._request, keywords)
+    for name in _SAID_BY_REQUEST & keywords.keys():
+        raise TypeError(f"{name!r} is a part of the request; give a body as `data`.")
+    check_keywords(aiohttp.ClientSession._request, keywords)

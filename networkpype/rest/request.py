@@ -1,7 +1,6 @@
 """What a REST call is to send."""
 
 import copy
-import io
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from yarl import URL
 
 from networkpype._urls import public_part
 from networkpype.exceptions import InvalidURLError
+from networkpype.rest._body import position_of
 from networkpype.rest.method import RESTMethod
 
 __all__ = ("RESTRequest",)
@@ -84,7 +84,7 @@ class RESTRequest:
 
         A list that is no form is JSON.
         """
-        if isinstance(self.data, list | tuple) and not _is_form(self.data):
+        if isinstance(self.data, (list, tuple)) and not _is_form(self.data):
             return json.dumps(self.data), self._headers_with("Content-Type", "application/json")
         return self.data, self.headers
 
@@ -109,7 +109,7 @@ class RESTRequest:
     async def _read_body(self, body: Any) -> bytes:
         if isinstance(body, dict | list | tuple):
             body = aiohttp.FormData(body)
-        position = body.tell() if isinstance(body, io.IOBase) and body.seekable() else None
+        position = position_of(body)
         payload = body() if isinstance(body, aiohttp.FormData) else aiohttp.get_payload(body)
         self.headers = self._headers_with("Content-Type", payload.content_type)
         content = await payload.as_bytes()
@@ -124,6 +124,8 @@ class RESTRequest:
 
 def has_header(headers: Mapping[str, Any], name: str) -> bool:
     """Tell whether `headers` has `name`, in whatever case."""
+    if not headers:
+        return False
     lowered = name.lower()
     return any(key.lower() == lowered for key in headers)
 

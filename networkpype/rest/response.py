@@ -32,11 +32,9 @@ class RESTResponse:
     connection is not free for others. Reading ends at the deadline of the request, if it has one.
     """
 
-    def __init__(
-        self, aiohttp_response: aiohttp.ClientResponse, *, deadline: Deadline | None = None
-    ) -> None:
+    def __init__(self, aiohttp_response: aiohttp.ClientResponse) -> None:
         self._response = aiohttp_response
-        self._deadline = deadline
+        self._deadline: Deadline | None = None
         self._body: bytes | None = None
 
     def __repr__(self) -> str:
@@ -73,6 +71,10 @@ class RESTResponse:
         """The headers of the response."""
         return self._response.headers
 
+    def limit_reading(self, deadline: Deadline) -> None:
+        """Let reading end at the deadline of the request."""
+        self._deadline = deadline
+
     async def json(self, content_type: str | None = "application/json") -> Any:
         """Return the body as JSON, None if it is empty.
 
@@ -80,7 +82,13 @@ class RESTResponse:
         aiohttp.ContentTypeError) if it is declared as anything else than `content_type`; None
         takes every type.
         """
-        await self.read()
+        body = await self.read() if self._body is None else self._body
+        if content_type is None and body.isascii():
+            # The short way: whatever the declared charset, ASCII is read the same.
+            try:
+                return msgspec.json.decode(body)
+            except (msgspec.DecodeError, RecursionError):
+                pass  # the long way raises the better error, and takes what only `json` takes
         try:
             return await self._response.json(content_type=content_type, loads=decode_json)
         except aiohttp.ContentTypeError as error:
@@ -96,8 +104,15 @@ class RESTResponse:
     async def read(self) -> bytes:
         """Return the whole body; it is kept, so that it can be asked for again."""
         if self._body is None:
-            async with self._reading():
-                self._body = await self._response.read()
+            if self._deadline is None:
+                # As below, without what there is no need for: every request comes here.
+                try:
+                    self._body = await self._response.read()
+                except (aiohttp.ClientError, OSError) as error:
+                    raise map_client_error(error) from error
+            else:
+                async with self._reading():
+                    self._body = await self._response.read()
         return self._body
 
     async def iter_bytes(
@@ -164,15 +179,16 @@ class RESTResponse:
         return self._response.content_length
 
     def _reading(self) -> "_Reading":
-        return _Reading(self._deadline)
+        return _Reading(self._response, self._deadline)
 
 
 class _Reading:
     """Read under the deadline, if any, with the errors of aiohttp replaced."""
 
-    __slots__ = ("_scope",)
+    __slots__ = ("_response", "_scope")
 
-    def __init__(self, deadline: Deadline | None) -> None:
+    def __init__(self, response: aiohttp.ClientResponse, deadline: Deadline | None) -> None:
+        self._response = response
         self._scope = None if deadline is None else deadline.scope()
 
     async def __aenter__(self) -> None:
@@ -185,11 +201,13 @@ class _Reading:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        if error is not None:
+            # Where in the body the connection stands is no longer known.
+            self._response.close()
         if self._scope is not None:
             await self._scope.__aexit__(error_type, error, traceback)
-        if isinstance(error, aiohttp.ClientError | OSError) and not isinstance(
-            error, NetworkpypeError
-        ):
+        is_ours = isinstance(error, NetworkpypeError)
+        if isinstance(error, aiohttp.ClientError | OSError) and not is_ours:
             raise map_client_error(error) from error
 
 

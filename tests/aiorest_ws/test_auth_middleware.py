@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from twisted.internet.defer import Deferred, ensureDeferred
@@ -26,6 +27,13 @@ from aiorest_ws.routers import SimpleRouter
 from aiorest_ws.test.utils import override_settings
 from aiorest_ws.views import MethodBasedView
 from aiorest_ws.wrappers import Request
+
+
+def run_coroutine(coroutine):
+    """Run to the end in a thread: the reactor's loop counts as running in this one."""
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        return thread.submit(asyncio.run, coroutine).result()
+
 
 SECRET = "s3cret-" * 10
 NOW = 1_700_000_000.0
@@ -261,7 +269,7 @@ def test_every_permission_must_say_yes(middleware, token_of, answers, allowed, a
             if failed:
                 failed[0].raiseException()
         else:
-            asyncio.run(result)
+            run_coroutine(result)
 
     if allowed:
         run()
@@ -398,11 +406,11 @@ def test_credentials_may_be_found_by_a_coroutine(answer):
     view = private(permission(later if answer == "later" else answer), IsAuthenticated)
     pending = Slow().process_request(request, view)
     if answer:
-        asyncio.run(pending)
+        run_coroutine(pending)
         assert request.user.username == "anna"
     else:
         with pytest.raises(PermissionDeniedException):
-            asyncio.run(pending)
+            run_coroutine(pending)
 
 
 # Under the router
@@ -437,7 +445,7 @@ def call(middleware):
             reply = router.process_request(Request(method="GET", url=url, **keys))
             return reply if isinstance(reply, bytes) else await reply
 
-        return json.loads(asyncio.run(main()))
+        return json.loads(run_coroutine(main()))
 
     return send
 

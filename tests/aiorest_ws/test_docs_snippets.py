@@ -1,17 +1,17 @@
 """The code and the exchanges that the documentation shows, run as they stand."""
 
-import asyncio
 import base64
 import configparser
 import contextlib
 import datetime
+import http.server
+import importlib
 import importlib.util
 import ipaddress
 import json
 import os
 import pkgutil
 import re
-import select
 import shutil
 import signal
 import ssl
@@ -26,21 +26,27 @@ import pytest_twisted
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from twisted.internet.defer import gatherResults
+from twisted.internet.defer import Deferred
 from websockets.sync.client import connect as websockets_connect
 
 import aiorest_ws
+import aiorest_ws.exceptions
+from aiorest_ws.auth.token.middlewares import BaseTokenMiddleware
+from aiorest_ws.auth.user.abstractions import User
+from aiorest_ws.routers import SimpleRouter
+from aiorest_ws.wrappers import Request
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 SNIPPETS = DOCS / "snippets"
-PROCESS_SECONDS = 60
+PROCESS_SECONDS = 20
 
 # What a page shows as an exchange, and the server that it is held with.
 EXCHANGES = {
     "first_exchange.txt": "first_server",
     "function_views_exchange.txt": "function_views",
     "method_views_exchange.txt": "method_views",
+    "csv_exchange.txt": "csv_views",
     "error_handlers_exchange.txt": "error_handlers",
     "xml_exchange.txt": "xml_views",
     "wire_arguments.txt": "wire",
@@ -75,6 +81,11 @@ def environment():
     """The environment of a process that a reader would start."""
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     return {**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
+
+
+def wire_protocol():
+    """The page in one line: where it is wrapped does not matter."""
+    return " ".join((DOCS / "reference" / "wire-protocol.md").read_text(encoding="utf-8").split())
 
 
 def exchanges(text):
@@ -126,13 +137,65 @@ def test_every_exchange_is_held_with_a_server():
 async def test_a_message_may_be_nested_to_the_depth_that_the_page_names(
     levels, is_refused, load, network
 ):
-    page = (DOCS / "reference" / "wire-protocol.md").read_text(encoding="utf-8")
+    page = wire_protocol()
     (refusal,) = re.findall("The message is nested deeper than 128 levels.", page)
     client = await network.connect(await start(load("wire"), network))
     data = b"[" * levels + b"]" * levels
     reply = json.loads(await client.ask(b'{"method":"POST","url":"/echo","data":' + data + b"}"))
     assert (reply.get("detail") == refusal) is is_refused
     assert (reply.get("status") == 400) is is_refused
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_id_is_refused_while_its_first_call_runs(load, network):
+    page = wire_protocol()
+    client = await network.connect(await start(load("async_views"), network))
+    for _ in range(2):
+        client.send({"method": "GET", "url": "/deferred", "id": 7})
+    refused, answered = json.loads(await client.receive()), json.loads(await client.receive())
+    assert (refused["status"], refused["id"]) == (400, 7)
+    assert f"`` {refused['detail']} ``" in page
+    assert (answered["data"], answered["id"]) == ("later", 7)
+    # It is free again.
+    reply = json.loads(await client.ask({"method": "GET", "url": "/deferred", "id": 7}))
+    assert reply["data"] == "later"
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_id_may_have_the_length_that_the_page_names(load, network):
+    page = wire_protocol()
+    client = await network.connect(await start(load("wire"), network))
+    for longest in ("x" * 128, "\u00e9" * 64, 10**127):
+        reply = json.loads(await client.ask({"method": "GET", "url": "/hello", "id": longest}))
+        assert reply["id"] == longest
+    for too_long in ("x" * 129, "\u00e9" * 65, 10**128):
+        reply = json.loads(await client.ask({"method": "GET", "url": "/hello", "id": too_long}))
+        assert reply["status"] == 400
+        assert "id" not in reply
+        assert f"`` {reply['detail']} ``" in page
+
+
+@pytest.mark.parametrize(
+    ("digits", "is_refused"), [(4300, False), (4301, True)], ids=["longest", "too long"]
+)
+@pytest_twisted.ensureDeferred
+async def test_an_integer_may_have_as_many_digits_as_the_page_says(
+    digits, is_refused, load, network
+):
+    page = wire_protocol()
+    assert "Integers have any size up to 4,300 digits" in page
+    client = await network.connect(await start(load("wire"), network))
+    message = b'{"method":"POST","url":"/echo","data":' + b"9" * digits + b"}"
+    assert (b'"status":400' in await client.ask(message)) is is_refused
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_text_message_that_is_not_utf8_closes_with_the_code_of_the_page(load, network):
+    client = await network.connect(await start(load("wire"), network))
+    client.sendMessage(b'{"url": "\xff"}', False)
+    await client.is_closed
+    # What the server sent; Autobahn keeps it on the client.
+    assert client.remoteCloseCode == 1007
 
 
 @pytest_twisted.ensureDeferred
@@ -214,7 +277,7 @@ async def test_hooks_run_in_their_order_and_each_client_has_a_state(load, networ
     port = (await service.listening).getHost().port
     call = {"method": "GET", "url": "/visit"}
     try:
-        first, second = await gatherResults([open_client(network, port) for _ in range(2)])
+        first, second = await network.connect(port), await network.connect(port)
         seen = [json.loads(await client.ask(call))["data"] for client in (first, first, second)]
         assert [visit["calls"] for visit in seen] == [1, 2, 1]
         assert {visit["visitor"] for visit in seen} == {1, 2}
@@ -230,21 +293,17 @@ async def test_hooks_run_in_their_order_and_each_client_has_a_state(load, networ
     assert service.factory.log == [
         "open",
         f"{gone} left with 1000",
-        f"{stayed} left with 1012",
+        f"{stayed} left with 1000",
         "closed",
     ]
 
 
-def open_client(network, port):
-    from twisted.internet.defer import Deferred
-
-    return Deferred.fromCoroutine(network.connect(port))
-
-
 @pytest_twisted.ensureDeferred
-async def test_a_protocol_may_speak_messagepack(load, network, caplog):
-    caplog.set_level("INFO", logger="clients")
-    factory = load("custom_protocol").app.generate_factory(None)
+async def test_a_protocol_may_speak_messagepack(load, network, monkeypatch):
+    module = load("custom_protocol")
+    logged = Deferred()
+    monkeypatch.setattr(module.logger, "info", lambda *line: logged.callback(line))
+    factory = module.app.generate_factory(None)
     client = await network.connect(await network.serve(factory=factory))
 
     client.sendMessage(msgspec.msgpack.encode({"method": "GET", "url": "/hello"}), True)
@@ -258,7 +317,463 @@ async def test_a_protocol_may_speak_messagepack(load, network, caplog):
 
     assert json.loads(await client.ask({"method": "GET", "url": "/hello"}))["data"]
 
-    (connection,) = factory.connections
     client.sendClose(1000)
-    await connection.is_closed
-    assert caplog.messages[-1].endswith("sent 3 messages, closed by 1000")
+    text, peer, messages, code = await logged
+    assert text % (peer, messages, code) == f"{peer} sent 3 messages, closed by 1000"
+
+
+# From here on, processes: what a reader would type.
+
+
+@pytest.fixture
+def processes():
+    """Processes that a test starts; those that it leaves behind are killed."""
+    with contextlib.ExitStack() as stack:
+
+        def spawn(*arguments, **options):
+            process = subprocess.Popen(
+                arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options
+            )
+            stack.callback(end, process)
+            return process
+
+        yield spawn
+
+
+def end(process):
+    if process.poll() is None:
+        process.kill()
+    process.communicate()
+
+
+def wait_for_line(process, stream, pattern):
+    """Return the first line of a process in which the pattern is found."""
+    read = []
+    timer = threading.Timer(PROCESS_SECONDS, process.kill)
+    timer.start()
+    try:
+        for line in stream:
+            read.append(line)
+            if re.search(pattern, line):
+                return line.strip()
+    finally:
+        timer.cancel()
+    raise AssertionError(f"no {pattern!r} in {read}")
+
+
+def served_url(server):
+    return wait_for_line(server, server.stdout, "^Server started at ").split()[-1]
+
+
+def stop(server):
+    server.send_signal(signal.SIGTERM)
+    out, err = server.communicate(timeout=PROCESS_SECONDS)
+    assert (server.returncode, err) == (0, ""), out
+
+
+@pytest.fixture
+def run_app(processes, environment, tmp_path):
+    """Run `aiorest-ws run` in a directory that holds the snippets, as a reader's would."""
+    directory = tmp_path / "project"
+    shutil.copytree(SNIPPETS, directory, ignore=shutil.ignore_patterns("__pycache__"))
+
+    def run(*arguments, **variables):
+        command = (sys.executable, "-m", "aiorest_ws", "run", *arguments)
+        return processes(*command, cwd=directory, env={**environment, **variables})
+
+    run.directory = directory
+    return run
+
+
+def ask(url, message, **options):
+    with websockets_connect(url, **options) as client:
+        client.send(json.dumps(message))
+        return json.loads(client.recv(timeout=PROCESS_SECONDS))
+
+
+def test_the_first_client_prints_what_the_tutorial_shows(run_app, processes, environment):
+    server = run_app("first_server:app", "--port", "0")
+    command = (sys.executable, SNIPPETS / "first_client.py", served_url(server))
+    client = processes(*command, env=environment)
+    out, err = client.communicate(timeout=PROCESS_SECONDS)
+    assert (out, err) == ((SNIPPETS / "first_client.out").read_text(encoding="utf-8"), "")
+    stop(server)
+
+
+def test_the_readers_tests_pass(environment, tmp_path):
+    for path in SNIPPETS.glob("*.py"):
+        shutil.copy(path, tmp_path)
+    command = [sys.executable, "-m", "pytest", "-p", "no:twisted", "-p", "no:cacheprovider"]
+    done = subprocess.run(
+        [*command, "-W", "error", "-q", "."],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=2 * PROCESS_SECONDS,
+        check=False,
+    )
+    written = sum(
+        path.read_text(encoding="utf-8").count("def test_") for path in SNIPPETS.glob("test_*.py")
+    )
+    # One of them is run with two URLs.
+    assert re.search(rf"^{written + 1} passed", done.stdout, re.MULTILINE), done.stdout
+    assert done.returncode == 0
+
+
+def make_certificate(directory):
+    """Write server.pem and server.key, good for localhost, to a directory."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    today = datetime.datetime.now(datetime.UTC)
+    alternatives = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(today - datetime.timedelta(days=1))
+        .not_valid_after(today + datetime.timedelta(days=30))
+        .add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    pem = serialization.Encoding.PEM
+    (directory / "server.pem").write_bytes(certificate.public_bytes(pem))
+    private = key.private_bytes(
+        pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    (directory / "server.key").write_bytes(private)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("tls_server:app",),
+        ("first_server:app", "--certificate", "server.pem", "--key", "server.key"),
+    ],
+)
+def test_a_server_with_a_certificate_speaks_wss(arguments, run_app):
+    make_certificate(run_app.directory)
+    server = run_app(*arguments, "--port", "0")
+    url = served_url(server)
+    assert url.startswith("wss://")
+    context = ssl.create_default_context(cafile=run_app.directory / "server.pem")
+    reply = ask(url, {"method": "GET", "url": "/hello"}, ssl=context)
+    assert reply["data"] == "Hello, world!"
+    stop(server)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "expected"),
+    [
+        ("compressed_server", {}, "small"),
+        ("first_server", {}, "any"),
+        ("first_server", {"compress": False}, None),
+    ],
+)
+@pytest_twisted.ensureDeferred
+async def test_compression_is_negotiated_as_the_page_says(name, options, expected, load, network):
+    from autobahn.websocket.compress import (
+        PerMessageDeflateOffer,
+        PerMessageDeflateResponse,
+        PerMessageDeflateResponseAccept,
+    )
+
+    module = load(name)
+    negotiated = []
+
+    def accept(response):
+        assert isinstance(response, PerMessageDeflateResponse)
+        negotiated.append(response.server_max_window_bits or response.client_max_window_bits)
+        return PerMessageDeflateResponseAccept(response)
+
+    options = {"compress": True, **options}
+    if expected == "small":
+        options["accept_function"] = module.accept_small_windows
+    factory = module.app.generate_factory(None, **options)
+    client = await network.connect(
+        await network.serve(factory=factory),
+        perMessageCompressionOffers=[PerMessageDeflateOffer(accept_max_window_bits=True)],
+        perMessageCompressionAccept=accept,
+    )
+    reply = json.loads(await client.ask({"method": "GET", "url": "/hello/" + "a" * 500}))
+    assert reply["data"] == f"Hello, {'a' * 500}!"
+    assert negotiated == {"small": [10], "any": [0], None: []}[expected]
+
+
+def test_a_token_opens_the_account_of_its_user(run_app, tmp_path):
+    server = run_app(
+        "auth_server:app",
+        "--port",
+        "0",
+        AIORESTWS_SETTINGS_MODULE="auth_settings",
+        API_SECRET_KEY="s" * 32,
+        API_DATABASE=str(tmp_path / "users.sqlite3"),
+    )
+    url = served_url(server)
+    ada = {"username": "ada", "password": "correct horse"}
+    create = {"method": "POST", "url": "/users", "args": ada}
+    assert ask(url, create) == {"data": None, "event_name": None}
+    assert ask(url, create)["status"] == 409
+
+    log_in = {"method": "POST", "url": "/tokens"}
+    refused = ask(url, {**log_in, "args": {**ada, "password": "wrong"}})
+    assert (refused["status"], refused["detail"]) == (401, "Wrong username or password.")
+    assert ask(url, {**log_in, "args": {**ada, "username": "nobody"}})["status"] == 401
+    token = ask(url, {**log_in, "args": ada})["data"]
+
+    account = {"method": "GET", "url": "/account"}
+    assert ask(url, {**account, "token": token})["data"] == {"username": "ada", "id": "1"}
+    assert ask(url, account)["status"] == 401
+    assert ask(url, {**account, "token": token[:-2] + "AA"})["status"] == 401
+    stop(server)
+
+
+def test_the_unit_for_systemd_starts_the_server(run_app):
+    unit = configparser.ConfigParser(interpolation=None)
+    unit.optionxform = str
+    unit.read(SNIPPETS / "aiorest-ws.service", encoding="utf-8")
+    program, command, *arguments = unit["Service"]["ExecStart"].split()
+    assert (Path(program).name, command) == ("aiorest-ws", "run")
+    arguments[arguments.index("--port") + 1] = "0"
+    server = run_app(*arguments)
+    assert ask(served_url(server), {"method": "GET", "url": "/hello"})["data"] == "Hello, world!"
+    stop(server)
+
+
+def test_a_factory_works_without_an_application(processes, environment, tmp_path):
+    for name in ("first_server.py", "without_application.py"):
+        code = (SNIPPETS / name).read_text(encoding="utf-8")
+        (tmp_path / name).write_text(code.replace("8080", "0"), encoding="utf-8")
+    server = processes(sys.executable, "without_application.py", cwd=tmp_path, env=environment)
+    port = wait_for_line(server, server.stdout, "^Port ").split()[-1]
+    reply = ask(f"ws://127.0.0.1:{port}/", {"method": "GET", "url": "/hello"})
+    assert reply["data"] == "Hello, world!"
+    server.terminate()
+    assert server.communicate(timeout=PROCESS_SECONDS) == ("", "")
+
+
+def test_settings_are_read_from_the_module_that_is_named(run_app):
+    options = {"AIORESTWS_SETTINGS_MODULE": "my_settings"}
+    server = run_app("first_server:app", "--port", "0", **options)
+    with websockets_connect(served_url(server)) as client:
+        client.send(json.dumps({"method": "GET", "url": "/hello/\u00c9va"}))
+        reply = client.recv(timeout=PROCESS_SECONDS)
+    assert reply == '{"data": "Hello, \\u00c9va!", "event_name": null}'
+    stop(server)
+
+
+class OneUser(BaseTokenMiddleware):
+    """Takes everybody for the same user."""
+
+    user = User()
+
+    def init_credentials(self, request):
+        request.user = self.user
+
+
+@pytest.mark.parametrize(
+    ("roles", "expected"),
+    [
+        ({"is_staff": True}, {"data": "for ada"}),
+        ({"is_user": True}, {"detail": "Permission denied.", "status": 403}),
+    ],
+)
+def test_a_permission_of_ones_own_is_asked(roles, expected, load):
+    router = SimpleRouter()
+    router.register("/report", load("staff_permission").Report, methods="GET")
+    middleware = OneUser()
+    middleware.user = User(username="ada", **roles)
+    router.middlewares.append(middleware)
+    reply = router.process_request(Request(method="GET", url="/report", token="known"))
+    assert json.loads(reply) == {**expected, "event_name": None}
+
+
+# The README.
+
+
+def readme_block(first_line):
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```\w+\n(.*?)^```$", readme, re.MULTILINE | re.DOTALL)
+    (block,) = [block for block in blocks if block.startswith(f"{first_line}\n")]
+    return block
+
+
+def with_port(block, port):
+    assert block.count("8080") == 1
+    return block.replace("8080", str(port))
+
+
+@pytest.fixture
+def readme_url(processes, environment, tmp_path):
+    """The URL of the README's server, running."""
+    (tmp_path / "server.py").write_text(with_port(readme_block("# server.py"), 0))
+    server = processes(sys.executable, "server.py", cwd=tmp_path, env=environment)
+    yield served_url(server)
+    stop(server)
+
+
+def port_of(url):
+    return re.fullmatch(r"ws://127\.0\.0\.1:(\d+)/", url).group(1)
+
+
+def test_the_server_of_the_readme_has_ten_lines():
+    lines = readme_block("# server.py").splitlines()
+    assert len([line for line in lines if line]) == 10
+
+
+def test_the_python_client_of_the_readme_is_greeted(readme_url, processes, environment, tmp_path):
+    code = with_port(readme_block("# client.py"), port_of(readme_url))
+    (tmp_path / "client.py").write_text(code, encoding="utf-8")
+    client = processes(sys.executable, "client.py", cwd=tmp_path, env=environment)
+    out, err = client.communicate(timeout=PROCESS_SECONDS)
+    assert (out, err) == ("{'data': 'Hello, Ada!', 'event_name': None, 'id': 1}\n", "")
+
+
+@pytest.fixture
+def serve_page(tmp_path):
+    """Serve a page over HTTP: browsers give one that is opened as a file no origin."""
+
+    class Pages(http.server.SimpleHTTPRequestHandler):
+        def __init__(self, *args):
+            super().__init__(*args, directory=tmp_path)
+
+        def log_message(self, *args):
+            """Say nothing."""
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Pages) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+
+        def serve(text):
+            (tmp_path / "page.html").write_text(text, encoding="utf-8")
+            return f"http://127.0.0.1:{server.server_port}/page.html"
+
+        yield serve
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def console_line(processes, tmp_path):
+    """Open a page in Chromium; return the first line that it writes to its console."""
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if chromium is None:
+        missing = "needs the browser Chromium (Debian package chromium)"
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(missing)
+    flags = [
+        *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+        *("--disable-sync", "--disable-background-networking", "--disable-component-update"),
+        *("--disable-dev-shm-usage", "--enable-logging=stderr", "--remote-debugging-port=0"),
+    ]
+
+    def open_page(url):
+        profile = f"--user-data-dir={tmp_path / 'profile'}"
+        browser = processes(chromium, *flags, profile, url, start_new_session=True)
+        try:
+            return wait_for_line(browser, browser.stderr, "CONSOLE").replace('\\"', '"')
+        finally:
+            # Its helpers hold the pipes, too.
+            os.killpg(browser.pid, signal.SIGKILL)
+
+    return open_page
+
+
+def test_the_javascript_client_of_the_readme_is_greeted(readme_url, serve_page, console_line):
+    script = with_port(readme_block("// client.js"), port_of(readme_url))
+    line = console_line(serve_page(f"<!doctype html><script>\n{script}</script>"))
+    assert '"{"data":"Hello, Ada!","event_name":null,"id":1}"' in line
+
+
+def test_the_page_of_the_tutorial_is_greeted(run_app, serve_page, console_line):
+    lesson = (DOCS / "tutorial" / "first-server.md").read_text(encoding="utf-8")
+    (page,) = re.findall(r"^```html\n(.*?)^```$", lesson, re.MULTILINE | re.DOTALL)
+    server = run_app("first_server:app", "--port", "0")
+    url = served_url(server)
+    line = console_line(serve_page(with_port(page, port_of(url))))
+    assert '"Hello, Ada!"' in line
+    stop(server)
+
+
+def test_the_readme_names_the_two_commands():
+    assert readme_block("python3 -m pip install . && python3 -m aiorest_ws demo")
+    assert readme_block("python3 -m pip install tox && python3 -m tox")
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
+def test_links_to_files_lead_somewhere(page):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    targets = [
+        target
+        for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", text)
+        if not target.startswith("https://")
+    ]
+    assert [target for target in targets if not (ROOT / target).exists()] == []
+
+
+# The reference.
+
+
+def public_modules():
+    for module in pkgutil.walk_packages(aiorest_ws.__path__, "aiorest_ws."):
+        is_private = any(part.startswith("_") for part in module.name.split(".")[1:])
+        if not is_private and getattr(importlib.import_module(module.name), "__all__", ()):
+            yield module.name
+
+
+def test_every_public_module_is_in_the_reference():
+    pages = sorted((DOCS / "reference" / "api").glob("*.md"))
+    documented = [
+        name
+        for page in pages
+        for name in re.findall(
+            r"^\.\. automodule:: (\S+)$", page.read_text(encoding="utf-8"), re.MULTILINE
+        )
+    ]
+    assert sorted(documented) == sorted(public_modules())
+
+
+def test_every_setting_is_in_the_reference():
+    from aiorest_ws.conf import global_settings
+
+    page = (DOCS / "reference" / "settings.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`([A-Z][A-Z0-9_]+)`", page))
+    assert named == {*global_settings.__all__, "AIORESTWS_SETTINGS_MODULE"}
+
+
+@pytest.mark.parametrize("command", ["run", "demo"])
+def test_every_option_of_the_command_is_in_the_reference(command, environment):
+    shown = subprocess.run(
+        [sys.executable, "-m", "aiorest_ws", command, "--help"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=PROCESS_SECONDS,
+        check=True,
+    ).stdout
+    page = (DOCS / "reference" / "command-line.md").read_text(encoding="utf-8")
+    (section,) = re.findall(
+        rf"^## aiorest-ws {command}\n(.*?)^## ", page, re.MULTILINE | re.DOTALL
+    )
+    options = set(re.findall("--[a-z][a-z-]+", shown)) - {"--help"}
+    assert set(re.findall("--[a-z][a-z-]+", section)) == options
+
+
+def test_every_option_for_twist_is_in_the_reference():
+    from aiorest_ws.tap import Options
+
+    page = (DOCS / "reference" / "command-line.md").read_text(encoding="utf-8")
+    (section,) = re.findall(r"^## twist aiorest-ws\n(.*)", page, re.MULTILINE | re.DOTALL)
+    named = {name for name, *_ in (*Options.optParameters, *Options.optFlags)}
+    table = "\n".join(line for line in section.splitlines() if line.startswith("| `"))
+    assert set(re.findall("--([a-z-]+)", table)) == named
+
+
+def test_every_status_of_an_error_is_in_the_reference():
+    page = (DOCS / "reference" / "wire-protocol.md").read_text(encoding="utf-8")
+    (section,) = re.findall(r"^## Status\n(.*?)^## ", page, re.MULTILINE | re.DOTALL)
+    listed = {int(status) for status in re.findall(r"^\| (\d+) \|", section, re.MULTILINE)}
+    for name in public_modules():
+        importlib.import_module(name)
+    kinds = [aiorest_ws.exceptions.BaseAPIException]
+    for kind in kinds:
+        kinds.extend(kind.__subclasses__())
+    ours = {kind.status for kind in kinds if kind.__module__.startswith("aiorest_ws.")}
+    assert ours == listed

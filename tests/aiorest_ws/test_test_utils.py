@@ -4,12 +4,19 @@ import asyncio
 import functools
 import inspect
 import unittest
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from twisted.internet.defer import Deferred, inlineCallbacks
 
 from aiorest_ws.conf import settings
 from aiorest_ws.test.utils import override_settings
+
+
+def run_coroutine(coroutine):
+    """Run to the end in a thread: the reactor's loop counts as running in this one."""
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        return thread.submit(asyncio.run, coroutine).result()
 
 
 def values():
@@ -118,7 +125,7 @@ def test_coroutine_function():
     assert inspect.iscoroutinefunction(function)
     coroutine = function(1)
     assert values() == UNTOUCHED
-    assert asyncio.run(coroutine) == (1, CHANGED)
+    assert run_coroutine(coroutine) == (1, CHANGED)
 
 
 def test_coroutines_of_one_function_overlap():
@@ -131,7 +138,7 @@ def test_coroutines_of_one_function_overlap():
     async def main():
         await asyncio.gather(function(1), function(3), function(2))
 
-    asyncio.run(main())
+    run_coroutine(main())
     assert values() == UNTOUCHED
 
 
@@ -166,7 +173,7 @@ def test_async_generator_function():
         await items.aclose()
         return first, [item async for item in generator()]
 
-    assert asyncio.run(main()) == (CHANGED, [CHANGED, CHANGED])
+    assert run_coroutine(main()) == (CHANGED, [CHANGED, CHANGED])
     assert closed == [CHANGED, CHANGED]
 
 
@@ -342,7 +349,7 @@ def test_plain_class():
     tests = Tests()
     assert tests.setup_method(None) == CHANGED
     assert tests.test_it() == (CHANGED, CHANGED)
-    assert asyncio.run(tests.test_async()) == CHANGED
+    assert run_coroutine(tests.test_async()) == CHANGED
     assert tests.test_class() == ("Tests", CHANGED)
     assert tests.test_static() == CHANGED
     assert tests.help() == UNTOUCHED

@@ -1,0 +1,37 @@
+"""Failures of a program's own, and the exceptions of others."""
+
+from aiorest_ws.app import Application
+from aiorest_ws.exceptions import BaseAPIException
+from aiorest_ws.routers import SimpleRouter
+from aiorest_ws.views import MethodBasedView
+
+
+class SoldOut(BaseAPIException):
+    default_detail = "Sold out."
+    status = 409
+
+
+stock = {"apples": 3}
+
+
+class Order(MethodBasedView):
+    def post(self, request, article, count):
+        if stock[article] < count:
+            raise SoldOut({"article": article, "left": stock[article]})
+        return count / stock[article]
+
+
+router = SimpleRouter()
+router.register("/orders", Order, methods="POST")
+
+app = Application(router=router)
+
+
+@app.error_handler(LookupError)
+def unknown(request, exc):
+    return BaseAPIException(f"There is no {exc.args[0]!r}.", status=404)
+
+
+@app.error_handler(TypeError)
+def wrong_type(request, exc):
+    raise BaseAPIException("`count` must be a number.")

@@ -1,0 +1,2 @@
+COMPACT_JSON = False
+UNICODE_JSON = False

@@ -1,0 +1,77 @@
+"""Notes in a database: a pool opened at start-up, errors that clients understand."""
+
+import os
+import sqlite3
+
+from twisted.enterprise.adbapi import ConnectionPool
+
+from aiorest_ws.app import Application
+from aiorest_ws.exceptions import BaseAPIException
+from aiorest_ws.routers import SimpleRouter
+from aiorest_ws.views import MethodBasedView
+
+
+class NoSuchNote(BaseAPIException):
+    default_detail = "There is no such note."
+    status = 404
+
+
+class Notes(MethodBasedView):
+    async def get(self, request):
+        rows = await request.factory.pool.runQuery(
+            "SELECT id, text FROM note ORDER BY id"
+        )
+        return [{"id": note_id, "text": text} for note_id, text in rows]
+
+    async def post(self, request, text):
+        note_id = await request.factory.pool.runInteraction(insert_note, text)
+        return {"id": note_id, "text": text}
+
+
+class Note(MethodBasedView):
+    async def get(self, request, note_id):
+        rows = await request.factory.pool.runQuery(
+            "SELECT id, text FROM note WHERE id = ?", (note_id,)
+        )
+        if not rows:
+            raise NoSuchNote
+        return {"id": rows[0][0], "text": rows[0][1]}
+
+
+def insert_note(cursor, text):
+    cursor.execute("INSERT INTO note (text) VALUES (?)", (text,))
+    return cursor.lastrowid
+
+
+router = SimpleRouter()
+router.register("/notes", Notes, methods=["GET", "POST"])
+router.register("/notes/{note_id}", Note, methods=["GET"])
+
+app = Application(router=router)
+
+
+@app.on_startup
+async def open_pool(factory):
+    factory.pool = ConnectionPool(
+        "sqlite3",
+        os.environ.get("NOTES_DATABASE", "notes.sqlite3"),
+        check_same_thread=False,
+        cp_reactor=factory.reactor,
+    )
+    await factory.pool.runOperation(
+        "CREATE TABLE IF NOT EXISTS note (id INTEGER PRIMARY KEY, text TEXT UNIQUE)"
+    )
+
+
+@app.on_shutdown
+def close_pool(factory):
+    factory.pool.close()
+
+
+@app.error_handler(sqlite3.IntegrityError)
+def taken(request, exc):
+    return BaseAPIException("There is such a note already.", status=409)
+
+
+if __name__ == "__main__":
+    app.run()

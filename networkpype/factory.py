@@ -1,0 +1,163 @@
+"""Connections and managers that share one session, one throttler and one auth."""
+
+from collections.abc import Callable, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+from aiohttp.typedefs import LooseCookies
+
+from networkpype._session import SharedSession
+from networkpype.auth import Auth
+from networkpype.rest.connection import RESTConnection
+from networkpype.rest.manager import RESTManager
+from networkpype.rest.processor.base import RESTPostProcessor, RESTPreProcessor
+from networkpype.retry import RetryPolicy
+from networkpype.throttler.throttler import AsyncThrottler
+from networkpype.time_synchronizer import TimeSynchronizer
+from networkpype.websocket.connection import WebSocketConnection
+from networkpype.websocket.manager import WebSocketManager
+from networkpype.websocket.processor.base import WebSocketPostProcessor, WebSocketPreProcessor
+from networkpype.websocket.reconnect import ReconnectPolicy
+
+__all__ = ("ConnectionManagersFactory", "ConnectionsFactory")
+
+SessionSettings = Mapping[str, Any] | Callable[[], Mapping[str, Any]]
+
+
+class ConnectionsFactory:
+    """Make connections on one `aiohttp.ClientSession`, which is made on first use.
+
+    A session that was closed elsewhere, or whose loop is gone, is replaced. After `close()`, what
+    was handed out raises ClosedError when used, until a connection is asked for again.
+    `session_kwargs` are arguments of `aiohttp.ClientSession`, or a function that returns them
+    for each session that is made; a connector, which closes with its session, wants a function.
+    """
+
+    def __init__(self, *, session_kwargs: SessionSettings | None = None) -> None:
+        self._session = SharedSession("ConnectionsFactory", session_kwargs)
+
+    async def __aenter__(self) -> Self:
+        self._session.open()
+        return self
+
+    async def __aexit__(
+        self,
+        error_type: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def get_rest_connection(self) -> RESTConnection:
+        """Return a new connection on the session."""
+        self._session.open()
+        return RESTConnection(self._session)
+
+    async def get_ws_connection(self, **client_session_kwargs: Any) -> WebSocketConnection:
+        """Return a new connection on the session.
+
+        The arguments are those of `aiohttp.ClientSession`. Raises ConfigurationError if the
+        session exists already and was made with others, TypeError for unknown ones.
+        """
+        self._session.open(client_session_kwargs)
+        return WebSocketConnection(self._session)
+
+    async def update_cookies(self, cookies: LooseCookies) -> None:
+        """Add cookies to those of the session."""
+        self._session.open().cookie_jar.update_cookies(cookies)
+
+    async def close(self) -> None:
+        """Close the session; what waits or is under way on it ends with ClosedError."""
+        await self._session.close()
+
+
+class ConnectionManagersFactory:
+    """Make managers that share one session, one throttler and one auth.
+
+    Each manager is new. Safe to share between tasks. Session and `close()` are as in
+    `ConnectionsFactory`; `retry` is for REST managers, `reconnect` for WebSocket managers.
+    """
+
+    def __init__(
+        self,
+        throttler: AsyncThrottler,
+        auth: Auth | None = None,
+        rest_pre_processors: Sequence[RESTPreProcessor] | None = None,
+        rest_post_processors: Sequence[RESTPostProcessor] | None = None,
+        ws_pre_processors: Sequence[WebSocketPreProcessor] | None = None,
+        ws_post_processors: Sequence[WebSocketPostProcessor] | None = None,
+        time_synchronizer: TimeSynchronizer | None = None,
+        *,
+        session_kwargs: SessionSettings | None = None,
+        retry: RetryPolicy | None = None,
+        reconnect: ReconnectPolicy | None = None,
+    ) -> None:
+        self._session = SharedSession("ConnectionManagersFactory", session_kwargs)
+        self._throttler = throttler
+        self._auth = auth
+        self._rest_pre_processors = tuple(rest_pre_processors or ())
+        self._rest_post_processors = tuple(rest_post_processors or ())
+        self._ws_pre_processors = tuple(ws_pre_processors or ())
+        self._ws_post_processors = tuple(ws_post_processors or ())
+        self._time_synchronizer = time_synchronizer
+        self._retry = retry
+        self._reconnect = reconnect
+
+    @property
+    def throttler(self) -> AsyncThrottler:
+        """The throttler that the managers share."""
+        return self._throttler
+
+    @property
+    def time_synchronizer(self) -> TimeSynchronizer | None:
+        """The clock of the server, if the factory was given one."""
+        return self._time_synchronizer
+
+    @property
+    def auth(self) -> Auth | None:
+        """The auth that the managers share."""
+        return self._auth
+
+    async def __aenter__(self) -> Self:
+        self._session.open()
+        return self
+
+    async def __aexit__(
+        self,
+        error_type: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def get_rest_manager(self) -> RESTManager:
+        """Return a new manager on the session."""
+        self._session.open()
+        return RESTManager(
+            RESTConnection(self._session),
+            self._throttler,
+            self._rest_pre_processors,
+            self._rest_post_processors,
+            self._auth,
+            retry=self._retry,
+        )
+
+    async def get_ws_manager(self, **client_session_kwargs: Any) -> WebSocketManager:
+        """Return a new manager on the session; arguments as for `get_ws_connection`."""
+        self._session.open(client_session_kwargs)
+        return WebSocketManager(
+            WebSocketConnection(self._session),
+            self._ws_pre_processors,
+            self._ws_post_processors,
+            self._auth,
+            throttler=self._throttler,
+            reconnect=self._reconnect,
+        )
+
+    async def update_cookies(self, cookies: LooseCookies) -> None:
+        """Add cookies to those of the session."""
+        self._session.open().cookie_jar.update_cookies(cookies)
+
+    async def close(self) -> None:
+        """Close the session; what waits or is under way on it ends with ClosedError."""
+        await self._session.close()

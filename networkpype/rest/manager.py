@@ -1,0 +1,314 @@
+"""Requests with everything: limit, processors, auth, one deadline, retries."""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Literal, NamedTuple, TypeVar
+
+from aiohttp.hdrs import CONTENT_TYPE
+
+from networkpype._admission import Admission, give_back, is_preparing
+from networkpype._deadline import Deadline
+from networkpype.auth import Auth
+from networkpype.exceptions import (
+    AuthError,
+    DeadlineExceeded,
+    HTTPStatusError,
+    StaleConnectionError,
+    TransportError,
+)
+from networkpype.rest._body import (
+    default_content_type,
+    is_replayable,
+    json_if_container,
+    position_of,
+    without_none,
+)
+from networkpype.rest.connection import RESTConnection, check_request_keywords
+from networkpype.rest.method import RESTMethod
+from networkpype.rest.processor.base import RESTPostProcessor, RESTPreProcessor
+from networkpype.rest.request import RESTRequest, has_header
+from networkpype.rest.response import RESTResponse, decode_json
+from networkpype.retry import RetryPolicy, run_attempts
+from networkpype.throttler.throttler import AsyncThrottler, Hold
+
+__all__ = ("CountFrom", "RESTManager")
+
+T = TypeVar("T")
+
+CountFrom = Literal["response", "admission"]
+"""When a request starts to count: a long poll, whose response may take minutes, from admission."""
+
+
+class RESTManager:
+    """Send requests through limit, pre-processors, auth, connection and post-processors.
+
+    With a `retry` policy, attempts that failed are repeated as it says; each goes the whole way
+    again, is signed anew and counts. Safe to share between tasks.
+    """
+
+    def __init__(
+        self,
+        connection: RESTConnection,
+        throttler: AsyncThrottler,
+        rest_pre_processors: Sequence[RESTPreProcessor] | None = None,
+        rest_post_processors: Sequence[RESTPostProcessor] | None = None,
+        auth: Auth | None = None,
+        *,
+        retry: RetryPolicy | None = None,
+    ) -> None:
+        self._connection = connection
+        self._throttler = throttler
+        self._pre_processors = tuple(rest_pre_processors or ())
+        self._post_processors = tuple(rest_post_processors or ())
+        self._auth = auth
+        self._retry = retry
+
+    # Ten parameters are the contract's; nothing else could be taken out of the body.
+    async def execute_request(
+        self,
+        url: str,
+        throttler_limit_id: str,
+        params: Mapping[str, Any] | None = None,
+        data: Any = None,
+        method: RESTMethod = RESTMethod.GET,
+        is_auth_required: bool = False,
+        return_err: bool = False,
+        timeout: float | None = None,  # noqa: ASYNC109  (contract)
+        headers: Mapping[str, Any] | None = None,
+        *,
+        priority: int = 0,
+        count_from: CountFrom = "response",
+        encoded: bool = False,
+        **aiohttp_kwargs: Any,
+    ) -> Any:
+        """Send a request and return its JSON, None for an empty body.
+
+        A dict (without its None values) or a list in `data` is sent as JSON, everything else as
+        it is; a file is read from where it stands and left open. `timeout` is in seconds and
+        covers wait, auth, connection, body and retries. Further arguments are those of
+        `aiohttp.ClientSession.request`.
+
+        Raises HTTPStatusError (an OSError) for status 400 and up, unless `return_err` is set and
+        the body is JSON, which then is returned; UnknownLimitError (a ValueError), AuthError,
+        DeadlineExceeded (a TimeoutError), BodyDecodeError, and TransportError (an
+        aiohttp.ClientError) when there is no response.
+        """
+        data = json_if_container(data)
+        headers = {} if headers is None else headers
+        if not has_header(headers, CONTENT_TYPE):
+            content_type = default_content_type(method, data)
+            if content_type is not None:
+                headers = {**headers, CONTENT_TYPE: content_type}
+        request = RESTRequest(
+            method=method,
+            url=url,
+            params=without_none(params),
+            data=data,
+            headers=headers,
+            is_auth_required=is_auth_required,
+            throttler_limit_id=throttler_limit_id,
+        )
+
+        async def read_json(response: RESTResponse, _deadline: Deadline) -> Any:
+            # Read to its end, or closed by an error: either way its connection is given back.
+            await response.read()
+            if response.status >= 400:
+                raise response.status_error(url=url)
+            return await response.json(content_type=None)
+
+        options = _Options(priority, count_from, encoded, aiohttp_kwargs)
+        try:
+            return await self._run(request, timeout, options, read_json)
+        except HTTPStatusError as error:
+            if not return_err:
+                raise
+            try:
+                return decode_json(error.body)
+            except ValueError:
+                # Not JSON: to return it, or None, would hide the status.
+                raise error from None
+
+    async def call(
+        self,
+        request: RESTRequest,
+        timeout: float | None = None,  # noqa: ASYNC109  (contract)
+        *,
+        priority: int = 0,
+        count_from: CountFrom = "response",
+        encoded: bool = False,
+        **aiohttp_kwargs: Any,
+    ) -> RESTResponse:
+        """Send `request`, return the response as soon as its head is there, whatever its status.
+
+        `request` is not changed. Without a `throttler_limit_id` it waits for no limit. `timeout`
+        is in seconds and goes on while the body is read. Raises what `execute_request` raises,
+        except HTTPStatusError.
+        """
+
+        async def keep(response: RESTResponse, deadline: Deadline) -> RESTResponse:
+            response.limit_reading(deadline)
+            if self._retry is not None and response.status >= 400:
+                # Read, so that the connection is free while the next attempt waits.
+                await response.read()
+                raise _UnwantedStatus(response)
+            return response
+
+        options = _Options(priority, count_from, encoded, aiohttp_kwargs)
+        try:
+            return await self._run(request, timeout, options, keep)
+        except _UnwantedStatus as unwanted:
+            return unwanted.response
+
+    async def _run(
+        self,
+        request: RESTRequest,
+        timeout_s: float | None,
+        options: "_Options",
+        finish: Callable[[RESTResponse, Deadline], Awaitable[T]],
+    ) -> T:
+        """Make attempts until one is finished, all under one deadline."""
+        if options.aiohttp_kwargs:
+            check_request_keywords(options.aiohttp_kwargs)
+        if request.is_auth_required and self._auth is None:
+            raise AuthError("The request asks to be signed, but this manager has no Auth.")
+        deadline = self._connection.deadline(request.describe, timeout_s)
+        is_replayable_request = is_replayable(request.data)
+        start = position_of(request.data)
+        attempts = 0
+
+        async def attempt(_number: int = 1) -> T:
+            nonlocal attempts
+            for is_second in (False, True):
+                attempts += 1
+                if start is not None:
+                    request.data.seek(start)
+                try:
+                    response = await self._admit_and_send(request, options, deadline)
+                    break
+                except StaleConnectionError:
+                    # What aiohttp would have done once, by itself.
+                    if is_second or not is_replayable_request:
+                        raise
+            return await finish(response, deadline)
+
+        try:
+            async with deadline.scope():
+                if self._retry is None or not is_replayable_request:
+                    return await attempt()
+                return await run_attempts(
+                    self._retry,
+                    attempt,
+                    method=str(request.method),
+                    has_idempotency_key=has_header(request.headers or {}, "Idempotency-Key"),
+                )
+        except (TransportError, DeadlineExceeded, HTTPStatusError) as error:
+            error.attempts = attempts
+            raise
+
+    async def _admit_and_send(
+        self, request: RESTRequest, options: "_Options", deadline: Deadline
+    ) -> RESTResponse:
+        """Wait for the turn, sign, send."""
+        if self._auth is not None and request.is_auth_required:
+            await self._auth.before_admission()
+        for processor in self._pre_processors:
+            await processor.before_admission()
+        limit_id = request.throttler_limit_id
+        if limit_id is None:
+            return await self._send(await self._prepare(request), _FreePass(), options, deadline)
+        if is_preparing():
+            await give_back(self._throttler)
+        if not self._pre_processors and not request.is_auth_required:
+            async with self._throttler.hold(limit_id, priority=options.priority) as hold:
+                return await self._send(request, hold, options, deadline)
+        # A processor or an auth that itself sends a request has the capacity taken away, or the
+        # two could wait for each other. It then runs a second time, as the first signature may
+        # have grown old; if it sends a request every time, what it made the second time is sent.
+        for _ in range(2):
+            async with self._throttler.hold(limit_id, priority=options.priority) as hold:
+                prepared, is_still_admitted = await self._prepare_admitted(request, hold)
+                if is_still_admitted:
+                    return await self._send(prepared, hold, options, deadline)
+        async with self._throttler.hold(limit_id, priority=options.priority) as hold:
+            return await self._send(prepared, hold, options, deadline)
+
+    async def _prepare_admitted(
+        self, request: RESTRequest, hold: Hold
+    ) -> tuple[RESTRequest, bool]:
+        with Admission(self._throttler, hold) as admission:
+            prepared = await self._prepare(request)
+        return prepared, not admission.was_given_back
+
+    async def _prepare(self, request: RESTRequest) -> RESTRequest:
+        """Return the request to send; a copy only where something could change it."""
+        auth = self._auth if request.is_auth_required else None
+        if auth is None and not self._pre_processors:
+            return request
+        prepared = request.copy()
+        for processor in self._pre_processors:
+            prepared = await processor.pre_process(prepared)
+        return prepared if auth is None else await auth.rest_authenticate(prepared)
+
+    async def _send(
+        self,
+        request: RESTRequest,
+        hold: "Hold | _FreePass",
+        options: "_Options",
+        deadline: Deadline,
+    ) -> RESTResponse:
+        if options.count_from == "admission":
+            hold.count_from_admission()
+        response = await self._connection.exchange(
+            request,
+            encoded=options.encoded,
+            deadline=deadline,
+            on_sent=hold.mark_sent,
+            aiohttp_kwargs=options.aiohttp_kwargs,
+        )
+        hold.count()
+        try:
+            if request.throttler_limit_id is not None:
+                self._throttler.observe(
+                    request.throttler_limit_id, response.status, response.headers
+                )
+            if response.status == 401 and request.is_auth_required and self._auth is not None:
+                self._auth.unauthorized(request)
+            for processor in self._post_processors:
+                response = await processor.post_process(response)
+        except BaseException:
+            response.release()
+            raise
+        return response
+
+
+class _Options(NamedTuple):
+    """What belongs to the sending of a request, not to the request."""
+
+    priority: int
+    count_from: CountFrom
+    encoded: bool
+    aiohttp_kwargs: Mapping[str, Any]
+
+
+class _UnwantedStatus(HTTPStatusError):
+    """Carry a response through the retries."""
+
+    def __init__(self, response: RESTResponse) -> None:
+        error = response.status_error(url="")
+        super().__init__(
+            method=error.method,
+            url=error.url,
+            status=error.status,
+            headers=error.headers,
+            body=error.body,
+        )
+        self.response = response
+
+
+class _FreePass:
+    """The hold of a request without a limit."""
+
+    def mark_sent(self) -> None: ...
+
+    def count(self) -> None: ...
+
+    def count_from_admission(self) -> None: ...

@@ -1,0 +1,1 @@
+"""Limits on how much is sent in which time."""

@@ -1,0 +1,174 @@
+"""The clock of a server, as far as it can be told from here."""
+
+import asyncio
+import inspect
+import logging
+import math
+import statistics
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from networkpype.exceptions import ConfigurationError
+
+__all__ = ("TimeSynchronizer",)
+
+_LOGGER = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Sample:
+    offset_ms: float
+    rtt_ms: float
+
+
+class TimeSynchronizer:
+    """Estimate the clock of a server from samples of it.
+
+    The offset is the mean of the median and of the weighted average of the last `max_samples`
+    samples; the weights are 1, 3, 5, ... from the oldest on. Without samples the local clock
+    stands in. Two options:
+
+    - `best_rtt_samples` leaves only so many of them to the formula, those with the shortest round
+      trip: an answer that was slow to come says little about the time at which it was given.
+    - `max_slew_ms_per_second` (below 1000) lets the offset glide from one estimate to the next,
+      so that `time()` never jumps nor goes back; only the first sample sets it at once.
+
+    `clock` is a monotonic clock, `wall_clock` gives seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        max_samples: int = 5,
+        *,
+        best_rtt_samples: int | None = None,
+        max_slew_ms_per_second: float | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
+        if max_samples < 1:
+            raise ConfigurationError(f"max_samples must be at least 1, not {max_samples!r}.")
+        if best_rtt_samples is not None and not 1 <= best_rtt_samples <= max_samples:
+            raise ConfigurationError(
+                f"best_rtt_samples must be from 1 to max_samples, not {best_rtt_samples!r}."
+            )
+        if max_slew_ms_per_second is not None and not 0 < max_slew_ms_per_second < 1000:
+            raise ConfigurationError(
+                f"max_slew_ms_per_second must be between 0 and 1000, not {max_slew_ms_per_second}."
+            )
+        self._best_rtt_samples = best_rtt_samples
+        self._max_slew = math.inf if max_slew_ms_per_second is None else max_slew_ms_per_second
+        self._clock = clock
+        self._wall_clock = wall_clock
+        self._samples: deque[_Sample] = deque(maxlen=max_samples)
+        # The offset that the samples ask for, None without samples.
+        self._estimate_ms: float | None = None
+        self._glides_from_ms = 0.0
+        self._glides_since = 0.0
+        self._glides_until = -math.inf
+        self._first_sample: tuple[asyncio.AbstractEventLoop, asyncio.Lock] | None = None
+
+    @property
+    def time_offset_ms(self) -> float:
+        """What has to be added to the monotonic clock, in ms, for the time of the server."""
+        estimate_ms = self._estimate_ms
+        if estimate_ms is None:
+            return (self._wall_clock() - self._clock()) * 1000
+        return self._offset_ms_at(self._clock(), estimate_ms)
+
+    def time(self) -> float:
+        """Return the time of the server in seconds since the epoch."""
+        estimate_ms = self._estimate_ms
+        if estimate_ms is None:
+            return self._wall_clock()
+        now = self._clock()
+        if now >= self._glides_until:
+            return now + estimate_ms / 1000
+        return now + self._offset_ms_at(now, estimate_ms) / 1000
+
+    def add_time_offset_ms_sample(self, offset: float, *, rtt_ms: float = math.inf) -> None:
+        """Add a sample, in ms; `rtt_ms` is the round trip that it took.
+
+        Raises ValueError for an offset that is not finite.
+        """
+        if not math.isfinite(offset):
+            raise ValueError(f"A time offset must be a finite number, not {offset!r}.")
+        self._samples.append(_Sample(offset, rtt_ms))
+        now = self._clock()
+        if self._estimate_ms is None:
+            self._estimate_ms = self._estimated_ms()
+            self._glides_until = -math.inf
+            return
+        current_ms = self._offset_ms_at(now, self._estimate_ms)
+        self._estimate_ms = self._estimated_ms()
+        self._glides_from_ms = current_ms
+        self._glides_since = now
+        self._glides_until = now + abs(self._estimate_ms - current_ms) / self._max_slew
+
+    def clear_time_offset_ms_samples(self) -> None:
+        """Forget all samples: back to the local clock."""
+        self._samples.clear()
+        self._estimate_ms = None
+
+    async def update_server_time_offset_with_time_provider(
+        self, time_provider: Awaitable[float]
+    ) -> None:
+        """Await the time of the server, in ms since the epoch, and add a sample.
+
+        What the provider raises is logged and raised.
+        """
+        before = self._clock()
+        try:
+            server_ms = await time_provider
+            after = self._clock()
+            offset_ms = server_ms - (before + after) / 2 * 1000
+            self.add_time_offset_ms_sample(offset_ms, rtt_ms=(after - before) * 1000)
+        except Exception:
+            _LOGGER.exception("The time of the server could not be read.")
+            raise
+
+    async def update_server_time_if_not_initialized(self, time_provider: Awaitable[float]) -> None:
+        """Add a sample if there is none.
+
+        Of several callers at a time one awaits its provider. A provider that is not needed is not
+        awaited; if it is a coroutine it is closed.
+        """
+        try:
+            if self._estimate_ms is None:
+                async with self._lock():
+                    if self._estimate_ms is None:
+                        await self.update_server_time_offset_with_time_provider(time_provider)
+        finally:
+            # Does nothing to one that has been awaited.
+            if inspect.iscoroutine(time_provider):
+                time_provider.close()
+
+    def _lock(self) -> asyncio.Lock:
+        """Return the lock of the running loop: a lock serves one loop only."""
+        loop = asyncio.get_running_loop()
+        if self._first_sample is None or self._first_sample[0] is not loop:
+            self._first_sample = (loop, asyncio.Lock())
+        return self._first_sample[1]
+
+    def _offset_ms_at(self, now: float, estimate_ms: float) -> float:
+        if now >= self._glides_until:
+            return estimate_ms
+        gone_ms = (now - self._glides_since) * self._max_slew
+        return self._glides_from_ms + math.copysign(gone_ms, estimate_ms - self._glides_from_ms)
+
+    def _estimated_ms(self) -> float:
+        samples = list(self._samples)
+        if self._best_rtt_samples is not None:
+            # Of equals the newer ones; the formula wants them in the order of their arrival.
+            newest_first = reversed(list(enumerate(samples)))
+            best = sorted(newest_first, key=lambda entry: entry[1].rtt_ms)
+            samples = [sample for _, sample in sorted(best[: self._best_rtt_samples], key=_index)]
+        offsets_ms = [sample.offset_ms for sample in samples]
+        weights = [2 * index + 1 for index in range(len(offsets_ms))]
+        weighted_ms = statistics.fmean(offsets_ms, weights)
+        return (statistics.median(offsets_ms) + weighted_ms) / 2
+
+
+def _index(entry: tuple[int, _Sample]) -> int:
+    return entry[0]

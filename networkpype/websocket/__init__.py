@@ -1,0 +1,1 @@
+"""WebSockets: connection, manager, requests and what comes back."""

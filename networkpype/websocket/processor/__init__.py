@@ -1,0 +1,1 @@
+"""Steps before a WebSocket message is sent and after one has come."""
