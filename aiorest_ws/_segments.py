@@ -70,14 +70,15 @@ class SegmentTree(Generic[Leaf]):
         self._root: _Node[Leaf] = _Node()
         self._count = 0
 
-    def add(self, template: str, leaf: Leaf) -> None:
-        """Add a path template; of two with the same shape the first one stays."""
+    def add(self, template: str, leaf: Leaf) -> Leaf:
+        """Add a path template; return what is found for it: `leaf`, or an earlier one."""
         node = self._root
         for segment in template.split("/"):
             node = node.child(segment)
         if node.leaf is None:
             node.leaf = (self._count, leaf)
         self._count += 1
+        return node.leaf[1]
 
     def find(self, path: str) -> Leaf | None:
         """Return the leaf of the first added template that `path` fits, or None."""

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+from OpenSSL import SSL
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.internet.endpoints import (
@@ -293,9 +294,15 @@ class Application:
         options = CertificateOptions(raiseMinimumTo=TLSVersion.TLSv1_2)
         # Twisted's way for the files is an object of pyOpenSSL's that is on its way out.
         context = options.getContext()
-        context.use_certificate_chain_file(os.fspath(self.certificate))
-        context.use_privatekey_file(os.fspath(self.key))
-        context.check_privatekey()
+        try:
+            context.use_certificate_chain_file(os.fspath(self.certificate))
+            context.use_privatekey_file(os.fspath(self.key))
+            context.check_privatekey()
+        except SSL.Error as exc:
+            raise ImproperlyConfigured(
+                f"The certificate {str(self.certificate)!r} and the key {str(self.key)!r} cannot "
+                f"be used: {_reasons(exc)}."
+            ) from exc
         return TLSMemoryBIOFactory(options, isClient=False, wrappedFactory=factory)
 
 
@@ -457,6 +464,11 @@ def load_application(name: str) -> Application:
     if not isinstance(found, Application):
         raise ImproperlyConfigured(f"{name!r} is neither an Application nor a router: {found!r}.")
     return found
+
+
+def _reasons(exc: SSL.Error) -> str:
+    errors = exc.args[0] if exc.args else ()
+    return "; ".join(reason for *_, reason in errors) or "OpenSSL does not say why"
 
 
 async def _called(hook: FactoryHook, argument: Any) -> None:

@@ -1,14 +1,21 @@
 """Payload to `Request`, reply to payload: JSON in text messages, base64 of JSON in binary ones."""
 
 import binascii
+import json
 import re
+import sys
 from collections.abc import Mapping
 from itertools import accumulate
 from typing import Any
 
 import msgspec
 
-from aiorest_ws.exceptions import BaseAPIException, MalformedMessage, SerializerError
+from aiorest_ws.exceptions import (
+    BaseAPIException,
+    InternalError,
+    MalformedMessage,
+    SerializerError,
+)
 from aiorest_ws.wrappers import Request, Response
 
 __all__ = (
@@ -16,6 +23,7 @@ __all__ = (
     "MAX_NESTING",
     "decode_message",
     "encode_failure",
+    "encode_internal_error",
     "encode_json",
     "encode_message",
     "load_json",
@@ -29,6 +37,8 @@ _SHALLOW_BYTES = 2 * MAX_NESTING
 
 _BRACKETS_ONLY = bytes(byte for byte in range(256) if byte not in b'[]{}"')
 _LEVEL_STEPS = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")
+
+_TOO_DEEP = f"The message is nested deeper than {MAX_NESTING} levels."
 
 _request_decoder = msgspec.json.Decoder(Request)
 _members_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -45,12 +55,13 @@ def decode_message(payload: bytes, is_binary: bool = False) -> Request:
     # depth; the second reading either copes or finds the words.
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
         request = _decode_member_by_member(payload)
+        return _checked(request)
     if len(payload) > _SHALLOW_BYTES and _nesting(payload) > MAX_NESTING:
-        raise MalformedMessage(
-            f"The message is nested deeper than {MAX_NESTING} levels.",
-            event_name=_if_echoable(request.event_name),
-            request_id=request.id,
-        )
+        raise MalformedMessage(_TOO_DEEP, **_echo(request.event_name, request.id))
+    return _checked(request)
+
+
+def _checked(request: Request) -> Request:
     if request.id is not None or request.timeout is not None or request.since is not None:
         _check_reserved(request)
     return request
@@ -94,6 +105,14 @@ def encode_failure(exc: BaseAPIException, request: Request | None = None) -> byt
     return encode_json(response.to_representation())
 
 
+def encode_internal_error(request: Request | None = None) -> bytes:
+    """Return the JSON of a fault of ours, whatever state the request is in."""
+    try:
+        return encode_failure(InternalError(), request)
+    except SerializerError:
+        return encode_failure(InternalError())
+
+
 def _decode_base64(payload: bytes) -> bytes:
     # MIME's line breaks are harmless; every other foreign byte is a damaged message.
     compact = payload.translate(None, b" \t\r\n")
@@ -109,22 +128,21 @@ def _decode_member_by_member(payload: bytes) -> Request:
     except msgspec.ValidationError:
         raise MalformedMessage("The message must be a JSON object.") from None
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as exc:
-        raise MalformedMessage(_describe(exc, "The message", payload)) from None
+        raise MalformedMessage(
+            _describe(exc, "The message", payload), **_echo_of_other_json(payload)
+        ) from None
 
-    echo: dict[str, Any] = {"event_name": None, "request_id": None}
     values: dict[str, Any] = {}
     broken: str | None = None
-    for name in sorted(members, key=_echoed_first):
+    for name in members:
         try:
-            value = values[name] = _value_decoder.decode(members[name])
+            values[name] = _value_decoder.decode(members[name])
         except (msgspec.MsgspecError, UnicodeError, RecursionError) as exc:
             subject = f"The value of {name[:MAX_ID_BYTES]!r}"
             broken = broken or _describe(exc, subject, members[name])
-            continue
-        if name == "event_name" and _nesting(members[name]) <= MAX_NESTING:
-            echo["event_name"] = value
-        elif name == "id" and _is_id(value):
-            echo["request_id"] = value
+    echo = _echo(values.get("event_name"), values.get("id"))
+    if not broken and _nesting(payload) > MAX_NESTING:
+        broken = _TOO_DEEP
     if broken:
         raise MalformedMessage(broken, **echo)
     for name, (expected, accepts) in _MEMBER_TYPES.items():
@@ -135,8 +153,23 @@ def _decode_member_by_member(payload: bytes) -> Request:
     return Request(**values)
 
 
-def _echoed_first(name: str) -> bool:
-    return name not in {"event_name", "id"}
+def _echo(event_name: Any, request_id: Any) -> dict[str, Any]:
+    """Return what a failure may repeat of a message that is refused."""
+    return {
+        "event_name": _if_echoable(event_name),
+        "request_id": request_id if _is_id(request_id) else None,
+    }
+
+
+def _echo_of_other_json(payload: bytes) -> dict[str, Any]:
+    """Return the echo of what only the standard library reads: NaN, half a surrogate pair."""
+    try:
+        members = json.loads(payload)
+    except (ValueError, RecursionError):
+        return {}
+    if not isinstance(members, dict):
+        return {}
+    return _echo(members.get("event_name"), members.get("id"))
 
 
 def _describe(exc: Exception, subject: str, payload: bytes | msgspec.Raw) -> str:
@@ -146,17 +179,29 @@ def _describe(exc: Exception, subject: str, payload: bytes | msgspec.Raw) -> str
         return f"{subject} is empty."
     if isinstance(exc, UnicodeDecodeError):
         return f"{subject} is not valid UTF-8."
+    if _has_half_a_pair(payload):
+        return f"{subject} is not valid JSON: it holds half of a surrogate pair."
     reason = str(exc).removeprefix("JSON is malformed: ")
     return f"{subject} is not valid JSON: {reason[:1].lower()}{reason[1:]}."
 
 
+def _has_half_a_pair(payload: bytes | msgspec.Raw) -> bool:
+    try:
+        json.dumps(json.loads(bytes(payload)), ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return True
+    except (ValueError, RecursionError):
+        pass
+    return False
+
+
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return type(value) in (int, float)
 
 
 def _is_id(value: Any) -> bool:
     if isinstance(value, str):
-        return len(value.encode()) <= MAX_ID_BYTES
+        return len(value) <= MAX_ID_BYTES and len(value.encode(errors="replace")) <= MAX_ID_BYTES
     # 10 ** 128 has 426 bits: the text is made of small numbers only.
     return type(value) is int and value.bit_length() < 450 and len(str(value)) <= MAX_ID_BYTES
 
@@ -185,8 +230,8 @@ def _check_reserved(request: Request) -> None:
     if request_id is not None and not _is_id(request_id):
         detail = f"`id` must not be longer than {MAX_ID_BYTES} bytes."
         request_id = None
-    elif request.timeout is not None and not request.timeout > 0:
-        detail = "`timeout` must be above 0."
+    elif request.timeout is not None and not 0 < request.timeout <= sys.float_info.max:
+        detail = "`timeout` must be finite and above 0."
     elif request.since is not None and not _is_position(request.since):
         detail = "`since` must have a string `epoch` and an integer `offset` of 0 or more."
     if detail is not None:
@@ -195,7 +240,7 @@ def _check_reserved(request: Request) -> None:
 
 def _is_position(since: dict[str, Any]) -> bool:
     offset = since.get("offset")
-    return type(since.get("epoch")) in (str, int) and type(offset) is int and offset >= 0
+    return type(since.get("epoch")) is str and type(offset) is int and offset >= 0
 
 
 def _if_echoable(value: Any) -> Any:
@@ -221,6 +266,9 @@ def _nesting(payload: bytes | msgspec.Raw) -> int:
 
 def _encode_foreign(value: Any) -> Any:
     """Encode what msgspec refuses and the standard library's json takes."""
+    # These two come here as keys only.
+    if value is None or isinstance(value, bool):
+        return {None: "null", False: "false", True: "true"}[value]
     if isinstance(value, str):
         return str.__str__(value)
     if isinstance(value, int):

@@ -40,9 +40,10 @@ class EndpointFunction:
             **self.attributes,
             **handlers,
             "__doc__": self.function.__doc__,
-            "__module__": self.function.__module__,
+            "__module__": getattr(self.function, "__module__", __name__),
         }
-        return type(self.function.__name__, (MethodBasedView,), namespace)
+        name = getattr(self.function, "__name__", type(self.function).__name__)
+        return type(name, (MethodBasedView,), namespace)
 
 
 def endpoint(

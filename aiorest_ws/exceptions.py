@@ -185,7 +185,7 @@ class NotImplementedMethod(BaseAPIException):
 class InvalidRenderer(BaseAPIException):
     """`renderers` of a view is neither a list nor a tuple."""
 
-    default_detail = "`renderers` of a view must be a list or a tuple of renderer classes."
+    default_detail = "The reply cannot be rendered."
     status = STATUS_INTERNAL_ERROR
 
 

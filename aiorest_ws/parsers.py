@@ -30,8 +30,10 @@ class URLParser:
         for literal, parameter in zip(
             literals_and_names[::2], [*literals_and_names[1::2], ""], strict=True
         ):
-            if "{" in literal or "}" in literal:
-                raise EndpointValueError(f"The template {path!r} is malformed at {literal!r}.")
+            is_name = parameter.isidentifier() or not parameter
+            if "{" in literal or "}" in literal or not is_name:
+                where = literal or parameter
+                raise EndpointValueError(f"The template {path!r} is malformed at {where!r}.")
             if parameter in parameters:
                 raise EndpointValueError(f"The template {path!r} names {parameter!r} twice.")
             pattern += re.escape(literal)

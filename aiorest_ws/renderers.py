@@ -2,10 +2,10 @@
 
 import json
 import re
-from io import StringIO
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from typing import Any, ClassVar
-from xml.sax.saxutils import XMLGenerator
-from xml.sax.xmlreader import AttributesImpl
+from xml.sax.saxutils import escape
 
 from aiorest_ws.codecs import encode_json, load_json
 from aiorest_ws.conf import settings
@@ -59,9 +59,15 @@ class JSONRenderer(BaseRenderer):
         return text.replace("\u2028", "\\u2028").replace("\u2029", "\\u2029").encode()
 
 
-# XML 1.0, productions 2 (Char) and 5 (Name).
+# XML 1.0 (fifth edition), productions 2 (Char), 4 and 4a (names, here without the colon).
 _XML_FORBIDDEN = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-_XML_NAME = re.compile(r"[^\W\d][\w.\-]*")
+_XML_NAME_START = (
+    "A-Z_a-z\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u02ff\u0370-\u037d\u037f-\u1fff\u200c\u200d"
+    "\u2070-\u218f\u2c00-\u2fef\u3001-\ud7ff\uf900-\ufdcf\ufdf0-\ufffd\U00010000-\U000effff"
+)
+_XML_NAME = re.compile(
+    f"[{_XML_NAME_START}][{_XML_NAME_START}\\-.0-9\u00b7\u0300-\u036f\u203f\u2040]*"
+)
 
 
 class XMLRenderer(BaseRenderer):
@@ -76,30 +82,29 @@ class XMLRenderer(BaseRenderer):
 
     def render(self, data: Any) -> bytes:
         """Return `data` as an XML document."""
-        stream = StringIO()
-        xml = XMLGenerator(stream, encoding=self.charset or "utf-8")
+        charset = self.charset or "utf-8"
+        parts = [f'<?xml version="1.0" encoding="{charset}"?>\n']
         try:
-            xml.startDocument()
-            self._write_element(xml, self.root_name, data)
-            xml.endDocument()
-            return stream.getvalue().encode(self.charset or "utf-8")
+            self._write_element(parts, self.root_name, data)
+            return "".join(parts).encode(charset)
         # str() of a value is the user's code.
         except Exception as exc:
             raise SerializerError from exc
 
-    def _write_element(self, xml: XMLGenerator, name: str, value: Any) -> None:
+    def _write_element(self, parts: list[str], name: Any, value: Any) -> None:
         if not isinstance(name, str) or not _XML_NAME.fullmatch(name):
             raise ValueError(f"{name!r} cannot be the name of an XML element")
-        xml.startElement(name, AttributesImpl({}))
-        if isinstance(value, dict):
+        parts.append(f"<{name}>")
+        if isinstance(value, Mapping):
             for key, member in value.items():
-                self._write_element(xml, key, member)
-        elif isinstance(value, (list, tuple)):
+                self._write_element(parts, key, member)
+        elif isinstance(value, (list, tuple, AbstractSet)):
             for item in value:
-                self._write_element(xml, self.item_name, item)
+                self._write_element(parts, self.item_name, item)
         elif value is not None:
             text = str(value)
             if _XML_FORBIDDEN.search(text):
                 raise ValueError("the text holds a character that XML cannot")
-            xml.characters(text)
-        xml.endElement(name)
+            # A bare carriage return would be read back as a line feed (section 2.11).
+            parts.append(escape(text, {"\r": "&#13;"}))
+        parts.append(f"</{name}>")

@@ -4,7 +4,7 @@ import difflib
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
 from twisted.internet.defer import Deferred
@@ -14,11 +14,16 @@ from twisted.python.threadpool import ThreadPool
 
 from aiorest_ws.abstract import AbstractRouter
 from aiorest_ws.awaiting import drive, is_awaitable
-from aiorest_ws.codecs import decode_message, encode_failure, encode_message
+from aiorest_ws.codecs import (
+    decode_message,
+    encode_failure,
+    encode_internal_error,
+    encode_message,
+)
 from aiorest_ws.exceptions import (
     BaseAPIException,
-    InternalError,
     MalformedMessage,
+    SerializerError,
     ServiceUnavailable,
 )
 from aiorest_ws.log import logger
@@ -42,6 +47,7 @@ _AUTOBAHN_OPTIONS = ("url", "protocols", "server", "headers", "externalPort", "r
 _OWN_OPTIONS = ("router", "blocking_threads")
 
 BLOCKING_THREADS = 20
+CLOSE_HANDSHAKE_SECONDS = 5
 MAX_WAITING_BLOCKING_CALLS = 1000
 
 
@@ -64,6 +70,11 @@ class ConnectionState(int):
     number carries attributes (`connection.state.user_id = 7`), which outlive its changes.
     """
 
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any: ...
+        def __setattr__(self, name: str, value: Any) -> None: ...
+
 
 class RequestHandlerProtocol(WebSocketServerProtocol):
     """One client's connection: a request in, its reply out in the same form."""
@@ -75,6 +86,18 @@ class RequestHandlerProtocol(WebSocketServerProtocol):
     _calls: dict[Any, str | int | None] | None = None
     _held_messages: list[tuple[bytes, bool]] | None = None
     _is_greeted = False
+
+    if TYPE_CHECKING:  # Autobahn does not say
+
+        def sendMessage(
+            self,
+            payload: bytes,
+            isBinary: bool = False,
+            fragmentSize: int | None = None,
+            sync: bool = False,
+            doNotCompress: bool = False,
+        ) -> None: ...
+        def sendClose(self, code: int | None = None, reason: str | None = None) -> None: ...
 
     @property
     def state(self) -> ConnectionState:
@@ -100,7 +123,7 @@ class RequestHandlerProtocol(WebSocketServerProtocol):
                 raise MalformedMessage("`id` belongs to a call that is still running.")
             answer = self.factory.router.process_request(request)
         except BaseAPIException as exc:
-            answer = encode_failure(exc, request)
+            answer = self._refusal(request, exc)
         except Exception:  # noqa: BLE001  an override may raise anything
             answer = self._internal_error(request)
         if is_awaitable(answer) and not isinstance(answer, bytes):
@@ -145,11 +168,18 @@ class RequestHandlerProtocol(WebSocketServerProtocol):
                 payload = bytes(memoryview(payload))
         except Exception:  # noqa: BLE001  an override may raise anything
             payload = encode_message(self._internal_error(request), isBinary)
-        self.sendMessage(payload, isBinary)  # type: ignore[no-untyped-call]
+        self.sendMessage(payload, isBinary)
+
+    def _refusal(self, request: Request | None, exc: BaseAPIException) -> bytes:
+        logger.info("%r refused: %s %s", request, type(exc).__name__, exc.status)
+        try:
+            return encode_failure(exc, request)
+        except SerializerError as unrenderable:
+            return self._internal_error(request, unrenderable)
 
     def _internal_error(self, request: Request | None, exc: BaseException | None = None) -> bytes:
         logger.error("%r failed", request, exc_info=exc or True)
-        return encode_failure(InternalError(), request)
+        return encode_internal_error(request)
 
     # The underscored callbacks are what Autobahn calls; the public ones stay free for subclasses,
     # which need not call super().
@@ -257,7 +287,8 @@ class RequestHandlerFactory(WebSocketServerFactory):
             known["reactor"] = install_reactor()
         super().__init__(*args, **known)  # type: ignore[no-untyped-call]
         # A protocol error is answered with its close code; Autobahn's default drops the client.
-        self.setProtocolOptions(failByDrop=False)  # type: ignore[no-untyped-call]
+        # Its timers round down to a second: the default of 1 s would be none at all.
+        self.setProtocolOptions(failByDrop=False, closeHandshakeTimeout=CLOSE_HANDSHAKE_SECONDS)  # type: ignore[no-untyped-call]
         self.connections: set[RequestHandlerProtocol] = set()
         self.connect_hooks: list[ConnectionHook] = []
         self.disconnect_hooks: list[ConnectionHook] = []

@@ -13,19 +13,19 @@ from twisted.internet.defer import CancelledError, DeferredLock
 from aiorest_ws._segments import SegmentTree
 from aiorest_ws.abstract import AbstractEndpoint, AbstractRouter
 from aiorest_ws.awaiting import Ready, drive, explain, is_awaitable
-from aiorest_ws.codecs import encode_failure, encode_json
+from aiorest_ws.codecs import encode_failure, encode_internal_error, encode_json
 from aiorest_ws.decorators import EndpointFunction
 from aiorest_ws.endpoints import DynamicEndpoint, PlainEndpoint
 from aiorest_ws.exceptions import (
     BaseAPIException,
     CallCancelled,
     EndpointValueError,
-    IncorrectArgument,
     InternalError,
     MalformedMessage,
     MethodNotAllowed,
     NotSpecifiedHandler,
     NotSpecifiedURL,
+    SerializerError,
 )
 from aiorest_ws.log import logger
 from aiorest_ws.parsers import URLParser
@@ -47,16 +47,34 @@ _NOT_YET_SERVED = frozenset({"CANCEL", "SUBSCRIBE", "UNSUBSCRIBE"})
 class _Route:
     """What is known of an endpoint when it is registered, so that no call has to ask again."""
 
-    __slots__ = ("endpoint", "path_names", "words")
+    __slots__ = ("endpoint", "next", "path_names", "words")
 
     def __init__(self, endpoint: AbstractEndpoint) -> None:
         self.endpoint = endpoint
+        self.next: _Route | None = None  # registered later for the same path
         self.words = frozenset(word.strip().lower() for word in endpoint.methods)
         self.path_names = frozenset(
             endpoint.parameters if isinstance(endpoint, DynamicEndpoint) else ()
         )
         for word in self.words.intersection(getattr(endpoint.handler, "methods", ())):
             signature_of(endpoint.handler, word)
+
+    def append(self, route: "_Route") -> None:
+        """Add a route that answers when no earlier one for this path takes the method."""
+        last = self
+        while last.next is not None:
+            last = last.next
+        last.next = route
+
+    def taking(self, method: Any) -> "_Route":
+        """Return the first route of this path that takes `method`, or the very first."""
+        word = method.strip().lower() if isinstance(method, str) else None
+        route: _Route | None = self
+        while route is not None:
+            if word in route.words:
+                return route
+            route = route.next
+        return self
 
 
 class SimpleRouter(AbstractRouter):
@@ -116,13 +134,16 @@ class SimpleRouter(AbstractRouter):
         self._urls.append(endpoint)
         # A subclass may match in its own way, so only our very own go into the indexes.
         if type(endpoint) is PlainEndpoint:
-            self._plain.setdefault(endpoint.path, route)
+            earlier = self._plain.setdefault(endpoint.path, route)
         elif type(endpoint) is DynamicEndpoint:
-            self._tree.add(endpoint.path, route)
+            earlier = self._tree.add(endpoint.path, route)
         else:
             self._foreign.append(route)
+            return
+        if earlier is not route:
+            earlier.append(route)
 
-    def reverse(self, name: str, *args: Any, **query: Any) -> str:
+    def reverse(self, name: str, /, *args: Any, **query: Any) -> str:
         """Return the path of a named endpoint with `args` in the places of its parameters.
 
         `query` is appended as it is in URLs. Raises NoReverseMatch for an unknown name,
@@ -144,12 +165,8 @@ class SimpleRouter(AbstractRouter):
         self, request: Request, url: str
     ) -> tuple[Any, tuple[str, ...], Mapping[str, Any]]:
         """Return a view instance (None if nothing has this URL), path values and `args`."""
-        route = self._plain.get(url)
-        values: tuple[str, ...] | None = ()
-        if route is None:
-            route = self._tree.find(url)
-            if route is not None:
-                values = route.endpoint.match(url)
+        route = self._plain.get(url) or self._tree.find(url)
+        values: tuple[str, ...] | None = None
         if route is None:
             for route in self._foreign:
                 values = route.endpoint.match(url)
@@ -157,8 +174,12 @@ class SimpleRouter(AbstractRouter):
                     break
             else:
                 return None, (), {}
+        else:
+            if route.next is not None:
+                route = route.taking(request.method)
+            values = route.endpoint.match(url)
         view = route.endpoint.handler()
-        view._route = route
+        view._route = route  # see _call
         return view, values or (), request.args
 
     # From a view to a reply
@@ -229,10 +250,12 @@ class SimpleRouter(AbstractRouter):
             arguments = signature.bind(len(values), arguments, path_names)
             call = partial(handler, request, *values, **arguments)
         else:
-            _check_names(arguments, path_names)
+            signature = signature_of(view_class, "dispatch")  # type: ignore[arg-type]
+            arguments = signature.bind(len(values), arguments, path_names)
             call = partial(view.dispatch, request, *values, **arguments)
         if view.blocking:
-            call = partial(_run_blocking, request, call)
+            # A thread of a pool has no context of its own: what a view sets would stay.
+            call = partial(_run_blocking, request, partial(copy_context().run, _run, call))
         if view.ordered and request.connection is not None:
             return self._in_turn(request.connection, type(view), call)
         return call()
@@ -317,7 +340,10 @@ class SimpleRouter(AbstractRouter):
     ) -> bytes:
         # `preferred_format` cannot be among them any more: _call has refused it.
         renderer = view.get_renderer(request.get_argument("format"), *values, **arguments)
-        return renderer.render(content)  # type: ignore[no-any-return]
+        rendered = renderer.render(content)
+        if not isinstance(rendered, bytes):
+            raise TypeError(f"{renderer!r} must render bytes, not {type(rendered).__name__}")
+        return rendered
 
     # From an exception to a failure
 
@@ -325,9 +351,9 @@ class SimpleRouter(AbstractRouter):
         failure = self._judge(request, exc)
         try:
             return encode_failure(failure, request)
-        except BaseAPIException as unrenderable:
+        except SerializerError as unrenderable:
             self._log(request, unrenderable)
-            return encode_failure(InternalError())
+            return encode_internal_error(request)
 
     def _judge(self, request: Request, exc: BaseException) -> BaseAPIException:
         """Return the failure that a client gets for `exc`, and log what is our fault."""
@@ -345,6 +371,8 @@ class SimpleRouter(AbstractRouter):
         if isinstance(exc, BaseAPIException):
             if exc.status == STATUS_INTERNAL_ERROR:
                 self._log(request, exc)
+            else:
+                logger.info("%r refused: %s %s", request, type(exc).__name__, exc.status)
             return exc
         if isinstance(exc, (asyncio.CancelledError, CancelledError)):
             return CallCancelled()
@@ -364,13 +392,7 @@ class SimpleRouter(AbstractRouter):
 
 def _normalised(path: str) -> str:
     path = path.strip()
-    return path if path.endswith("/") else f"{path}/"
-
-
-def _check_names(arguments: Mapping[str, Any], path_names: frozenset[str]) -> None:
-    for name in arguments:
-        if name in path_names or name in {"self", "request", "preferred_format"}:
-            raise IncorrectArgument(f"The argument {name!r} cannot be sent.")
+    return path if path.endswith("/") or not path else f"{path}/"
 
 
 def _checked(response: Any) -> Response:
@@ -385,6 +407,14 @@ async def _value(answer: Any) -> Any:
 
 def _ready(reply: Any) -> Any:
     return Ready(reply) if isinstance(reply, bytes) else reply
+
+
+def _run(call: Callable[[], Any]) -> Any:
+    try:
+        return call()
+    except StopIteration as exc:
+        # No future takes it, so nobody would ever be told.
+        raise RuntimeError("a view raised StopIteration") from exc
 
 
 def _run_blocking(request: Request, call: Callable[[], Any]) -> Any:

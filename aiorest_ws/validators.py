@@ -26,7 +26,7 @@ def check_route(path: Any, handler: Any, methods: Any, name: Any = None) -> None
     if name is not None and not isinstance(name, str):
         raise NotSupportedArgumentType(f"`name` must be a str, not {type(name).__name__}.")
     if handler.blocking:
-        for word in handler.methods:
+        for word in (*handler.methods, "dispatch"):
             if inspect.iscoroutinefunction(getattr(handler, word, None)):
                 raise InvalidHandler(
                     f"{handler.__qualname__} is `blocking`: its `{word}` runs in a thread and "

@@ -57,6 +57,7 @@ class HandlerSignature:
         "_keywords",
         "_own_names",
         "_positional",
+        "_positional_only",
         "_required_positional",
         "_takes_any_keyword",
         "_takes_any_positional",
@@ -77,6 +78,9 @@ class HandlerSignature:
             p.name for p in positional + keyword_only if p.kind is not p.POSITIONAL_ONLY
         )
         self._keyword_only_required = tuple(p.name for p in keyword_only if p.default is p.empty)
+        self._positional_only = frozenset(
+            p.name for p in positional if p.kind is p.POSITIONAL_ONLY
+        )
         self._takes_any_positional = any(p.kind is p.VAR_POSITIONAL for p in parameters)
         self._takes_any_keyword = any(p.kind is p.VAR_KEYWORD for p in parameters)
 
@@ -95,7 +99,7 @@ class HandlerSignature:
         keywords = self._accept(arguments, path_names, values_in_path) if arguments else {}
         needed = self._positional[values_in_path : self._required_positional]
         for name in needed + self._keyword_only_required:
-            if name not in keywords:
+            if name not in keywords or name in self._positional_only:
                 raise IncorrectArgument(f"The argument {name!r} is missing.")
         return keywords
 
@@ -123,8 +127,10 @@ class HandlerSignature:
 @lru_cache(maxsize=4096)
 def signature_of(view_class: type, word: str) -> HandlerSignature:
     """Return what the handler for `word` takes; it must be defined."""
-    is_method = not isinstance(
-        inspect.getattr_static(view_class, word), (staticmethod, classmethod)
+    found = inspect.getattr_static(view_class, word)
+    # A callable object in a class is not bound to an instance, unlike a function.
+    is_method = hasattr(type(found), "__get__") and not isinstance(
+        found, (staticmethod, classmethod)
     )
     return HandlerSignature(getattr(view_class, word), is_method=is_method)
 

@@ -29,7 +29,6 @@ class _RequestMeta(msgspec.StructMeta):
         args: Any = None,
         data: Any = None,
         event_name: Any = None,
-        *,
         id: Any = None,  # noqa: A002  the key of the wire protocol
         timeout: Any = None,
         token: Any = None,
@@ -74,7 +73,6 @@ class Request(
             args: dict[str, Any] | None = None,
             data: Any = None,
             event_name: Any = None,
-            *,
             id: str | int | None = None,  # noqa: A002
             timeout: float | None = None,
             token: str | None = None,

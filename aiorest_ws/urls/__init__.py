@@ -1,1 +1,3 @@
 """Names to URLs and back, for programs that keep one urlconf."""
+
+__all__ = ()

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlencode
 
-from aiorest_ws.endpoints import DynamicEndpoint
+from aiorest_ws.endpoints import DynamicEndpoint, PlainEndpoint
 from aiorest_ws.parsers import DYNAMIC_PARAMETER
 from aiorest_ws.urls.base import get_urlconf
 from aiorest_ws.urls.exceptions import NoMatch, NoReverseMatch
@@ -32,7 +32,9 @@ def resolve(path: str, urlconf: Mapping[str, Any] | None = None) -> RouteMatch:
     path = path.removeprefix(urlconf["path"].rstrip("/")).partition("?")[0].strip()
     if not path.endswith("/"):
         path += "/"
-    for endpoint in urlconf.get("urls", ()):
+    endpoints = urlconf.get("urls", ())
+    # As the router does: a plain path wins over a template.
+    for endpoint in sorted(endpoints, key=lambda endpoint: type(endpoint) is not PlainEndpoint):
         values = endpoint.match(path)
         if values is not None:
             names = endpoint.parameters if isinstance(endpoint, DynamicEndpoint) else ()

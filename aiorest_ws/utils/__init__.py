@@ -1,1 +1,3 @@
 """Helpers under their path of 1.1."""
+
+__all__ = ()
