@@ -32,6 +32,10 @@ __all__ = (
 MAX_ID_BYTES = 128
 MAX_NESTING = 128
 
+# What is searched for the echo of a message that is too deep to parse.
+_FLATTENED_BYTES = 64 * 1024
+_STRUCTURE = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]')
+
 # A payload must hold an opening and a closing byte for each level.
 _SHALLOW_BYTES = 2 * MAX_NESTING
 
@@ -162,10 +166,12 @@ def _echo(event_name: Any, request_id: Any) -> dict[str, Any]:
 
 
 def _echo_of_other_json(payload: bytes) -> dict[str, Any]:
-    """Return the echo of what only the standard library reads: NaN, half a surrogate pair."""
+    """Return the echo of what msgspec does not read: NaN, half a surrogate pair, great depth."""
     try:
         members = json.loads(payload)
-    except (ValueError, RecursionError):
+    except RecursionError:
+        members = _members_without_depth(payload)
+    except ValueError:
         return {}
     if not isinstance(members, dict):
         return {}
@@ -185,6 +191,30 @@ def _describe(exc: Exception, subject: str, payload: bytes | msgspec.Raw) -> str
     return f"{subject} is not valid JSON: {reason[:1].lower()}{reason[1:]}."
 
 
+def _members_without_depth(payload: bytes) -> Any:
+    """Return the members of a JSON object with None for those that are nested too deep."""
+    if len(payload) > _FLATTENED_BYTES:
+        return None
+    kept: list[bytes] = []
+    level = deepest = begin = end = 0
+    for token in _STRUCTURE.finditer(payload):
+        if token[0] in (b"[", b"{"):
+            level += 1
+            if level == 2:
+                begin, deepest = token.start(), level
+            deepest = max(deepest, level)
+        elif token[0] in (b"]", b"}"):
+            if level == 2 and deepest > MAX_NESTING:
+                kept += [payload[end:begin], b"null"]
+                end = token.end()
+            level -= 1
+    kept.append(payload[end:])
+    try:
+        return json.loads(b"".join(kept))
+    except (ValueError, RecursionError):
+        return None
+
+
 def _has_half_a_pair(payload: bytes | msgspec.Raw) -> bool:
     try:
         json.dumps(json.loads(bytes(payload)), ensure_ascii=False).encode()
@@ -201,7 +231,10 @@ def _is_number(value: Any) -> bool:
 
 def _is_id(value: Any) -> bool:
     if isinstance(value, str):
-        return len(value) <= MAX_ID_BYTES and len(value.encode(errors="replace")) <= MAX_ID_BYTES
+        try:
+            return len(value) <= MAX_ID_BYTES and len(value.encode()) <= MAX_ID_BYTES
+        except UnicodeEncodeError:
+            return False
     # 10 ** 128 has 426 bits: the text is made of small numbers only.
     return type(value) is int and value.bit_length() < 450 and len(str(value)) <= MAX_ID_BYTES
 

@@ -178,27 +178,7 @@ def test_modules_of_both_packages_are_found():
     assert set(MODULES) >= EXPECTED
 
 
-# What has to get its `__all__` yet; the second package is being written.
-WITHOUT_EXPORTS = {
-    "aiorest_ws.urls": True,
-    "aiorest_ws.utils": True,
-    "networkpype.rest": False,
-    "networkpype.rest.processor": False,
-    "networkpype.throttler": False,
-    "networkpype.websocket": False,
-    "networkpype.websocket.processor": False,
-}
-
-
-def marked(module):
-    """Expect a failure where it is known."""
-    if module not in WITHOUT_EXPORTS:
-        return module
-    strict = WITHOUT_EXPORTS[module]
-    return pytest.param(module, marks=pytest.mark.xfail(strict=strict, reason="no __all__"))
-
-
-@pytest.mark.parametrize("module", [marked(module) for module in MODULES])
+@pytest.mark.parametrize("module", MODULES)
 def test_a_public_module_says_what_it_exports(module):
     exported = exported_by(MODULES[module])
     assert exported is not None

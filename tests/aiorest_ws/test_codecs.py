@@ -13,6 +13,7 @@ from aiorest_ws.codecs import (
     MAX_NESTING,
     decode_message,
     encode_failure,
+    encode_internal_error,
     encode_json,
     encode_message,
     load_json,
@@ -213,8 +214,8 @@ WRONG = [
     ("id", 1.0, "`id` must be a string or an integer, not a number."),
     ("id", True, "`id` must be a string or an integer, not a boolean."),
     ("id", "é" * 65, "`id` must not be longer than 128 bytes."),
-    ("timeout", 0, "`timeout` must be above 0."),
-    ("timeout", -0.5, "`timeout` must be above 0."),
+    ("timeout", 0, "`timeout` must be finite and above 0."),
+    ("timeout", -0.5, "`timeout` must be finite and above 0."),
     *(
         (
             "since",
@@ -276,6 +277,58 @@ def test_an_id_that_is_refused_is_not_repeated():
     for bad in (1.5, [], "a" * 129):
         for further in ({}, {"x": 1}):
             assert "id" not in refusal(as_json({"id": bad, "event_name": 1, **further}))
+
+
+# What is no JSON to us, and what can still be read of it
+
+DEEP = "[" * 50_000 + "]" * 50_000
+DEEP_OBJECT = '{"a":' * 50_000 + "1" + "}" * 50_000
+HALF = "The message is not valid JSON: it holds half of a surrogate pair."
+TOO_DEEP = "The message is nested deeper than 128 levels."
+
+
+@pytest.mark.parametrize(
+    ("message", "detail", "echo"),
+    [
+        ('{"data":NaN,"event_name":["e"],"id":7}', None, {"event_name": ["e"], "id": 7}),
+        ('{"event_name":Infinity,"id":7}', None, {"event_name": None, "id": 7}),
+        ('{"data":NaN,"event_name":"e","id":1.5}', None, {"event_name": "e"}),
+        ('{"data":NaN,"event_name":%s}' % ("[" * 129 + "]" * 129), None, {"event_name": None}),
+        ("[NaN]", None, {"event_name": None}),
+        ('{"event_name":"e"', None, {"event_name": None}),
+        (r'{"data":"\ud800","event_name":"e","id":7}', HALF, {"event_name": "e", "id": 7}),
+        (r'{"event_name":"\udfff","id":7}', HALF, {"event_name": None, "id": 7}),
+        (r'{"event_name":"e","id":"\ud800"}', HALF, {"event_name": "e"}),
+        (r'{"\ud800":1,"event_name":"e"}', HALF, {"event_name": "e"}),
+        (f'{{"data":{DEEP},"event_name":"e","id":7}}', TOO_DEEP, {"event_name": "e", "id": 7}),
+        (f'{{"event_name":["e"],"id":7,"data":{DEEP}}}', TOO_DEEP, {"event_name": ["e"], "id": 7}),
+        (f'{{"id":7,"event_name":{DEEP}}}', TOO_DEEP, {"event_name": None, "id": 7}),
+        (f'{{"data":{DEEP_OBJECT},"event_name":"e"}}', TOO_DEEP, {"event_name": "e"}),
+        (
+            f'{{"a":{DEEP},"event_name":{{"]":"[\\"{{\\\\"}},"b":{DEEP_OBJECT},"id":"[["}}',
+            TOO_DEEP,
+            {"event_name": {"]": '["{\\'}, "id": "[["},
+        ),
+        (f'{{"event_name":"e","id":{DEEP}}}', TOO_DEEP, {"event_name": "e"}),
+    ],
+)
+@pytest.mark.parametrize("is_binary", [False, True])
+def test_a_refusal_repeats_what_can_be_read_of_a_message(message, detail, echo, is_binary):
+    payload = base64.b64encode(message.encode()) if is_binary else message.encode()
+    reply = refusal(payload, is_binary)
+    said = reply.pop("detail")
+    assert said == detail if detail else said.startswith("The message is not valid JSON: ")
+    assert reply == {"status": 400, **echo}
+
+
+def test_invalid_utf_8_says_so():
+    for payload in (b'{"data":"\xff","event_name":"e"}', b'{"\xff":1}'):
+        assert refusal(payload)["detail"] == "The message is not valid UTF-8."
+
+
+def test_a_message_that_is_no_object_says_so():
+    for payload in (b"[]", b"null", b'"{}"', b"1"):
+        assert refusal(payload)["detail"] == "The message must be a JSON object."
 
 
 # Base64
@@ -474,6 +527,13 @@ def test_what_cannot_be_encoded_is_a_serializer_error(value):
 )
 def test_a_failure_on_the_wire(exc, request_, reply):
     assert encode_failure(exc, request_) == reply
+
+
+def test_a_fault_of_ours_can_always_be_told():
+    ours = b'{"detail":"Internal server error.","status":500,"event_name":%s}'
+    assert encode_internal_error() == ours % b"null"
+    assert encode_internal_error(Request(event_name="e", id=7)) == ours % b'"e","id":7'
+    assert encode_internal_error(Request(event_name=object(), id=7)) == ours % b"null"
 
 
 def test_a_failure_that_cannot_be_encoded_is_a_serializer_error():

@@ -191,7 +191,9 @@ def test_a_call_of_1_1_fits_the_signature(target):
     expected = SIGNATURES[target].split()
     assert list(map(shown, parameters, expected)) == expected
     for parameter in parameters[: len(expected)]:
-        assert parameter.kind is not parameter.POSITIONAL_ONLY
+        # A query may have a parameter `name` of its own.
+        if target != "routers:SimpleRouter.reverse":
+            assert parameter.kind is not parameter.POSITIONAL_ONLY
         assert parameter.kind is not parameter.KEYWORD_ONLY
     for added in parameters[len(expected) :]:
         assert added.default is not added.empty or added.kind in {
@@ -476,7 +478,6 @@ def test_other_urls_find_no_handler(url):
     assert reply["detail"] == TEXTS["NotSpecifiedHandler" if url else "NotSpecifiedURL"]
 
 
-@pytest.mark.xfail(strict=True, reason="an URL of blanks becomes the root")
 def test_an_url_of_blanks_has_no_leading_slash():
     router = SimpleRouter()
     router.register("/", Anything, "GET")
@@ -526,13 +527,7 @@ def test_methods_of_another_type_are_refused(methods):
     ("path", "handler", "name", "error"),
     [
         ("a", Anything, None, exceptions.InvalidPathArgument),
-        pytest.param(
-            "",
-            Anything,
-            None,
-            exceptions.InvalidPathArgument,
-            marks=pytest.mark.xfail(strict=True, reason="looked at when it has its slash"),
-        ),
+        ("", Anything, None, exceptions.InvalidPathArgument),
         ("/a", object, None, exceptions.InvalidHandler),
         ("/a", Anything(), None, exceptions.InvalidHandler),
         ("/a", lambda request: 1, None, exceptions.InvalidHandler),

@@ -112,7 +112,6 @@ class Greeter:
         return f"Hello, {name}!"
 
 
-@pytest.mark.xfail(strict=True, raises=AttributeError, reason="it has no __name__")
 @pytest.mark.parametrize("function", [functools.partial(greet, "Hello"), Greeter()])
 def test_any_callable_can_be_decorated(function):
     view = endpoint("/", "GET")(function).as_view()

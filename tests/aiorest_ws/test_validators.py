@@ -99,7 +99,6 @@ def test_a_blocking_view_has_no_coroutines():
         check_route("/users/", SlowCoroutine, "GET")
 
 
-@pytest.mark.xfail(strict=True, raises=pytest.fail.Exception, reason="dispatch is not looked at")
 def test_a_blocking_view_has_no_coroutine_for_its_dispatch():
     with pytest.raises(InvalidHandler, match="blocking"):
         check_route("/users/", SlowDispatch, "GET")

@@ -1,6 +1,8 @@
 """Scopes: ended by the deadline, by an interruption, or by neither."""
 
 import asyncio
+import gc
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -157,3 +159,22 @@ def test_it_needs_a_task(run):
 
     run(main())
     assert "task" in str(scope_error[0])
+
+
+def test_nothing_is_left_in_the_loop_of_a_scope_that_was_left(run):
+    """A timer that lives on keeps the request, its body included, for the whole timeout."""
+
+    class Request:
+        def describe(self) -> str:
+            return "GET"
+
+    async def main() -> None:
+        request = Request()
+        gone = weakref.ref(request)
+        async with Deadline(request.describe, 3600.0).scope():
+            pass
+        del request
+        gc.collect()
+        assert gone() is None
+
+    run(main())

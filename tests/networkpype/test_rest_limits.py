@@ -5,13 +5,18 @@ import random
 import time
 from collections.abc import Sequence
 
+import aiohttp
 import pytest
 from aiohttp import web
 
 from networkpype.exceptions import ConnectError, DeadlineExceeded
 from networkpype.factory import ConnectionManagersFactory
+from networkpype.rest.connection import RESTConnection
+from networkpype.rest.manager import RESTManager
 from networkpype.rest.method import RESTMethod
+from networkpype.rest.processor.base import RESTPostProcessor
 from networkpype.rest.request import RESTRequest
+from networkpype.rest.response import RESTResponse
 from networkpype.throttler.rate_limit import RateLimit
 from networkpype.throttler.throttler import AsyncThrottler
 
@@ -105,6 +110,51 @@ def test_what_was_sent_and_not_answered_counts(run, serve):
                 await manager.execute_request(server.url(), "x", timeout=0.1)
             assert server.seen == []
             gate.set()
+
+    run(main())
+
+
+def test_on_a_session_of_the_callers_whatever_may_have_been_sent_counts(run, serve):
+    async def main() -> None:
+        gate = asyncio.Event()
+
+        async def stall(_request: web.Request) -> web.Response:
+            await gate.wait()
+            return web.Response()
+
+        throttler = AsyncThrottler([RateLimit("x", 1, 3600.0)], safety_margin_pct=0.0)
+        async with serve({"/stall": stall}) as server, aiohttp.ClientSession() as session:
+            manager = RESTManager(RESTConnection(session), throttler)
+            with pytest.raises(DeadlineExceeded):
+                await manager.execute_request(server.url("/stall"), "x", timeout=0.1)
+            with pytest.raises(DeadlineExceeded):
+                await manager.execute_request(server.url(), "x", timeout=0.1)
+            assert server.seen == []
+            gate.set()
+
+    run(main())
+
+
+def test_a_request_counts_from_its_head_however_long_the_post_processors_take(run, serve):
+    class Slow(RESTPostProcessor):
+        async def post_process(self, response: RESTResponse) -> RESTResponse:
+            if response.url.endswith("/slow"):
+                reached.set()
+                await gate.wait()
+            return response
+
+    reached, gate = asyncio.Event(), asyncio.Event()
+
+    async def main() -> None:
+        throttler = AsyncThrottler([RateLimit("x", 1, 0.05)], safety_margin_pct=0.0)
+        factory = ConnectionManagersFactory(throttler, rest_post_processors=[Slow()])
+        async with serve() as server, factory:
+            manager = await factory.get_rest_manager()
+            slow = asyncio.create_task(manager.execute_request(server.url("/slow"), "x"))
+            await reached.wait()
+            await manager.execute_request(server.url(), "x", timeout=30)
+            gate.set()
+            await slow
 
     run(main())
 

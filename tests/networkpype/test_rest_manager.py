@@ -197,12 +197,18 @@ def test_json_is_parsed_whatever_its_declared_type(run, serve):
 
         return handler
 
+    async def latin(_request: web.Request) -> web.Response:
+        # As UTF-8 it would be one letter, as Latin-1 it is two.
+        headers = {"Content-Type": "application/json; charset=latin-1"}
+        return web.Response(body=b'"\xc3\xa9"', headers=headers)
+
     routes = {
         "/plain": answer('{"a": 1}', "text/plain"),
         "/html": answer("[1]", "text/html"),
         "/nan": answer('{"a": NaN}', JSON),
         "/big": answer("123456789012345678901234567890", JSON),
-        "/latin": answer('"\u00e9"', "text/plain"),
+        "/utf-8": answer('"\u00e9"', "text/plain"),
+        "/latin": latin,
     }
 
     async def main() -> None:
@@ -216,7 +222,8 @@ def test_json_is_parsed_whatever_its_declared_type(run, serve):
             assert await get("/html") == [1]
             assert (await get("/nan"))["a"] != (await get("/nan"))["a"]
             assert await get("/big") == 123456789012345678901234567890
-            assert await get("/latin") == "\u00e9"
+            assert await get("/utf-8") == "\u00e9"
+            assert await get("/latin") == "\u00c3\u00a9"
 
     run(main())
 

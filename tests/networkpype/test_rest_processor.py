@@ -1,6 +1,7 @@
 """Pre-processors and post-processors."""
 
 import asyncio
+import gc
 
 import pytest
 from aiohttp import web
@@ -71,6 +72,29 @@ def test_one_that_is_cancelled_leaves_the_sample_to_the_others():
         provider.gate.set()
         assert await second is REQUEST
         assert provider.calls == 1
+
+    asyncio.run(main())
+
+
+def test_an_error_that_nobody_waits_for_any_more_is_not_reported_by_asyncio():
+    async def main() -> None:
+        reported: list[object] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, info: reported.append(info))
+        provider = Provider()
+        provider.error = LookupError("down")
+        processor = TimeSynchronizerRESTPreProcessor(TimeSynchronizer(), provider)
+        task = asyncio.create_task(processor.pre_process(REQUEST))
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        provider.gate.set()
+        for _ in range(5):
+            await asyncio.sleep(0)
+        del processor, task
+        provider.error = None
+        gc.collect()
+        assert (provider.calls, reported) == (1, [])
 
     asyncio.run(main())
 
@@ -159,6 +183,9 @@ def test_it_works_in_one_loop_after_the_other():
         task.cancel()
 
     processor = TimeSynchronizerRESTPreProcessor(TimeSynchronizer(), provider)
-    asyncio.run(abandon(processor))
+    # Unlike asyncio.run(), this leaves the task as it is, pending for ever.
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(abandon(processor))
+    loop.close()
     assert asyncio.run(processor.pre_process(REQUEST)) is REQUEST
     assert len(provider_calls) == 2

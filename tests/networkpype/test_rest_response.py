@@ -227,3 +227,23 @@ def test_raise_for_status(run, serve, awaited):
             assert caught.value.body == "x"
 
     run(main())
+
+
+def test_an_error_body_that_came_with_its_head_needs_no_reading(run):
+    async def main() -> None:
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 404 Not Found\r\nContent-Length: 4\r\n\r\nlost")
+            await writer.drain()
+            writer.close()
+            await writer.wait_closed()
+
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+        async with server, aiohttp.ClientSession() as session:
+            response = await get(session, url)
+            with pytest.raises(HTTPStatusError) as caught:
+                response.raise_for_status()
+            assert caught.value.body == "lost"
+
+    run(main())

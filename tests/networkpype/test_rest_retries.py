@@ -3,6 +3,7 @@
 import io
 from typing import Any
 
+import aiohttp
 import pytest
 from aiohttp import web
 
@@ -184,6 +185,30 @@ def test_call_returns_the_last_response(run, serve):
             response = await manager.call(RESTRequest(RESTMethod.GET, server.url("/y")))
             assert (response.status, await response.json()) == (200, {"ok": True})
             assert (len(flaky.nonces), len(recovering.nonces)) == (3, 2)
+
+    run(main())
+
+
+def test_a_response_that_is_not_wanted_does_not_keep_its_connection(run, serve):
+    async def main() -> None:
+        async def large(request: web.Request) -> web.StreamResponse:
+            response = web.StreamResponse(status=503)
+            await response.prepare(request)
+            for _ in range(20):
+                await response.write(b"x" * 2**16)
+            return response
+
+        throttler = AsyncThrottler([RateLimit("any", 100, 60.0)])
+        factory = ConnectionManagersFactory(
+            throttler,
+            retry=at_once(),
+            session_kwargs=lambda: {"connector": aiohttp.TCPConnector(limit=1)},
+        )
+        async with serve({"/x": large}) as server, factory:
+            manager = await factory.get_rest_manager()
+            request = RESTRequest(RESTMethod.GET, server.url("/x"))
+            response = await manager.call(request, timeout=30)
+            assert len(await response.read()) == 20 * 2**16
 
     run(main())
 

@@ -148,9 +148,8 @@ def test_priority_goes_first_and_age_catches_up(virtual):
         throttler, admitted = one_limit(1, 1.0, priority_aging_seconds=3.0), []
 
         async def consume(name: str, priority: int) -> None:
-            async with throttler.hold("a", priority=priority) as hold:
+            async with throttler.execute_task("a", priority=priority):
                 admitted.append(name)
-                hold.count()
 
         async with asyncio.TaskGroup() as group:
             group.create_task(consume("first", 0))
@@ -488,6 +487,19 @@ def test_waiters_of_a_removed_limit_are_told(virtual):
         throttler.rate_limits = [RateLimit("b", 1, 5.0)]
         throttler.rate_limits = [RateLimit("a", 1, 5.0)]
         assert throttler.try_acquire("a")
+
+    virtual(main())
+
+
+def test_a_waiter_whose_limit_costs_nothing_any_more_goes(virtual):
+    async def main() -> None:
+        throttler = one_limit(1, 5.0)
+        assert throttler.try_acquire("a")
+        waiting = asyncio.ensure_future(throttler.execute_task("a").acquire())
+        await turns()
+        throttler.rate_limits = [RateLimit("a", 1, 5.0, 0)]
+        await waiting
+        assert now() == 0.0
 
     virtual(main())
 

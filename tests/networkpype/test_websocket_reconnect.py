@@ -21,6 +21,7 @@ from networkpype.exceptions import (
     ConnectError,
     ConnectionFailedError,
     DisconnectedError,
+    InvalidURLError,
     ReceiveTimeoutError,
     WebSocketClosedError,
     WebSocketHandshakeError,
@@ -298,6 +299,7 @@ def test_delays_have_full_jitter_and_a_cap() -> None:
         (ClosedError("x"), True),
         (ConfigurationError("x"), True),
         (KeyError("x"), True),
+        (InvalidURLError("x"), True),
     ],
 )
 def test_what_is_final(error: Exception, is_final: bool) -> None:
@@ -442,6 +444,28 @@ def test_no_data_although_pings_are_answered_is_a_loss(run: Run) -> None:
             assert isinstance(gap, Gap)
             assert gap.reason == "No data for 0.05 s."
             assert await data_of(manager) == [2]
+
+    run(scenario())
+
+
+def test_sending_on_a_reset_connection_is_a_clear_error(run: Run) -> None:
+    """An error of this package that old `except` clauses catch too; the loss is still told."""
+
+    async def reset(peer: Peer) -> None:
+        await peer.handshake()
+        await peer.read_texts(1)
+        peer.reset()
+
+    async def scenario() -> None:
+        async with scripted(reset) as server, managed(server, None) as manager:
+            await manager.send(WebSocketPlainTextRequest("x"))
+            while manager.connected:
+                await asyncio.sleep(0.001)
+            with pytest.raises(ConnectionFailedError) as caught:
+                await manager.send(WebSocketPlainTextRequest("y"))
+            assert isinstance(caught.value, aiohttp.ClientConnectionError)
+            with pytest.raises(WebSocketClosedError, match="1006"):
+                await manager.receive()
 
     run(scenario())
 
