@@ -15,8 +15,6 @@ from networkpype.throttler.context import AsyncRequestContext
 from networkpype.throttler.rate_limit import LinkedLimitWeightPair, RateLimit
 from networkpype.throttler.throttler import AsyncThrottler
 
-uvloop = pytest.importorskip("uvloop")
-
 
 class VirtualTimeLoop(asyncio.SelectorEventLoop):
     """A loop whose clock jumps to the next timer when there is nothing else to do."""
@@ -666,6 +664,7 @@ def test_two_living_loops_are_refused():
 
 def test_windows_hold_on_a_loop_with_a_coarse_clock():
     """uvloop rounds its clock down to milliseconds; real time must be kept all the same."""
+    uvloop = pytest.importorskip("uvloop")
 
     async def keep_busy() -> None:
         # A loop with something to do asks for the time more often than every millisecond.
