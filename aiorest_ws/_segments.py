@@ -6,7 +6,9 @@ from typing import Generic, TypeVar
 
 from aiorest_ws.parsers import DYNAMIC_PARAMETER
 
-__all__ = ("SegmentTree",)
+__all__ = ("MAX_MIXED_SEGMENT", "SegmentTree")
+
+MAX_MIXED_SEGMENT = 255
 
 Leaf = TypeVar("Leaf")
 
@@ -54,7 +56,10 @@ class _Node(Generic[Leaf]):
                 continue
             ends = segment[:head], segment[len(segment) - tail :]
             for shape, node in self.partial.get(ends, {}).items():
-                if shape.count("{}") == 1 or _shape_pattern(shape).fullmatch(segment):
+                # Several parameters in one segment cost a power of its length to tell apart.
+                if shape.count("{}") == 1 or (
+                    len(segment) <= MAX_MIXED_SEGMENT and _shape_pattern(shape).fullmatch(segment)
+                ):
                     yield node
 
 

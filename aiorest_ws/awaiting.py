@@ -109,6 +109,8 @@ def explain(exc: BaseException) -> str | None:
 def _needs_asyncio() -> str:
     reactor = sys.modules.get("twisted.internet.reactor")
     name = type(reactor).__name__ if reactor is not None else "no reactor"
+    if name == "AsyncioSelectorReactor":
+        return "asyncio awaitables need the reactor to run, and it does not run yet"
     return f"asyncio awaitables need the asyncio reactor, this is {name}"
 
 
@@ -216,6 +218,8 @@ class _ParkedTask:
         result: Any
         try:
             result = await stepper.finish(suspended_on, interruption)
+        except GeneratorExit:
+            raise  # dropped, and not by its loop: nobody waits for the outcome
         except BaseException:  # noqa: BLE001  whoever holds the outcome decides
             result = Failure()
         if not outcome.called:

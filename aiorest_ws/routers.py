@@ -118,6 +118,8 @@ class SimpleRouter(AbstractRouter):
         """Serve the endpoints that `router` has now, too."""
         if not isinstance(router, AbstractRouter):
             raise TypeError(f"An included router must be an AbstractRouter, not {router!r}.")
+        for name in router._routes:
+            self._check_name(name)
         for endpoint in list(router._urls):
             self._register_url(endpoint)
 
@@ -126,10 +128,7 @@ class SimpleRouter(AbstractRouter):
             raise TypeError(f"A route must be an AbstractEndpoint, not {endpoint!r}.")
         route = _Route(endpoint)
         if endpoint.name:
-            if endpoint.name in self._routes:
-                raise EndpointValueError(
-                    f"Duplicate {endpoint.name}, already handled by {self._routes[endpoint.name]}"
-                )
+            self._check_name(endpoint.name)
             self._routes[endpoint.name] = endpoint
         self._urls.append(endpoint)
         # A subclass may match in its own way, so only our very own go into the indexes.
@@ -142,6 +141,10 @@ class SimpleRouter(AbstractRouter):
             return
         if earlier is not route:
             earlier.append(route)
+
+    def _check_name(self, name: str) -> None:
+        if name in self._routes:
+            raise EndpointValueError(f"Duplicate {name}, already handled by {self._routes[name]}")
 
     def reverse(self, name: str, /, *args: Any, **query: Any) -> str:
         """Return the path of a named endpoint with `args` in the places of its parameters.
@@ -222,7 +225,8 @@ class SimpleRouter(AbstractRouter):
 
     def _refuse_reserved(self, request: Request) -> None:
         for middleware in self._middlewares:
-            for name in getattr(middleware, "request_attributes", ()):
+            names = getattr(middleware, "request_attributes", ())
+            for name in (names,) if isinstance(names, str) else names:
                 if name in request.extra_names:
                     raise MalformedMessage(f"The key {name!r} is reserved and cannot be sent.")
 

@@ -40,6 +40,8 @@ def check_methods(methods: Any) -> None:
         raise NotSupportedArgumentType(
             f"`methods` must be a list or a str, not {type(methods).__name__}."
         )
+    if methods == []:
+        raise NotSupportedArgumentType("`methods` must name at least one method.")
     for word in [methods] if isinstance(methods, str) else methods:
         if not isinstance(word, str) or word.strip().lower() not in http_methods:
             known = ", ".join(sorted(http_methods)).upper()

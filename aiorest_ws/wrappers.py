@@ -4,6 +4,7 @@ msgspec decodes a message straight into a `Request`, so the class is a Struct: i
 keys of the wire protocol (docs/reference/wire-protocol) and nothing else.
 """
 
+import copy
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -116,6 +117,13 @@ class Request(
         for name, value in extra.items():
             setattr(self, name, value)
         self.extra_names = tuple(extra)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Request":
+        # The connection and the factory are shared: a copy is of the same client.
+        twin = copy.copy(self)
+        for name in (*self.__struct_fields__, *self.extra_names):
+            setattr(twin, name, copy.deepcopy(getattr(self, name), memo))
+        return twin
 
     def __repr__(self) -> str:
         # Shown in logs: no args, no data, no token, no extra key.

@@ -38,9 +38,9 @@ class SingleFlight(Generic[T]):
         # A task of a loop that is gone never ends.
         if task is None or task.done() or task.get_loop() is not asyncio.get_running_loop():
             task = self._task = asyncio.ensure_future(self._run())
-            task.add_done_callback(_retrieve_exception)
         await give_back()
         try:
+            # A shield also takes note of an error for which its caller no longer waits.
             return await asyncio.shield(task)
         except asyncio.CancelledError:
             caller = asyncio.current_task()
@@ -52,9 +52,3 @@ class SingleFlight(Generic[T]):
     async def _run(self) -> T:
         _surrounding.set((*_surrounding.get(), self))  # the task has a context of its own
         return await self._start()
-
-
-def _retrieve_exception(task: asyncio.Task[Any]) -> None:
-    # Without this, asyncio logs the error of a run that all callers have left.
-    if not task.cancelled():
-        task.exception()

@@ -1,11 +1,12 @@
 """`resolve` a URL to the endpoint behind it, `reverse` a name to its URL."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlencode
 
 from aiorest_ws.endpoints import DynamicEndpoint, PlainEndpoint
-from aiorest_ws.parsers import DYNAMIC_PARAMETER
+from aiorest_ws.parsers import ANY_VALUE, DYNAMIC_PARAMETER
 from aiorest_ws.urls.base import get_urlconf
 from aiorest_ws.urls.exceptions import NoMatch, NoReverseMatch
 
@@ -33,8 +34,9 @@ def resolve(path: str, urlconf: Mapping[str, Any] | None = None) -> RouteMatch:
     if not path.endswith("/"):
         path += "/"
     endpoints = urlconf.get("urls", ())
-    # As the router does: a plain path wins over a template.
-    for endpoint in sorted(endpoints, key=lambda endpoint: type(endpoint) is not PlainEndpoint):
+    # As the router does: a plain path wins over a template, and that over other classes.
+    order: dict[type, int] = {PlainEndpoint: 0, DynamicEndpoint: 1}
+    for endpoint in sorted(endpoints, key=lambda endpoint: order.get(type(endpoint), 2)):
         values = endpoint.match(path)
         if values is not None:
             names = endpoint.parameters if isinstance(endpoint, DynamicEndpoint) else ()
@@ -53,7 +55,7 @@ def reverse(
 
     `args` take the places of the template's parameters, `kwargs` become the query; `relative`
     leaves scheme and host out. Raises NoReverseMatch for an unknown name, ValueError for a wrong
-    number of `args`.
+    number of `args` and for values that no parameter takes: empty, or with a slash or a brace.
     """
     urlconf = _given(urlconf)
     endpoint = urlconf["routes"].get(view_name)
@@ -64,6 +66,9 @@ def reverse(
         raise ValueError(
             f"{endpoint.path!r} takes {len(parameters)} parameters, {len(args)} were given."
         )
+    for value in args:
+        if not re.fullmatch(ANY_VALUE, str(value)):
+            raise ValueError(f"{value!r} cannot stand in a path.")
     remaining = iter(args)
     path = DYNAMIC_PARAMETER.sub(lambda _: str(next(remaining)), endpoint.path)
     root = "" if relative else urlconf["path"].rstrip("/")

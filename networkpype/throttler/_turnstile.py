@@ -205,6 +205,9 @@ class Turnstile:
             else:
                 waiter.route = found
                 self._enqueue(waiter)
+                if not found:
+                    # It consumes nothing any more: no queue will come to it.
+                    self._admit_waiter(waiter)
         if self._waiters:
             self.serve(((window, 0) for window in self.windows.values()), self.time())
         if not self._due:

@@ -23,12 +23,15 @@ class AsyncRequestContext:
     To enter it, or to call `acquire`, consumes once each time.
     """
 
-    __slots__ = ("_limit_id", "_routes", "_turnstile")
+    __slots__ = ("_limit_id", "_priority", "_routes", "_turnstile")
 
-    def __init__(self, turnstile: Turnstile, routes: Routes, limit_id: str) -> None:
+    def __init__(
+        self, turnstile: Turnstile, routes: Routes, limit_id: str, priority: float
+    ) -> None:
         self._turnstile = turnstile
         self._routes = routes
         self._limit_id = limit_id
+        self._priority = priority
 
     async def __aenter__(self) -> None:
         # Not by way of `acquire`: one coroutine less for every request.
@@ -57,10 +60,10 @@ class AsyncRequestContext:
         await self.__aenter__()
 
     def within_capacity(self) -> bool:
-        """Return whether `acquire` would not wait now. Wants a running event loop."""
+        """Return whether `acquire` would not wait now."""
         turnstile = self._turnstile
         now = turnstile.now()
-        return turnstile.would_admit(self._route(), turnstile.rank(0, now), now)
+        return turnstile.would_admit(self._route(), turnstile.rank(self._priority, now), now)
 
     def flush(self) -> None:
         """Forget what has left the windows; this happens by itself where it matters."""
@@ -76,7 +79,7 @@ class AsyncRequestContext:
 
     async def _wait(self, route: Route, now: float) -> None:
         turnstile = self._turnstile
-        admitted = await turnstile.wait(self._limit_id, route, 0, now)
+        admitted = await turnstile.wait(self._limit_id, route, self._priority, now)
         # From now, not from the moment of the admission: the loop may have stood still in between.
         now = turnstile.time()
         turnstile.count(admitted, now, now)

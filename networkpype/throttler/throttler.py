@@ -136,18 +136,20 @@ class AsyncThrottler:
             priority_aging_seconds=self._priority_aging_seconds,
         )
 
-    def execute_task(self, limit_id: str) -> AsyncRequestContext:
+    def execute_task(self, limit_id: str, *, priority: float = 0) -> AsyncRequestContext:
         """Return a context that is entered when the request may go, and counts from there.
 
+        The highest `priority` goes first.
         Raises UnknownLimitError (a ValueError) for an unknown id.
         """
         if limit_id not in self._routes:
             raise UnknownLimitError(f"Rate limit not found for ID: {limit_id}")
-        return AsyncRequestContext(self._turnstile, self._routes, limit_id)
+        return AsyncRequestContext(self._turnstile, self._routes, limit_id, priority)
 
     def hold(self, limit_id: str, *, priority: float = 0) -> Hold:
         """Return a context that is entered when the request may go, and counts when told to.
 
+        The highest `priority` goes first.
         Entering raises UnknownLimitError (a ValueError) for an unknown id.
         """
         return Hold(self._turnstile, self._routes, limit_id, priority)

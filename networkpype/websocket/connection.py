@@ -11,10 +11,9 @@ from typing import Any
 import aiohttp
 from aiohttp import WSMsgType
 
-from networkpype._deadline import Deadline, Scope
+from networkpype._deadline import Deadline
 from networkpype._session import SessionSource
 from networkpype.exceptions import (
-    ClosedError,
     ConfigurationError,
     ConnectionStateError,
     DisconnectedError,
@@ -29,6 +28,7 @@ from networkpype.websocket._socket import (
     open_websocket,
     shut,
 )
+from networkpype.websocket._source import Source
 from networkpype.websocket._watchdog import JUST_NOW, Watchdog
 from networkpype.websocket.buffer import Inbox, ReceiveBuffer
 from networkpype.websocket.json_codec import JSONCodec
@@ -71,7 +71,7 @@ class WebSocketConnection:
         self._decode = codec.decode
         self._decode_leniently = codec.decode_leniently
         self._encode = codec.encode
-        self._source = aiohttp_client_session
+        self._source = Source(aiohttp_client_session)
         self._state = _State.DISCONNECTED
         # Set in state OPEN, and only then.
         self._websocket: aiohttp.ClientWebSocketResponse | None = None
@@ -85,8 +85,6 @@ class WebSocketConnection:
         self._inbox: Inbox | None = None
         self._pump: asyncio.Task[None] | None = None
         self._closing: asyncio.Task[None] | None = None
-        # What disconnect(), or the closing of the factory, puts an end to.
-        self._scopes: set[Scope] = set()
         # Kept here because a loop keeps weak references only.
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -152,7 +150,7 @@ class WebSocketConnection:
             )
         if ssl is not None and not verify_ssl:
             raise ConfigurationError("Give either ssl or verify_ssl=False, not both.")
-        session = self._session()
+        session = self._source.session()
         self._reset()
         self._state = _State.CONNECTING
         over = asyncio.Event()
@@ -194,8 +192,7 @@ class WebSocketConnection:
 
     async def disconnect(self) -> None:
         """Close the WebSocket; a pending `receive()` raises DisconnectedError."""
-        for scope in tuple(self._scopes):
-            scope.interrupt("WebSocket is disconnected.")
+        self._source.interrupt("WebSocket is disconnected.")
         if self._handshake_over is not None:
             await self._handshake_over.wait()
         elif self._state is _State.LOST:
@@ -219,19 +216,7 @@ class WebSocketConnection:
 
     def deadline(self, describe: Callable[[], str], timeout_s: float | None = None) -> Deadline:
         """Return a deadline whose scopes end on `disconnect()`, and when the factory closes."""
-        return Deadline(describe, timeout_s, self)
-
-    def add_scope(self, scope: Scope) -> None:
-        """End `scope` on `disconnect()`, and when the factory closes."""
-        self._scopes.add(scope)
-        if not isinstance(self._source, aiohttp.ClientSession):
-            self._source.add_scope(scope)
-
-    def discard_scope(self, scope: Scope) -> None:
-        """Leave `scope` alone from now on."""
-        self._scopes.discard(scope)
-        if not isinstance(self._source, aiohttp.ClientSession):
-            self._source.discard_scope(scope)
+        return Deadline(describe, timeout_s, self._source)
 
     async def send_json(self, payload: Any) -> None:
         """Send `payload` as a text message in JSON."""
@@ -331,15 +316,6 @@ class WebSocketConnection:
             await websocket.send_frame(data, kind)
         except (aiohttp.ClientError, OSError) as error:
             raise map_client_error(error) from error
-
-    def _session(self) -> aiohttp.ClientSession:
-        if not isinstance(self._source, aiohttp.ClientSession):
-            return self._source.current()
-        if self._source.closed:
-            raise ClosedError(
-                "The aiohttp session that this WebSocketConnection was given is closed."
-            )
-        return self._source
 
     def _open_websocket(self) -> aiohttp.ClientWebSocketResponse:
         if self._websocket is None:

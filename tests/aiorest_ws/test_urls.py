@@ -160,7 +160,6 @@ def test_a_url_resolves_to_the_view_that_would_answer_it():
     assert resolve("/user/me/", urlconf_of(router)).view_name == "plain"
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="foreign ones are not put last")
 def test_endpoints_of_other_classes_are_asked_last():
     router = SimpleRouter()
     router._register_url(Foreign("/foreign", View, "GET", "theirs"))
