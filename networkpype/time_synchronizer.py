@@ -106,6 +106,11 @@ class TimeSynchronizer:
         self._glides_since = now
         self._glides_until = now + abs(self._estimate_ms - current_ms) / self._max_slew
 
+    @property
+    def is_initialized(self) -> bool:
+        """Whether there is a sample, so that `time` is the server's."""
+        return bool(self._samples)
+
     def clear_time_offset_ms_samples(self) -> None:
         """Forget all samples: back to the local clock."""
         self._samples.clear()

@@ -1,1 +1,3 @@
 """REST over HTTP: requests, responses, connections, managers."""
+
+__all__ = ()

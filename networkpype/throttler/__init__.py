@@ -1,1 +1,3 @@
 """Limits on how much is sent in which time."""
+
+__all__ = ()

@@ -1,1 +1,3 @@
 """WebSockets: connection, manager, requests and what comes back."""
+
+__all__ = ()

@@ -189,3 +189,23 @@ def test_it_works_in_one_loop_after_the_other():
     loop.close()
     assert asyncio.run(processor.pre_process(REQUEST)) is REQUEST
     assert len(provider_calls) == 2
+
+
+def test_samples_that_are_cleared_are_taken_anew():
+    """1.1 asked the synchronizer, not a flag of its own."""
+    asked = []
+
+    async def server_time():
+        asked.append(1)
+        return 1000.0
+
+    async def main():
+        synchronizer = TimeSynchronizer()
+        processor = TimeSynchronizerRESTPreProcessor(synchronizer, server_time)
+        for _ in range(2):
+            await processor.before_admission()
+        synchronizer.clear_time_offset_ms_samples()
+        await processor.before_admission()
+
+    asyncio.run(main())
+    assert len(asked) == 2

@@ -1,1 +1,3 @@
 """Steps before a request is sent and after its response has come."""
+
+__all__ = ()

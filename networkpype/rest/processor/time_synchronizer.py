@@ -22,12 +22,11 @@ class TimeSynchronizerRESTPreProcessor(RESTPreProcessor):
     ) -> None:
         self._synchronizer = synchronizer
         self._time_provider = time_provider
-        self._is_initialized = False
         self._flight = SingleFlight(self._take_sample)
 
     async def before_admission(self) -> None:
         """Take the sample, unless that is done or the caller is doing it."""
-        if not self._is_initialized and not self._flight.is_inside():
+        if not self._synchronizer.is_initialized and not self._flight.is_inside():
             await self._flight.join()
 
     async def pre_process(self, request: RESTRequest) -> RESTRequest:
@@ -37,4 +36,3 @@ class TimeSynchronizerRESTPreProcessor(RESTPreProcessor):
 
     async def _take_sample(self) -> None:
         await self._synchronizer.update_server_time_if_not_initialized(self._time_provider())
-        self._is_initialized = True
