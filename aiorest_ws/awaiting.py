@@ -121,7 +121,7 @@ def _current_task() -> asyncio.Task[Any] | None:
 class _Stepper:
     """Step a coroutine in its own context, giving asyncio only what asyncio understands."""
 
-    __slots__ = ("context", "coroutine", "loop")
+    __slots__ = ("context", "coroutine", "is_dropped", "loop")
 
     def __init__(
         self,
@@ -132,6 +132,7 @@ class _Stepper:
         self.coroutine = coroutine
         self.context = context
         self.loop = loop
+        self.is_dropped = False
 
     @types.coroutine
     def finish(
@@ -151,6 +152,7 @@ class _Stepper:
                 else:
                     value = yield suspended_on
             except GeneratorExit:
+                self.is_dropped = True
                 self.coroutine.close()
                 raise
             except BaseException as exc:  # noqa: BLE001  it is the coroutine's to handle
@@ -218,9 +220,9 @@ class _ParkedTask:
         result: Any
         try:
             result = await stepper.finish(suspended_on, interruption)
-        except GeneratorExit:
-            raise  # dropped, and not by its loop: nobody waits for the outcome
         except BaseException:  # noqa: BLE001  whoever holds the outcome decides
+            if stepper.is_dropped:
+                raise  # by the collector, outside the loop: nobody waits for the outcome
             result = Failure()
         if not outcome.called:
             # What is called back does not belong to this task, and must not find itself in it.

@@ -2,6 +2,7 @@
 
 import difflib
 import threading
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -48,6 +49,8 @@ _OWN_OPTIONS = ("router", "blocking_threads")
 
 BLOCKING_THREADS = 20
 CLOSE_HANDSHAKE_SECONDS = 5
+MESSAGES_PER_TURN = 64
+SECONDS_PER_TURN = 0.001
 MAX_WAITING_BLOCKING_CALLS = 1000
 
 
@@ -82,6 +85,11 @@ class RequestHandlerProtocol(WebSocketServerProtocol):
     transport: Any
     close_reason: CloseReason | None = None
 
+    # What is left of this turn of the loop: messages, and the time at which it is over.
+    _messages_left = 0
+    _turn_ends = 0.0
+    _is_resting = False
+
     # None: no call has been made, or no hook is running. A connection that idles has neither.
     _calls: dict[Any, str | int | None] | None = None
     _held_messages: list[tuple[bytes, bool]] | None = None
@@ -111,6 +119,42 @@ class RequestHandlerProtocol(WebSocketServerProtocol):
         if known is not None and vars(known):
             changed.__dict__ = vars(known)
         self._connection_state = changed
+
+    def dataReceived(self, data: bytes) -> None:
+        """Take bytes from the transport; one chunk comes in one turn of the loop."""
+        self._begin_turn()
+        super().dataReceived(data)
+
+    def processData(self) -> bool:
+        """Take one frame out of what has been received, unless others are due first.
+
+        A client that pipelines does not starve the rest: it gets a bounded part of each turn.
+        """
+        if self._is_resting:
+            return False
+        if (
+            self.state == self.STATE_OPEN
+            and self._messages_left < MESSAGES_PER_TURN  # one is taken, however slow the machine
+            and (self._messages_left <= 0 or time.monotonic() >= self._turn_ends)
+        ):
+            self._is_resting = True
+            self.transport.pauseProducing()
+            self.factory.reactor.callLater(0, self._go_on_next_turn)
+            return False
+        return bool(super().processData())
+
+    def _begin_turn(self) -> None:
+        self._messages_left = MESSAGES_PER_TURN
+        self._turn_ends = time.monotonic() + SECONDS_PER_TURN
+
+    def _go_on_next_turn(self) -> None:
+        self._is_resting = False
+        if self.state == self.STATE_CLOSED:
+            return
+        if self._held_messages is None:
+            self.transport.resumeProducing()
+        self._begin_turn()
+        self.consumeData()
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
         """Answer one message. Every fault in it becomes a failure; the connection stays."""
@@ -225,6 +269,7 @@ class RequestHandlerProtocol(WebSocketServerProtocol):
             self._onMessage(*message)
 
     def _onMessage(self, payload: bytes, isBinary: bool) -> None:
+        self._messages_left -= 1
         if self._held_messages is not None:
             self._held_messages.append((payload, isBinary))
         else:

@@ -438,3 +438,40 @@ def test_a_program_may_run_one_loop_after_another():
 
 def test_an_outcome_is_a_deferred():
     assert issubclass(Outcome, Deferred)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_coroutine_that_raises_generator_exit_is_not_taken_for_a_dropped_one():
+    async def view():
+        await asyncio.sleep(0)
+        raise GeneratorExit
+
+    with pytest.raises(GeneratorExit):
+        await drive(view())
+
+
+def test_coroutines_that_are_dropped_while_they_wait_end_in_silence():
+    output = run_in_fresh_interpreter(
+        """
+        import asyncio, gc, sys
+        from twisted.internet.defer import Deferred
+        from aiorest_ws.awaiting import drive
+
+        async def view():
+            try:
+                await Deferred()
+            finally:
+                print("unwound")
+
+        async def main():
+            outcomes = [drive(view()) for _ in range(3)]
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            del outcomes
+            gc.collect()
+
+        sys.unraisablehook = lambda unraisable: print("unraisable", unraisable.exc_value)
+        asyncio.run(main())
+        """
+    )
+    assert output == "unwound\n" * 3

@@ -11,6 +11,7 @@ from twisted.internet.defer import Deferred, DeferredList, succeed
 
 from aiorest_ws.abstract import AbstractRouter
 from aiorest_ws.request import (
+    MESSAGES_PER_TURN,
     CloseReason,
     ConnectionState,
     RequestHandlerFactory,
@@ -126,6 +127,41 @@ async def test_an_id_in_use_on_one_connection_is_free_on_another(network):
     first, second = await network.connect(port), await network.connect(port)
     first.send({"method": "GET", "url": "/slow", "id": 1})
     assert json.loads(await second.ask({**HELLO, "id": 1}))["data"] == "Hello, world!"
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_client_that_pipelines_does_not_starve_the_others(network):
+    order = []
+
+    def note(request):
+        order.append(request.event_name)
+
+    port = await network.serve(router_of(note=view(note)))
+    greedy, modest = await network.connect(port), await network.connect(port)
+    for _ in range(500):
+        greedy.send({"method": "GET", "url": "/note", "event_name": "greedy"})
+    modest.send({"method": "GET", "url": "/note", "event_name": "modest"})
+    await modest.receive()
+    for _ in range(500):
+        await greedy.receive()
+    assert len(order) == 501
+    assert order.index("modest") <= 3 * MESSAGES_PER_TURN
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_client_that_leaves_between_two_turns_is_forgotten(network):
+    factory = RequestHandlerFactory(router=router_of(drop=view(drop_after_first)))
+    client = await network.connect(await network.serve(factory=factory))
+    for _ in range(3 * MESSAGES_PER_TURN):
+        client.send({"method": "GET", "url": "/drop"})
+    await factory.last_closed()
+    step = Deferred()
+    network.reactor.callLater(0, step.callback, None)
+    await step
+
+
+def drop_after_first(request):
+    request.connection.transport.abortConnection()
 
 
 # What a view reaches
