@@ -220,7 +220,7 @@ class _ParkedTask:
         result: Any
         try:
             result = await stepper.finish(suspended_on, interruption)
-        except BaseException:  # noqa: BLE001  whoever holds the outcome decides
+        except BaseException:
             if stepper.is_dropped:
                 raise  # by the collector, outside the loop: nobody waits for the outcome
             result = Failure()
