@@ -9,44 +9,34 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from OpenSSL import SSL
-from twisted.application.service import Service
-from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.internet.endpoints import (
     TCP4ServerEndpoint,
     TCP6ServerEndpoint,
     serverFromString,
 )
-from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import (
-    IDelayedCall,
-    IListeningPort,
     IProtocolFactory,
     IStreamServerEndpoint,
 )
 from twisted.internet.ssl import CertificateOptions, TLSVersion
 from twisted.protocols.tls import TLSMemoryBIOFactory
-from twisted.python.failure import Failure
 
-from aiorest_ws import __version__
 from aiorest_ws.abstract import AbstractRouter
-from aiorest_ws.awaiting import drive, is_awaitable
 from aiorest_ws.conf import settings
 from aiorest_ws.exceptions import ImproperlyConfigured
-from aiorest_ws.log import log_to_stream, log_to_twisted, logger, set_level
+from aiorest_ws.failures import ErrorHandler
+from aiorest_ws.log import log_to_stream, log_to_twisted, set_level
 from aiorest_ws.request import ConnectionHook, RequestHandlerFactory, RequestHandlerProtocol
-from aiorest_ws.routers import ErrorHandler
-from aiorest_ws.status import WS_SERVICE_RESTART
-from aiorest_ws.transports import describe_reactor, install_reactor
+from aiorest_ws.service import ApplicationService, FactoryHook
+from aiorest_ws.transports import install_reactor
 from aiorest_ws.urls.base import set_urlconf
 from aiorest_ws.utils.websocket import deflate_offer_accept
 from aiorest_ws.validators import check_and_set_subclass
 
-__all__ = ("Application", "ApplicationService", "load_application")
+__all__ = ("Application", "load_application")
 
-CLOSING_SECONDS = 5
 LISTEN_BACKLOG = 1024
 
-FactoryHook = Callable[[Any], Any]
 Hook = TypeVar("Hook", bound=Callable[..., Any])
 
 
@@ -216,7 +206,7 @@ class Application:
         log_level: str | None = None,
         compress: bool = False,
         accept_function: Callable[[Any], Any] = deflate_offer_accept,
-    ) -> "ApplicationService":
+    ) -> ApplicationService:
         """Return a Twisted service for a `.tac` file; `listen` is a server endpoint string."""
         reactor = install_reactor()
         log_to_twisted()
@@ -227,7 +217,7 @@ class Application:
             compress=compress,
             accept_function=accept_function,
         )
-        return ApplicationService(self, factory, serverFromString(reactor, listen), path)
+        return self._service(factory, serverFromString(reactor, listen), path)
 
     def run(
         self,
@@ -263,7 +253,7 @@ class Application:
         router: AbstractRouter | None = None,
         compress: bool = False,
         accept_function: Callable[[Any], Any] = deflate_offer_accept,
-    ) -> "ApplicationService":
+    ) -> ApplicationService:
         """Return the service that `run` runs; it prints a banner and logs to standard error."""
         reactor = install_reactor()
         log_to_stream()
@@ -276,7 +266,32 @@ class Application:
         )
         endpoint_class = TCP6ServerEndpoint if ":" in host else TCP4ServerEndpoint
         endpoint = endpoint_class(reactor, port, LISTEN_BACKLOG, host.strip("[]"))
-        return ApplicationService(self, factory, endpoint, path, host=host, banner=print)
+        return self._service(factory, endpoint, path, host=host, banner=print)
+
+    def _service(
+        self,
+        factory: RequestHandlerFactory,
+        endpoint: IStreamServerEndpoint,
+        path: str,
+        *,
+        host: str | None = None,
+        banner: Callable[[str], Any] | None = None,
+    ) -> ApplicationService:
+        def make_url(address: Any) -> str:
+            port = getattr(address, "port", None)
+            if port is None:
+                return str(address)
+            return self.generate_url(host or address.host, port, path)
+
+        return ApplicationService(
+            factory,
+            endpoint,
+            listening_factory=self._wrapped(factory),
+            startup_hooks=self._startup_hooks,
+            shutdown_hooks=self._shutdown_hooks,
+            make_url=make_url,
+            banner=banner,
+        )
 
     def _equip(self, router: AbstractRouter) -> None:
         """Give the router this application's middlewares, before its own, and error handlers."""
@@ -304,138 +319,6 @@ class Application:
                 f"be used: {_reasons(exc)}."
             ) from exc
         return TLSMemoryBIOFactory(options, isClient=False, wrappedFactory=factory)
-
-
-class ApplicationService(Service):
-    """An application that listens: Twisted starts and stops it.
-
-    `listening` fires with the listening port. `failure` is the exception that kept the service
-    from starting, which also stops the reactor.
-    """
-
-    def __init__(
-        self,
-        application: Application,
-        factory: RequestHandlerFactory,
-        endpoint: IStreamServerEndpoint,
-        path: str = "",
-        *,
-        host: str | None = None,
-        banner: Callable[[str], Any] | None = None,
-    ) -> None:
-        self.factory = factory
-        self.failure: BaseException | None = None
-        self.listening: Deferred[IListeningPort] = Deferred()
-        self.port: IListeningPort | None = None
-        self._application = application
-        self._listening_factory = application._wrapped(factory)
-        self._endpoint = endpoint
-        self._path = path
-        self._host = host
-        self._banner = banner
-        self._is_begun = False
-        self._delayed: IDelayedCall | None = None
-        self._starting: Deferred[Any] | None = None
-
-    def privilegedStartService(self) -> None:
-        """Listen while twistd may still bind a port under 1024, unless a hook has to run first."""
-        super().privilegedStartService()  # type: ignore[no-untyped-call]
-        if not self._application._startup_hooks:
-            self._begin()
-
-    def startService(self) -> None:
-        """Run the start-up hooks, then listen."""
-        super().startService()  # type: ignore[no-untyped-call]
-        if not self._is_begun:
-            # Not yet: services are started before the loop that a hook may need.
-            self._delayed = self.factory.reactor.callLater(0, self._begin)
-
-    def stopService(self) -> Deferred[None]:
-        """Stop listening, close every connection with 1012, run the shutdown hooks."""
-        super().stopService()  # type: ignore[no-untyped-call]
-        stopping = drive(self._stop())
-        return stopping if isinstance(stopping, Deferred) else maybeDeferred(lambda: None)
-
-    def run(self) -> None:
-        """Run the reactor with this service until it is stopped; raise its `failure`."""
-        reactor = self.factory.reactor
-        reactor.addSystemEventTrigger("before", "shutdown", self.stopService)
-        self.startService()
-        reactor.run()
-        if self.failure is not None:
-            raise self.failure
-
-    def _begin(self) -> None:
-        self._is_begun = True
-        port = drive(self._start())
-        if isinstance(port, Deferred):
-            self._starting = port.addCallbacks(self._started, _ignore_cancellation)
-        else:
-            self._started(port)
-
-    async def _start(self) -> IListeningPort | None:
-        try:
-            for hook in self._application._startup_hooks:
-                await _called(hook, self.factory)
-            return await self._endpoint.listen(self._listening_factory)
-        except Exception as exc:  # noqa: BLE001  the program is told, and the reactor stopped
-            self.failure = exc
-            if self._banner is None or not isinstance(exc, CannotListenError):
-                logger.critical("the server cannot start: %s", exc, exc_info=exc)
-            return None
-
-    def _started(self, port: IListeningPort | None) -> None:
-        if port is None:
-            self.factory.reactor.callLater(0, self.factory.reactor.stop)
-            return
-        self.port = port
-        self._announce()
-        self.listening.callback(port)
-
-    def _announce(self) -> None:
-        reactor = describe_reactor(self.factory.reactor)
-        url = self._url()
-        if self._banner is None:
-            logger.info("aiorest-ws %s serves %s on %s", __version__, url, reactor)
-            return
-        self._banner(f"aiorest-ws {__version__}")
-        self._banner(f"Server started at {url}")
-        self._banner(f"Reactor: {reactor}")
-        self._banner("Quit the server with CONTROL-C.")
-        sys.stdout.flush()
-
-    def _url(self) -> str:
-        assert self.port is not None  # noqa: S101  only called when listening
-        address: Any = self.port.getHost()
-        port = getattr(address, "port", None)
-        if port is None:
-            return str(address)
-        return self._application.generate_url(self._host or address.host, port, self._path)
-
-    async def _stop(self) -> None:
-        if self._delayed is not None and self._delayed.active():
-            self._delayed.cancel()
-        if self._starting is not None:
-            self._starting.cancel()
-        if self.port is not None:
-            await maybeDeferred(self.port.stopListening)
-            self.port = None
-        await self._close_connections()
-        for hook in self._application._shutdown_hooks:
-            try:
-                await _called(hook, self.factory)
-            except Exception as exc:  # noqa: BLE001  the other hooks run all the same
-                logger.error("an on_shutdown hook failed", exc_info=exc)
-
-    async def _close_connections(self) -> None:
-        connections = list(self.factory.connections)
-        for connection in connections:
-            # sendClose() refuses this code.
-            connection.sendCloseFrame(WS_SERVICE_RESTART, None, isReply=False)
-        timer = self.factory.reactor.callLater(CLOSING_SECONDS, _abort, connections)
-        await self.factory.last_closed()
-        if timer.active():
-            timer.cancel()
 
 
 def load_application(name: str) -> Application:
@@ -469,22 +352,6 @@ def load_application(name: str) -> Application:
 def _reasons(exc: SSL.Error) -> str:
     errors = exc.args[0] if exc.args else ()
     return "; ".join(reason for *_, reason in errors) or "OpenSSL does not say why"
-
-
-async def _called(hook: FactoryHook, argument: Any) -> None:
-    done = hook(argument)
-    if is_awaitable(done):
-        await done
-
-
-def _abort(connections: list[RequestHandlerProtocol]) -> None:
-    for connection in connections:
-        if connection.state != connection.STATE_CLOSED:
-            connection.transport.abortConnection()
-
-
-def _ignore_cancellation(failure: Failure) -> None:
-    failure.trap(CancelledError)
 
 
 def _added(hooks: list[Any], hook: Hook, name: str, argument: str) -> Hook:

@@ -1,7 +1,6 @@
 """One protocol per client, one factory for all: Autobahn's WebSocket protocol, answering calls."""
 
 import difflib
-import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -9,12 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
 from twisted.internet.defer import Deferred
-from twisted.internet.threads import deferToThreadPool
 from twisted.python.failure import Failure
-from twisted.python.threadpool import ThreadPool
 
 from aiorest_ws.abstract import AbstractRouter
 from aiorest_ws.awaiting import drive, is_awaitable
+from aiorest_ws.blocking import BlockingPool
 from aiorest_ws.codecs import (
     decode_message,
     encode_failure,
@@ -25,7 +23,6 @@ from aiorest_ws.exceptions import (
     BaseAPIException,
     MalformedMessage,
     SerializerError,
-    ServiceUnavailable,
 )
 from aiorest_ws.log import logger
 from aiorest_ws.routers import SimpleRouter
@@ -51,7 +48,6 @@ BLOCKING_THREADS = 20
 CLOSE_HANDSHAKE_SECONDS = 5
 MESSAGES_PER_TURN = 64
 SECONDS_PER_TURN = 0.001
-MAX_WAITING_BLOCKING_CALLS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -338,9 +334,7 @@ class RequestHandlerFactory(WebSocketServerFactory):
         self.connect_hooks: list[ConnectionHook] = []
         self.disconnect_hooks: list[ConnectionHook] = []
         self._router: AbstractRouter = SimpleRouter()
-        self._blocking_threads = threads
-        self._pool: ThreadPool | None = None
-        self._blocking_calls = 0
+        self._blocking_pool = BlockingPool(self.reactor, threads)
         self._kept: set[Deferred[Any]] = set()
         self._waiting_for_last: list[Deferred[None]] = []
         if router is not None:
@@ -359,25 +353,7 @@ class RequestHandlerFactory(WebSocketServerFactory):
 
     def run_blocking(self, call: Callable[[], Any]) -> Deferred[Any]:
         """Run `call` in the thread pool; raise ServiceUnavailable when too many wait already."""
-        if self._blocking_calls >= self._blocking_threads + MAX_WAITING_BLOCKING_CALLS:
-            raise ServiceUnavailable
-        if self._pool is None:
-            self._pool = _DaemonThreadPool(0, self._blocking_threads, "aiorest-ws blocking views")
-            self._pool.start()
-        pool = self._pool
-        self._blocking_calls += 1
-
-        def done(result: Any) -> Any:
-            self._blocking_calls -= 1
-            if pool is not self._pool and not self._blocking_calls:
-                pool.stop()  # the factory has stopped in the meantime
-            return result
-
-        # The count follows the thread, not the caller, who may have been cancelled.
-        answer: Deferred[Any] = Deferred()
-        in_thread = deferToThreadPool(self.reactor, pool, call).addBoth(done)
-        in_thread.addBoth(lambda result: None if answer.called else answer.callback(result))
-        return answer
+        return self._blocking_pool.run(call)
 
     def forget(self, connection: RequestHandlerProtocol) -> None:
         """Note that a connection has ended."""
@@ -404,17 +380,7 @@ class RequestHandlerFactory(WebSocketServerFactory):
     def stopFactory(self) -> None:
         """Let the thread pool go; a thread that is still busy ends with the process."""
         super().stopFactory()  # type: ignore[no-untyped-call]
-        pool, self._pool = self._pool, None
-        if pool is not None and not self._blocking_calls:
-            pool.stop()
-
-
-class _DaemonThreadPool(ThreadPool):
-    """Threads that do not keep a process alive when a view never returns."""
-
-    @staticmethod
-    def threadFactory(*args: Any, **kwargs: Any) -> threading.Thread:  # type: ignore[override]
-        return threading.Thread(*args, **kwargs, daemon=True)
+        self._blocking_pool.stop()
 
 
 def unknown_option(name: str, known: Iterable[str]) -> str:

@@ -1,44 +1,36 @@
 """`SimpleRouter`: a `Request` becomes the bytes of its reply."""
 
-import asyncio
-import threading
 from collections.abc import Callable, Mapping
 from contextvars import copy_context
 from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from twisted.internet.defer import CancelledError, DeferredLock
+from twisted.internet.defer import DeferredLock
 
 from aiorest_ws._segments import SegmentTree
 from aiorest_ws.abstract import AbstractEndpoint, AbstractRouter
-from aiorest_ws.awaiting import Ready, drive, explain, is_awaitable
-from aiorest_ws.codecs import encode_failure, encode_internal_error, encode_json
+from aiorest_ws.awaiting import Ready, drive, is_awaitable
+from aiorest_ws.blocking import run_blocking
+from aiorest_ws.codecs import encode_json
 from aiorest_ws.decorators import EndpointFunction
 from aiorest_ws.endpoints import DynamicEndpoint, PlainEndpoint
 from aiorest_ws.exceptions import (
-    BaseAPIException,
-    CallCancelled,
     EndpointValueError,
-    InternalError,
     MalformedMessage,
     MethodNotAllowed,
     NotSpecifiedHandler,
     NotSpecifiedURL,
-    SerializerError,
 )
-from aiorest_ws.log import logger
+from aiorest_ws.failures import ErrorHandler, failure_reply, judge
 from aiorest_ws.parsers import URLParser
-from aiorest_ws.status import STATUS_INTERNAL_ERROR
 from aiorest_ws.urls.utils import reverse
 from aiorest_ws.validators import check_route
 from aiorest_ws.views import MethodBasedView, method_word, signature_of
 from aiorest_ws.wrappers import Request, Response
 
-__all__ = ("ErrorHandler", "SimpleRouter")
+__all__ = ("SimpleRouter",)
 
-
-ErrorHandler = Callable[[Request, Any], BaseAPIException]
 
 # Words of the wire protocol that have no endpoint yet: 405, wherever they point.
 _NOT_YET_SERVED = frozenset({"CANCEL", "SUBSCRIBE", "UNSUBSCRIBE"})
@@ -207,7 +199,7 @@ class SimpleRouter(AbstractRouter):
                 return _ready(drive(self._awaited(request, view, answer, values, arguments)))
             return self._success(request, view, answer, values, arguments)
         except BaseException as exc:  # noqa: BLE001  a view may raise anything
-            return self._failure(request, exc)
+            return failure_reply(request, exc, self.error_handlers)
 
     def _search(self, request: Request) -> tuple[Any, tuple[str, ...], Mapping[str, Any]]:
         try:
@@ -259,7 +251,7 @@ class SimpleRouter(AbstractRouter):
             call = partial(view.dispatch, request, *values, **arguments)
         if view.blocking:
             # A thread of a pool has no context of its own: what a view sets would stay.
-            call = partial(_run_blocking, request, partial(copy_context().run, _run, call))
+            call = partial(run_blocking, request, partial(copy_context().run, call))
         if view.ordered and request.connection is not None:
             return self._in_turn(request.connection, type(view), call)
         return call()
@@ -283,7 +275,7 @@ class SimpleRouter(AbstractRouter):
         except GeneratorExit:
             raise
         except BaseException as exc:  # noqa: BLE001  a view may raise anything
-            return self._failure(request, exc)
+            return failure_reply(request, exc, self.error_handlers)
 
     async def _through_middlewares(
         self,
@@ -302,7 +294,7 @@ class SimpleRouter(AbstractRouter):
         except GeneratorExit:
             raise
         except BaseException as exc:  # noqa: BLE001  a view may raise anything
-            response.wrap_exception(self._judge(request, exc))
+            response.wrap_exception(judge(request, exc, self.error_handlers))
         response.append_request(request)
         for middleware in reversed(entered):
             if not hasattr(middleware, "process_response"):
@@ -313,7 +305,7 @@ class SimpleRouter(AbstractRouter):
             except GeneratorExit:
                 raise
             except BaseException as exc:  # noqa: BLE001  so may a middleware
-                response.wrap_exception(self._judge(request, exc))
+                response.wrap_exception(judge(request, exc, self.error_handlers))
         response.append_request(request)
         try:
             content = response.to_representation()
@@ -321,7 +313,7 @@ class SimpleRouter(AbstractRouter):
                 return encode_json(content)
             return self._render(request, view, content, values, arguments)
         except Exception as exc:  # noqa: BLE001  and a renderer
-            return self._failure(request, exc)
+            return failure_reply(request, exc, self.error_handlers)
 
     def _success(
         self,
@@ -349,50 +341,6 @@ class SimpleRouter(AbstractRouter):
             raise TypeError(f"{renderer!r} must render bytes, not {type(rendered).__name__}")
         return rendered
 
-    # From an exception to a failure
-
-    def _failure(self, request: Request, exc: BaseException) -> bytes:
-        failure = self._judge(request, exc)
-        try:
-            return encode_failure(failure, request)
-        except SerializerError as unrenderable:
-            self._log(request, unrenderable)
-            return encode_internal_error(request)
-
-    def _judge(self, request: Request, exc: BaseException) -> BaseAPIException:
-        """Return the failure that a client gets for `exc`, and log what is our fault."""
-        handler = self._error_handler_of(type(exc))
-        if handler is not None:
-            try:
-                failure = handler(request, exc)
-                if not isinstance(failure, BaseAPIException):
-                    raise TypeError(
-                        f"an error handler must return a BaseAPIException, not {failure!r}"
-                    )
-                exc = failure
-            except Exception as from_handler:  # noqa: BLE001  it may raise one instead
-                exc = from_handler
-        if isinstance(exc, BaseAPIException):
-            if exc.status == STATUS_INTERNAL_ERROR:
-                self._log(request, exc)
-            else:
-                logger.info("%r refused: %s %s", request, type(exc).__name__, exc.status)
-            return exc
-        if isinstance(exc, (asyncio.CancelledError, CancelledError)):
-            return CallCancelled()
-        self._log(request, exc)
-        return InternalError()
-
-    def _error_handler_of(self, kind: type[BaseException]) -> ErrorHandler | None:
-        for ancestor in kind.__mro__ if self.error_handlers else ():
-            # Failures are answers already: a handler for Exception is not meant for them.
-            if ancestor is BaseAPIException or ancestor in self.error_handlers:
-                return self.error_handlers.get(ancestor)
-        return None
-
-    def _log(self, request: Request, exc: BaseException) -> None:
-        logger.error("%r failed: %s", request, explain(exc) or type(exc).__name__, exc_info=exc)
-
 
 def _normalised(path: str) -> str:
     path = path.strip()
@@ -411,36 +359,3 @@ async def _value(answer: Any) -> Any:
 
 def _ready(reply: Any) -> Any:
     return Ready(reply) if isinstance(reply, bytes) else reply
-
-
-def _run(call: Callable[[], Any]) -> Any:
-    try:
-        return call()
-    except StopIteration as exc:
-        # No future takes it, so nobody would ever be told.
-        raise RuntimeError("a view raised StopIteration") from exc
-
-
-def _run_blocking(request: Request, call: Callable[[], Any]) -> Any:
-    if request.factory is not None:
-        return request.factory.run_blocking(call)
-    if asyncio._get_running_loop() is not None:
-        return asyncio.to_thread(call)
-    return _in_own_thread(call)
-
-
-def _in_own_thread(call: Callable[[], Any]) -> Any:
-    outcome: dict[str, Any] = {}
-
-    def run() -> None:
-        try:
-            outcome["value"] = call()
-        except BaseException as exc:  # noqa: BLE001  raised again in the caller's thread
-            outcome["error"] = exc
-
-    thread = threading.Thread(target=run, name="aiorest-ws blocking view")
-    thread.start()
-    thread.join()
-    if "error" in outcome:
-        raise outcome["error"]
-    return outcome["value"]

@@ -4,9 +4,10 @@ from typing import Any
 
 from twisted.python import usage
 
-from aiorest_ws.app import ApplicationService, load_application
+from aiorest_ws.app import load_application
 from aiorest_ws.exceptions import ImproperlyConfigured
 from aiorest_ws.log import LEVELS
+from aiorest_ws.service import ApplicationService
 from aiorest_ws.transports import install_reactor
 
 __all__ = ("Options", "makeService")

@@ -15,7 +15,6 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.ssl import CertificateOptions
 from zope.interface.verify import verifyObject
 
-from aiorest_ws import app as app_module
 from aiorest_ws.app import Application, load_application
 from aiorest_ws.exceptions import BaseAPIException, ImproperlyConfigured
 from aiorest_ws.log import logger, set_level
@@ -460,7 +459,7 @@ class StoppableReactor:
 
 @pytest_twisted.ensureDeferred
 async def test_a_client_that_does_not_answer_the_close_is_dropped(network, monkeypatch):
-    monkeypatch.setattr(app_module, "CLOSING_SECONDS", 0.05)
+    monkeypatch.setattr("aiorest_ws.service.CLOSING_SECONDS", 0.05)
 
     class Deaf(network.client_class):
         def onCloseFrame(self, code, reasonRaw):

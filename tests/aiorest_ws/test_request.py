@@ -520,7 +520,7 @@ async def test_a_blocking_view_that_raises_is_a_failure(network):
 
 @pytest_twisted.ensureDeferred
 async def test_more_blocking_calls_than_may_wait_are_503(network, monkeypatch):
-    monkeypatch.setattr("aiorest_ws.request.MAX_WAITING_BLOCKING_CALLS", 1)
+    monkeypatch.setattr("aiorest_ws.blocking.MAX_WAITING_CALLS", 1)
     release = threading.Event()
     blocked = view(lambda request: release.wait(30), blocking=True)
     factory = RequestHandlerFactory(router=router_of(block=blocked), blocking_threads=1)

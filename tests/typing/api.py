@@ -17,7 +17,7 @@ from aiorest_ws.abstract import (
     AbstractPermission,
     AbstractRouter,
 )
-from aiorest_ws.app import Application, ApplicationService, load_application
+from aiorest_ws.app import Application, load_application
 from aiorest_ws.auth.permissions import IsAuthenticated
 from aiorest_ws.auth.token.backends import InMemoryTokenBackend
 from aiorest_ws.auth.token.managers import JSONWebTokenManager
@@ -31,6 +31,7 @@ from aiorest_ws.exceptions import BaseAPIException, ServiceUnavailable
 from aiorest_ws.renderers import BaseRenderer, JSONRenderer, XMLRenderer
 from aiorest_ws.request import CloseReason, RequestHandlerFactory, RequestHandlerProtocol
 from aiorest_ws.routers import SimpleRouter
+from aiorest_ws.service import ApplicationService
 from aiorest_ws.status import WS_NORMAL, is_private
 from aiorest_ws.test.utils import override_settings
 from aiorest_ws.urls.base import get_urlconf, set_urlconf
@@ -260,12 +261,12 @@ class ChattyProtocol(RequestHandlerProtocol):
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
         if payload == b"ping":
-            self.sendMessage(b"pong", isBinary)  # type: ignore[no-untyped-call]
+            self.sendMessage(b"pong", isBinary)
         else:
             super().onMessage(payload, isBinary)
 
     def onOpen(self) -> None:
-        self.sendMessage(b"hello")  # type: ignore[no-untyped-call]
+        self.sendMessage(b"hello")
 
     def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
         if self.close_reason is not None:
@@ -312,7 +313,7 @@ def close_pool(factory: RequestHandlerFactory) -> Deferred[None]:
 
 @app.on_connect
 async def greet(connection: RequestHandlerProtocol) -> None:
-    connection.state.user_id = 7  # type: ignore[attr-defined]
+    connection.state.user_id = 7
     assert_type(connection.peer, str | None)
     connection.http_headers["origin"]
 

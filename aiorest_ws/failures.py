@@ -1,0 +1,71 @@
+"""From an exception to the failure that a client gets, and to the line that the log gets."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from twisted.internet.defer import CancelledError
+
+from aiorest_ws.awaiting import explain
+from aiorest_ws.codecs import encode_failure, encode_internal_error
+from aiorest_ws.exceptions import (
+    BaseAPIException,
+    CallCancelled,
+    InternalError,
+    SerializerError,
+)
+from aiorest_ws.log import logger
+from aiorest_ws.status import STATUS_INTERNAL_ERROR
+from aiorest_ws.wrappers import Request
+
+__all__ = ("ErrorHandler", "ErrorHandlers", "failure_reply", "judge")
+
+ErrorHandler = Callable[[Request, Any], BaseAPIException]
+ErrorHandlers = Mapping[type[BaseException], ErrorHandler]
+
+
+def failure_reply(request: Request, exc: BaseException, handlers: ErrorHandlers) -> bytes:
+    """Return the reply that a client gets for `exc`; never raises."""
+    failure = judge(request, exc, handlers)
+    try:
+        return encode_failure(failure, request)
+    except SerializerError as unrenderable:
+        _log(request, unrenderable)
+        return encode_internal_error(request)
+
+
+def judge(request: Request, exc: BaseException, handlers: ErrorHandlers) -> BaseAPIException:
+    """Return the failure that a client gets for `exc`; log what is our fault."""
+    handler = _nearest(handlers, type(exc))
+    if handler is not None:
+        try:
+            failure = handler(request, exc)
+            if not isinstance(failure, BaseAPIException):
+                raise TypeError(
+                    f"an error handler must return a BaseAPIException, not {failure!r}"
+                )
+            exc = failure
+        except Exception as from_handler:  # noqa: BLE001  it may raise one instead
+            exc = from_handler
+    if isinstance(exc, BaseAPIException):
+        if exc.status == STATUS_INTERNAL_ERROR:
+            _log(request, exc)
+        else:
+            logger.info("%r refused: %s %s", request, type(exc).__name__, exc.status)
+        return exc
+    if isinstance(exc, (asyncio.CancelledError, CancelledError)):
+        return CallCancelled()
+    _log(request, exc)
+    return InternalError()
+
+
+def _nearest(handlers: ErrorHandlers, kind: type[BaseException]) -> ErrorHandler | None:
+    for ancestor in kind.__mro__ if handlers else ():
+        # Failures are answers already: a handler for Exception is not meant for them.
+        if ancestor is BaseAPIException or ancestor in handlers:
+            return handlers.get(ancestor)
+    return None
+
+
+def _log(request: Request, exc: BaseException) -> None:
+    logger.error("%r failed: %s", request, explain(exc) or type(exc).__name__, exc_info=exc)

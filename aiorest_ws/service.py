@@ -1,0 +1,171 @@
+"""`ApplicationService`: a factory that listens, and what has to happen before and after."""
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import (
+    IDelayedCall,
+    IListeningPort,
+    IProtocolFactory,
+    IStreamServerEndpoint,
+)
+from twisted.python.failure import Failure
+
+from aiorest_ws import __version__
+from aiorest_ws.awaiting import drive, is_awaitable
+from aiorest_ws.log import logger
+from aiorest_ws.request import RequestHandlerFactory, RequestHandlerProtocol
+from aiorest_ws.status import WS_SERVICE_RESTART
+from aiorest_ws.transports import describe_reactor
+
+__all__ = ("CLOSING_SECONDS", "ApplicationService", "FactoryHook")
+
+CLOSING_SECONDS = 5
+
+FactoryHook = Callable[[Any], Any]
+
+
+class ApplicationService(Service):
+    """An application that listens: Twisted starts and stops it.
+
+    `listening` fires with the listening port. `failure` is the exception that kept the service
+    from starting, which also stops the reactor. `listening_factory` is `factory`, or TLS around
+    it; `make_url` names an address, for the banner.
+    """
+
+    def __init__(
+        self,
+        factory: RequestHandlerFactory,
+        endpoint: IStreamServerEndpoint,
+        *,
+        listening_factory: IProtocolFactory,
+        startup_hooks: Sequence[FactoryHook],
+        shutdown_hooks: Sequence[FactoryHook],
+        make_url: Callable[[Any], str],
+        banner: Callable[[str], Any] | None = None,
+    ) -> None:
+        self.factory = factory
+        self.failure: BaseException | None = None
+        self.listening: Deferred[IListeningPort] = Deferred()
+        self.port: IListeningPort | None = None
+        self._endpoint = endpoint
+        self._listening_factory = listening_factory
+        self._startup_hooks = startup_hooks
+        self._shutdown_hooks = shutdown_hooks
+        self._make_url = make_url
+        self._banner = banner
+        self._is_begun = False
+        self._delayed: IDelayedCall | None = None
+        self._starting: Deferred[Any] | None = None
+
+    def privilegedStartService(self) -> None:
+        """Listen while twistd may still bind a port under 1024, unless a hook has to run first."""
+        super().privilegedStartService()  # type: ignore[no-untyped-call]
+        if not self._startup_hooks:
+            self._begin()
+
+    def startService(self) -> None:
+        """Run the start-up hooks, then listen."""
+        super().startService()  # type: ignore[no-untyped-call]
+        if not self._is_begun:
+            # Not yet: services are started before the loop that a hook may need.
+            self._delayed = self.factory.reactor.callLater(0, self._begin)
+
+    def stopService(self) -> Deferred[None]:
+        """Stop listening, close every connection with 1012, run the shutdown hooks."""
+        super().stopService()  # type: ignore[no-untyped-call]
+        stopping = drive(self._stop())
+        return stopping if isinstance(stopping, Deferred) else maybeDeferred(lambda: None)
+
+    def run(self) -> None:
+        """Run the reactor with this service until it is stopped; raise its `failure`."""
+        reactor = self.factory.reactor
+        reactor.addSystemEventTrigger("before", "shutdown", self.stopService)
+        self.startService()
+        reactor.run()
+        if self.failure is not None:
+            raise self.failure
+
+    def _begin(self) -> None:
+        self._is_begun = True
+        port = drive(self._start())
+        if isinstance(port, Deferred):
+            self._starting = port.addCallbacks(self._started, _ignore_cancellation)
+        else:
+            self._started(port)
+
+    async def _start(self) -> IListeningPort | None:
+        try:
+            for hook in self._startup_hooks:
+                await _called(hook, self.factory)
+            return await self._endpoint.listen(self._listening_factory)
+        except Exception as exc:  # noqa: BLE001  the program is told, and the reactor stopped
+            self.failure = exc
+            if self._banner is None or not isinstance(exc, CannotListenError):
+                logger.critical("the server cannot start: %s", exc, exc_info=exc)
+            return None
+
+    def _started(self, port: IListeningPort | None) -> None:
+        if port is None:
+            self.factory.reactor.callLater(0, self.factory.reactor.stop)
+            return
+        self.port = port
+        self._announce(port)
+        self.listening.callback(port)
+
+    def _announce(self, port: IListeningPort) -> None:
+        reactor = describe_reactor(self.factory.reactor)
+        url = self._make_url(port.getHost())
+        if self._banner is None:
+            logger.info("aiorest-ws %s serves %s on %s", __version__, url, reactor)
+            return
+        self._banner(f"aiorest-ws {__version__}")
+        self._banner(f"Server started at {url}")
+        self._banner(f"Reactor: {reactor}")
+        self._banner("Quit the server with CONTROL-C.")
+        sys.stdout.flush()
+
+    async def _stop(self) -> None:
+        if self._delayed is not None and self._delayed.active():
+            self._delayed.cancel()
+        if self._starting is not None:
+            self._starting.cancel()
+        if self.port is not None:
+            await maybeDeferred(self.port.stopListening)
+            self.port = None
+        await self._close_connections()
+        for hook in self._shutdown_hooks:
+            try:
+                await _called(hook, self.factory)
+            except Exception as exc:  # noqa: BLE001  the other hooks run all the same
+                logger.error("an on_shutdown hook failed", exc_info=exc)
+
+    async def _close_connections(self) -> None:
+        connections = list(self.factory.connections)
+        for connection in connections:
+            # sendClose() refuses this code.
+            connection.sendCloseFrame(WS_SERVICE_RESTART, None, isReply=False)
+        timer = self.factory.reactor.callLater(CLOSING_SECONDS, _abort, connections)
+        await self.factory.last_closed()
+        if timer.active():
+            timer.cancel()
+
+
+async def _called(hook: FactoryHook, argument: Any) -> None:
+    done = hook(argument)
+    if is_awaitable(done):
+        await done
+
+
+def _abort(connections: list[RequestHandlerProtocol]) -> None:
+    for connection in connections:
+        if connection.state != connection.STATE_CLOSED:
+            connection.transport.abortConnection()
+
+
+def _ignore_cancellation(failure: Failure) -> None:
+    failure.trap(CancelledError)
