@@ -133,11 +133,30 @@ def tls_files(tmp_path_factory):
             now + datetime.timedelta(days=1),
         )
         alternative = x509.SubjectAlternativeName([x509.DNSName("localhost")])
-        return (
-            builder.add_extension(x509.BasicConstraints(is_authority, None), critical=True)
-            .add_extension(alternative, critical=False)
-            .sign(issuer_key, hashes.SHA256())
+        # Python 3.13 looks for all of these (RFC 5280).
+        other_usages = (
+            "content_commitment key_encipherment data_encipherment key_agreement "
+            "encipher_only decipher_only"
         )
+        usage = dict.fromkeys(other_usages.split(), False)
+        extensions = (
+            (x509.BasicConstraints(is_authority, None), True),
+            (
+                x509.KeyUsage(
+                    digital_signature=not is_authority,
+                    key_cert_sign=is_authority,
+                    crl_sign=is_authority,
+                    **usage,
+                ),
+                True,
+            ),
+            (alternative, False),
+            (x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False),
+            (x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()), False),
+        )
+        for extension, critical in extensions:
+            builder = builder.add_extension(extension, critical=critical)
+        return builder.sign(issuer_key, hashes.SHA256())
 
     keys = [ec.generate_private_key(ec.SECP256R1()) for _ in range(2)]
     authority = certificate("test authority", keys[0], None, keys[0], True)
