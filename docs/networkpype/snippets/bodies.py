@@ -36,8 +36,9 @@ async def send_form(manager, url, path):
 async def download(manager, url, path, show_progress):
     request = RESTRequest(RESTMethod.GET, url, throttler_limit_id="api")
     async with await manager.call(request, timeout=600) as response:
-        await response.read() if response.status >= 400 else None
-        response.raise_for_status()
+        if response.status >= 400:
+            await response.read()  # or the error would be without its body
+            response.raise_for_status()
         with path.open("wb") as file:
             async for piece in response.iter_bytes(progress=show_progress):
                 file.write(piece)
