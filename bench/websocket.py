@@ -25,6 +25,13 @@ from typing import Any
 
 import aiohttp
 
+# The reference interpreter measures the networkpype that is installed there.
+if "NETWORKPYPE_REFERENCE" not in os.environ:
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from networkpype.websocket.connection import WebSocketConnection
+from networkpype.websocket.manager import WebSocketManager
+
 MESSAGE = json.dumps(
     {"e": "trade", "s": "BTCUSDT", "p": "67000.10", "q": "0.005", "T": 1700000000000, "m": True}
 ).encode()
@@ -80,8 +87,6 @@ async def receive_bare_json(session: aiohttp.ClientSession, url: str) -> int:
 
 
 async def receive_connection(session: aiohttp.ClientSession, url: str) -> int:
-    from networkpype.websocket.connection import WebSocketConnection
-
     connection = WebSocketConnection(session)
     await connection.connect(url)
     count = 0
@@ -94,9 +99,6 @@ async def receive_connection(session: aiohttp.ClientSession, url: str) -> int:
 
 
 async def receive_manager(session: aiohttp.ClientSession, url: str) -> int:
-    from networkpype.websocket.connection import WebSocketConnection
-    from networkpype.websocket.manager import WebSocketManager
-
     manager = WebSocketManager(WebSocketConnection(session))
     await manager.connect(url)
     count = 0
@@ -130,7 +132,12 @@ def reference_rate(python: str, url: str) -> float:
     command = [python, "-P", str(Path(__file__).resolve()), "--one", "manager", "--url", url]
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     output = subprocess.run(
-        command, check=True, capture_output=True, text=True, cwd="/", env=environment
+        command,
+        check=True,
+        capture_output=True,
+        text=True,
+        cwd="/",
+        env={**environment, "NETWORKPYPE_REFERENCE": "1"},
     )
     return float(output.stdout)
 

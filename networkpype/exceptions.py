@@ -126,7 +126,8 @@ class BodyDecodeError(NetworkpypeError, json.JSONDecodeError):
 class HTTPStatusError(NetworkpypeError, OSError):
     """A response with status 400 or more.
 
-    `url` is without its query, which may hold secrets. `body` is the text of the response, also
+    `url` is as the caller wrote it, and stands in the text too: secrets belong in `params` or
+    headers, which do not. `body` is the text of the response, also
     when it is not JSON. `attempts` counts the requests that were sent, this one included.
     """
 

@@ -67,6 +67,11 @@ class WebSocketManager:
         """When the last data message was read, in seconds since the epoch; 0.0 at first."""
         return self._connection.last_recv_time
 
+    @property
+    def dropped_count(self) -> int:
+        """How many messages receive buffers have dropped or replaced so far."""
+        return self._connection.dropped_count
+
     async def connect(
         self,
         ws_url: str,
