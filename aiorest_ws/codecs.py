@@ -34,7 +34,8 @@ MAX_NESTING = 128
 
 # What is searched for the echo of a message that is too deep to parse.
 _FLATTENED_BYTES = 64 * 1024
-_STRUCTURE = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]')
+# Possessive, and a string that never ends is taken whole: no text makes it look twice.
+_STRUCTURE = re.compile(rb'"(?:[^"\\]|\\.)*+(?:"|\Z)|[\[\]{}]')
 
 # A payload must hold an opening and a closing byte for each level.
 _SHALLOW_BYTES = 2 * MAX_NESTING

@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from functools import cache
 from typing import TextIO
 
 from twisted.logger import ILogObserver, Logger, LogLevel, STDLibLogObserver, globalLogBeginner
@@ -41,6 +42,11 @@ def log_to_stream(stream: TextIO | None = None) -> None:
         logger.addHandler(handler)
         logger.propagate = False
     # Otherwise nobody hears of an unhandled failure in a Deferred.
+    _begin_twisted_log()
+
+
+@cache
+def _begin_twisted_log() -> None:
     globalLogBeginner.beginLoggingTo([_TwistedWarnings()], redirectStandardIO=False)
 
 

@@ -93,7 +93,7 @@ class XMLRenderer(BaseRenderer):
 
     def _write_element(self, parts: list[str], name: Any, value: Any) -> None:
         if not isinstance(name, str) or not _XML_NAME.fullmatch(name):
-            raise ValueError(f"{name!r} cannot be the name of an XML element")
+            raise ValueError("a key cannot be the name of an XML element")
         parts.append(f"<{name}>")
         if isinstance(value, Mapping):
             for key, member in value.items():

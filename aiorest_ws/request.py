@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredList
 from twisted.python.failure import Failure
 
 from aiorest_ws.abstract import AbstractRouter
@@ -26,7 +26,7 @@ from aiorest_ws.exceptions import (
 )
 from aiorest_ws.log import logger
 from aiorest_ws.routers import SimpleRouter
-from aiorest_ws.status import WS_UNEXPECTED_CONDITION
+from aiorest_ws.status import WS_SERVICE_RESTART, WS_UNEXPECTED_CONDITION
 from aiorest_ws.transports import install_reactor
 from aiorest_ws.wrappers import Request
 
@@ -180,7 +180,10 @@ class RequestHandlerProtocol(WebSocketServerProtocol):
         return encode_message(response, isBinary)
 
     def _reply_later(self, request: Request | None, answer: Any, isBinary: bool) -> None:
-        pending = answer if isinstance(answer, Deferred) else drive(_awaited(answer))
+        try:
+            pending = answer if isinstance(answer, Deferred) else drive(_awaited(answer))
+        except Exception as exc:  # noqa: BLE001  a router of somebody else's may raise anything
+            pending = self._internal_error(request, exc)
         if not isinstance(pending, Deferred):
             self._reply(request, pending, isBinary)
             return
@@ -225,6 +228,10 @@ class RequestHandlerProtocol(WebSocketServerProtocol):
     # which need not call super().
 
     def _onOpen(self) -> None:
+        if self.factory.is_stopping:
+            # Its handshake was under way when the service began to stop.
+            self.sendCloseFrame(WS_SERVICE_RESTART, None, isReply=False)
+            return
         self.factory.connections.add(self)
         super()._onOpen()
         hooks = self.factory.connect_hooks
@@ -255,9 +262,10 @@ class RequestHandlerProtocol(WebSocketServerProtocol):
         if self._calls is not None:
             self._calls = None
         held, self._held_messages = self._held_messages or [], None
+        if self.state != self.STATE_CLOSED:
+            self.transport.resumeProducing()  # a close frame of the client is to be read, too
         if self.state != self.STATE_OPEN:
             return
-        self.transport.resumeProducing()
         if not self._is_greeted:
             self.sendCloseFrame(WS_UNEXPECTED_CONDITION, None, isReply=False)
             return
@@ -330,6 +338,7 @@ class RequestHandlerFactory(WebSocketServerFactory):
         # A protocol error is answered with its close code; Autobahn's default drops the client.
         # Its timers round down to a second: the default of 1 s would be none at all.
         self.setProtocolOptions(failByDrop=False, closeHandshakeTimeout=CLOSE_HANDSHAKE_SECONDS)  # type: ignore[no-untyped-call]
+        self.is_stopping = False
         self.connections: set[RequestHandlerProtocol] = set()
         self.connect_hooks: list[ConnectionHook] = []
         self.disconnect_hooks: list[ConnectionHook] = []
@@ -376,6 +385,10 @@ class RequestHandlerFactory(WebSocketServerFactory):
         """Hold on to what runs on its own until it is done: asyncio itself would not."""
         self._kept.add(pending)
         pending.addBoth(lambda _: self._kept.discard(pending))
+
+    def hooks_done(self) -> Deferred[Any]:
+        """Return a Deferred that fires when the disconnect hooks that still run are done."""
+        return DeferredList(list(self._kept))
 
     def stopFactory(self) -> None:
         """Let the thread pool go; a thread that is still busy ends with the process."""

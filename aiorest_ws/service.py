@@ -6,6 +6,7 @@ from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
+from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import (
     IDelayedCall,
@@ -103,6 +104,8 @@ class ApplicationService(Service):
             for hook in self._startup_hooks:
                 await _called(hook, self.factory)
             return await self._endpoint.listen(self._listening_factory)
+        except CancelledError:
+            raise  # the service is stopped, which is no failure
         except Exception as exc:  # noqa: BLE001  the program is told, and the reactor stopped
             self.failure = exc
             if self._banner is None or not isinstance(exc, CannotListenError):
@@ -137,7 +140,12 @@ class ApplicationService(Service):
         if self.port is not None:
             await maybeDeferred(self.port.stopListening)
             self.port = None
+        self.factory.is_stopping = True
         await self._close_connections()
+        try:
+            await self.factory.hooks_done().addTimeout(CLOSING_SECONDS, self.factory.reactor)
+        except DeferredTimeout:
+            logger.warning("on_disconnect hooks were given up after %d s", CLOSING_SECONDS)
         for hook in self._shutdown_hooks:
             try:
                 await _called(hook, self.factory)
@@ -149,6 +157,7 @@ class ApplicationService(Service):
         for connection in connections:
             # sendClose() refuses this code.
             connection.sendCloseFrame(WS_SERVICE_RESTART, None, isReply=False)
+            connection.transport.resumeProducing()  # it may wait for its on_connect hooks
         timer = self.factory.reactor.callLater(CLOSING_SECONDS, _abort, connections)
         await self.factory.last_closed()
         if timer.active():

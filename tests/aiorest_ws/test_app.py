@@ -375,6 +375,43 @@ async def test_a_service_that_was_never_started_stops(network):
 
 
 @pytest_twisted.ensureDeferred
+async def test_disconnect_hooks_end_before_the_shutdown_hooks_begin(network):
+    events = []
+    app = Application(router=hello_router())
+
+    @app.on_disconnect
+    async def part(connection):
+        step = Deferred()
+        connection.factory.reactor.callLater(0.01, step.callback, None)
+        await step
+        events.append("parted")
+
+    app.on_shutdown(lambda factory: events.append("shutdown"))
+    service = service_on_any_port(app)
+    service.startService()
+    port = await service.listening
+    client = await network.connect(port.getHost().port)
+    assert await client.ask(HELLO) == HELLO_REPLY
+    await service.stopService()
+    assert events == ["parted", "shutdown"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_handshake_that_ends_after_the_service_is_closed_with_1012(network):
+    greeted = []
+    app = Application(router=hello_router())
+    app.on_connect(greeted.append)
+    service = service_on_any_port(app)
+    service.startService()
+    port = await service.listening
+    service.factory.is_stopping = True
+    client = await network.connect(port.getHost().port)
+    assert (await client.closed)[1] == 1012
+    assert greeted == []
+    await service.stopService()
+
+
+@pytest_twisted.ensureDeferred
 async def test_stopping_ends_a_startup_hook_that_still_runs(network):
     begun, cancelled = Deferred(), Deferred()
     app = Application(router=hello_router())

@@ -329,8 +329,12 @@ def failing_at_once():
     raise KeyError("surprise")
 
 
+async def failing_coroutine():
+    raise KeyError("surprise")
+
+
 @pytest.mark.logs_errors
-@pytest.mark.parametrize("answer", [failing_at_once, failing_later, lambda: 42])
+@pytest.mark.parametrize("answer", [failing_at_once, failing_later, failing_coroutine, lambda: 42])
 @pytest_twisted.ensureDeferred
 async def test_a_router_that_fails_costs_one_call(network, answer):
     client = await network.connect(await network.serve(ForeignRouter(answer)))
@@ -433,6 +437,20 @@ async def test_a_connect_hook_that_fails_closes_with_1011(network, caplog):
     assert (await client.closed)[1] == 1011
     assert "no database" in caplog.text
     assert left == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_connect_hook_may_close_after_a_while(network):
+    async def refuse(connection):
+        step = Deferred()
+        connection.factory.reactor.callLater(0, step.callback, None)
+        await step
+        connection.sendClose(3000)
+
+    factory = RequestHandlerFactory(router=router_of())
+    factory.connect_hooks.append(refuse)
+    client = await network.connect(await network.serve(factory=factory))
+    assert await client.closed == (True, 3000, None)
 
 
 @pytest_twisted.ensureDeferred
