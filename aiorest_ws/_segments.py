@@ -85,14 +85,34 @@ class SegmentTree(Generic[Leaf]):
         self._count += 1
         return node.leaf[1]
 
-    def find(self, path: str) -> Leaf | None:
-        """Return the leaf of the first added template that `path` fits, or None."""
+    def find(self, path: str) -> tuple[Leaf, list[str] | None] | None:
+        """Return the leaf of the first added template that `path` fits, and its values, or None.
+
+        The values are None where parameters share their segment with text: the template's own
+        pattern has to take them apart.
+        """
         if "{" in path or "}" in path:
             return None  # no value of a parameter holds a brace, and no literal does
+        node = self._root
+        values: list[str] = []
+        segments = path.split("/")
+        for segment in segments:
+            after = node.literal.get(segment)
+            if segment and (node.shapes or (after is not None and node.any is not None)):
+                return self._find_among_many(segments)
+            if after is None:
+                after = node.any
+                if after is None or not segment:
+                    return None
+                values.append(segment)
+            node = after
+        return None if node.leaf is None else (node.leaf[1], values)
+
+    def _find_among_many(self, segments: list[str]) -> tuple[Leaf, list[str] | None] | None:
         nodes = [self._root]
-        for segment in path.split("/"):
+        for segment in segments:
             nodes = [after for node in nodes for after in node.following(segment)]
             if not nodes:
                 return None
         leaves = [node.leaf for node in nodes if node.leaf is not None]
-        return min(leaves, key=lambda leaf: leaf[0])[1] if leaves else None
+        return (min(leaves, key=lambda leaf: leaf[0])[1], None) if leaves else None

@@ -43,6 +43,13 @@ class Ready(bytes):
 class Outcome(Deferred[Any]):
     """A Deferred that an asyncio task can await too."""
 
+    was_cancelled = False
+
+    def cancel(self) -> None:
+        """Cancel what the coroutine awaits."""
+        self.was_cancelled = not self.called
+        super().cancel()
+
     def __await__(self) -> Generator[Any, Any, Any]:
         if _current_task() is None:
             return (yield from super().__await__())
@@ -67,33 +74,40 @@ def settled(answer: Deferred[Any]) -> tuple[bool, Any]:
     return False, None
 
 
-def drive(coroutine: Coroutine[Any, Any, Any]) -> Any:
+def drive(coroutine: Coroutine[Any, Any, Any], context: Context | None = None) -> Any:
     """Return the coroutine's value if it finishes without suspending, an Outcome if not.
 
-    Cancelling the Outcome cancels what the coroutine awaits. An exception is raised or becomes
-    the Outcome's failure.
+    `context` is the context that the caller runs in, if the coroutine is to run in it too; it gets
+    a copy of its own otherwise. Cancelling the Outcome cancels what the coroutine awaits. An
+    exception is raised or becomes the Outcome's failure.
     """
     loop = asyncio._get_running_loop()
     if loop is None:
         return _drive_on_twisted(coroutine)
     parked = _parked_tasks.pop(loop, None)
-    if parked is None or parked.is_spoilt():
+    if parked is None or parked.task.done():
         parked = _ParkedTask(loop)
-    context = copy_context()
-    current = _current_task()
+    task = parked.task
+    current = tasks.current_task(loop)
     # A task may not be entered inside another one.
     if current is not None:
         tasks._leave_task(loop, current)
-    tasks._enter_task(loop, parked.task)
+    tasks._enter_task(loop, task)
     try:
-        suspended_on = context.run(coroutine.send, None)
+        if context is None:
+            context = copy_context()
+            suspended_on = context.run(coroutine.send, None)
+        else:
+            suspended_on = coroutine.send(None)
     except BaseException as exc:
-        _park(loop, parked)
-        if isinstance(exc, StopIteration):
+        # One that has cancelled the task it ran in has spoilt it for the others.
+        if not task.cancelling():
+            _parked_tasks[loop] = parked
+        if type(exc) is StopIteration:
             return exc.value
         raise
     finally:
-        tasks._leave_task(loop, parked.task)
+        tasks._leave_task(loop, task)
         if current is not None:
             tasks._enter_task(loop, current)
     return parked.take_over(_Stepper(coroutine, context, loop), suspended_on)
@@ -174,15 +188,13 @@ class _ParkedTask:
     __slots__ = ("__weakref__", "_handed_over", "_work", "task")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        for closed in [other for other in _parked_tasks if other.is_closed()]:
+            del _parked_tasks[closed]
         self._handed_over: asyncio.Future[None] = loop.create_future()
         self._work: _Work | None = None
         self.task: asyncio.Task[None] = loop.create_task(self._run())
         # A parked task is pending when its loop ends, which is no fault to complain of.
         self.task._log_destroy_pending = False  # type: ignore[attr-defined]
-
-    def is_spoilt(self) -> bool:
-        """Tell whether a coroutine that did not suspend has cancelled the task it ran in."""
-        return self.task.done() or self.task.cancelling() > 0
 
     def take_over(self, stepper: _Stepper, suspended_on: Any) -> Outcome:
         """Let the task finish what was begun in its name."""
@@ -234,13 +246,6 @@ class _ParkedTask:
 
 
 _parked_tasks: dict[asyncio.AbstractEventLoop, _ParkedTask] = {}
-
-
-def _park(loop: asyncio.AbstractEventLoop, parked: _ParkedTask) -> None:
-    if loop not in _parked_tasks:
-        for closed in [other for other in _parked_tasks if other.is_closed()]:
-            del _parked_tasks[closed]
-    _parked_tasks[loop] = parked
 
 
 def _cancel(suspended_on: Any) -> None:

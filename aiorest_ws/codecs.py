@@ -88,7 +88,7 @@ def encode_json(value: Any) -> bytes:
     except Exception as exc:
         raise SerializerError from exc
     # U+2028 and U+2029 end a line in JavaScript, but not in JSON.
-    if b"\xe2\x80" in encoded:
+    if not encoded.isascii() and b"\xe2\x80" in encoded:
         encoded = encoded.replace(b"\xe2\x80\xa8", b"\\u2028").replace(b"\xe2\x80\xa9", b"\\u2029")
     return encoded
 

@@ -1,18 +1,22 @@
 """`SimpleRouter`: a `Request` becomes the bytes of its reply."""
 
-from collections.abc import Callable, Mapping
-from contextvars import copy_context
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextvars import Context, copy_context
 from functools import partial
+from types import CoroutineType
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from twisted.internet.defer import DeferredLock
+from twisted.internet.defer import Deferred, DeferredLock
+from twisted.python.failure import Failure
 
+from aiorest_ws._routes import BoundHandler, Route, has_handler
 from aiorest_ws._segments import SegmentTree
 from aiorest_ws.abstract import AbstractEndpoint, AbstractRouter
-from aiorest_ws.awaiting import Ready, drive, is_awaitable
+from aiorest_ws.awaiting import Outcome, Ready, drive, is_awaitable
 from aiorest_ws.blocking import run_blocking
 from aiorest_ws.codecs import encode_json
+from aiorest_ws.conf import settings
 from aiorest_ws.decorators import EndpointFunction
 from aiorest_ws.endpoints import DynamicEndpoint, PlainEndpoint
 from aiorest_ws.exceptions import (
@@ -26,7 +30,7 @@ from aiorest_ws.failures import ErrorHandler, failure_reply, judge
 from aiorest_ws.parsers import URLParser
 from aiorest_ws.urls.utils import reverse
 from aiorest_ws.validators import check_route
-from aiorest_ws.views import MethodBasedView, method_word, signature_of
+from aiorest_ws.views import MethodBasedView, method_word
 from aiorest_ws.wrappers import Request, Response
 
 __all__ = ("SimpleRouter",)
@@ -34,39 +38,6 @@ __all__ = ("SimpleRouter",)
 
 # Words of the wire protocol that have no endpoint yet: 405, wherever they point.
 _NOT_YET_SERVED = frozenset({"CANCEL", "SUBSCRIBE", "UNSUBSCRIBE"})
-
-
-class _Route:
-    """What is known of an endpoint when it is registered, so that no call has to ask again."""
-
-    __slots__ = ("endpoint", "next", "path_names", "words")
-
-    def __init__(self, endpoint: AbstractEndpoint) -> None:
-        self.endpoint = endpoint
-        self.next: _Route | None = None  # registered later for the same path
-        self.words = frozenset(word.strip().lower() for word in endpoint.methods)
-        self.path_names = frozenset(
-            endpoint.parameters if isinstance(endpoint, DynamicEndpoint) else ()
-        )
-        for word in self.words.intersection(getattr(endpoint.handler, "methods", ())):
-            signature_of(endpoint.handler, word)
-
-    def append(self, route: "_Route") -> None:
-        """Add a route that answers when no earlier one for this path takes the method."""
-        last = self
-        while last.next is not None:
-            last = last.next
-        last.next = route
-
-    def taking(self, method: Any) -> "_Route":
-        """Return the first route of this path that takes `method`, or the very first."""
-        word = method.strip().lower() if isinstance(method, str) else None
-        route: _Route | None = self
-        while route is not None:
-            if word in route.words:
-                return route
-            route = route.next
-        return self
 
 
 class SimpleRouter(AbstractRouter):
@@ -81,9 +52,13 @@ class SimpleRouter(AbstractRouter):
     def __init__(self) -> None:
         super().__init__()
         self.error_handlers: dict[type[BaseException], ErrorHandler] = {}
-        self._plain: dict[str, _Route] = {}
-        self._tree: SegmentTree[_Route] = SegmentTree()
-        self._foreign: list[_Route] = []
+        self._plain: dict[str, Route] = {}
+        self._tree: SegmentTree[Route] = SegmentTree()
+        self._foreign: list[Route] = []
+        self._has_own_search = (
+            type(self).extract_url is not SimpleRouter.extract_url
+            or type(self).search_handler is not SimpleRouter.search_handler
+        )
         self._turns: WeakKeyDictionary[Any, dict[type, DeferredLock]] = WeakKeyDictionary()
 
     # Registration
@@ -118,21 +93,25 @@ class SimpleRouter(AbstractRouter):
     def _register_url(self, endpoint: AbstractEndpoint) -> None:
         if not isinstance(endpoint, AbstractEndpoint):
             raise TypeError(f"A route must be an AbstractEndpoint, not {endpoint!r}.")
-        route = _Route(endpoint)
         if endpoint.name:
             self._check_name(endpoint.name)
-            self._routes[endpoint.name] = endpoint
-        self._urls.append(endpoint)
+        route = Route(endpoint)
         # A subclass may match in its own way, so only our very own go into the indexes.
         if type(endpoint) is PlainEndpoint:
             earlier = self._plain.setdefault(endpoint.path, route)
+            # Clients mostly leave the last slash out.
+            if endpoint.path[-1:] == "/" and endpoint.path[-2:-1] not in ("", "/"):
+                self._plain.setdefault(endpoint.path[:-1], earlier)
         elif type(endpoint) is DynamicEndpoint:
             earlier = self._tree.add(endpoint.path, route)
         else:
             self._foreign.append(route)
-            return
+            earlier = route
         if earlier is not route:
-            earlier.append(route)
+            earlier.add(endpoint)
+        self._urls.append(endpoint)
+        if endpoint.name:
+            self._routes[endpoint.name] = endpoint
 
     def _check_name(self, name: str) -> None:
         if name in self._routes:
@@ -158,24 +137,28 @@ class SimpleRouter(AbstractRouter):
 
     def search_handler(
         self, request: Request, url: str
-    ) -> tuple[Any, tuple[str, ...], Mapping[str, Any]]:
+    ) -> tuple[Any, Sequence[str], Mapping[str, Any]]:
         """Return a view instance (None if nothing has this URL), path values and `args`."""
-        route = self._plain.get(url) or self._tree.find(url)
-        values: tuple[str, ...] | None = None
+        route, values = self._find(url)
         if route is None:
-            for route in self._foreign:
-                values = route.endpoint.match(url)
-                if values is not None:
-                    break
-            else:
-                return None, (), {}
-        else:
-            if route.next is not None:
-                route = route.taking(request.method)
-            values = route.endpoint.match(url)
-        view = route.endpoint.handler()
+            return None, (), {}
+        view = route.endpoint_for(request.method).handler()
         view._route = route  # see _call
-        return view, values or (), request.args
+        return view, values, request.args
+
+    def _find(self, url: str) -> tuple[Route | None, Sequence[str]]:
+        route = self._plain.get(url)
+        if route is not None:
+            return route, ()
+        found = self._tree.find(url)
+        if found is not None:
+            route, values = found
+            return route, route.endpoint.match(url) or () if values is None else values
+        for route in self._foreign:
+            matched = route.endpoint.match(url)
+            if matched is not None:
+                return route, matched
+        return None, ()
 
     # From a view to a reply
 
@@ -185,23 +168,78 @@ class SimpleRouter(AbstractRouter):
         Every fault becomes a failure; nothing is raised.
         """
         # What a view sets in a context variable is not for the next request of its connection.
-        return copy_context().run(self._process, request)
+        context = copy_context()
+        return context.run(self._process, request, context)
 
-    def _process(self, request: Request) -> Any:
+    def _process(self, request: Request, context: Context) -> Any:
+        # In one piece: this is every call of most servers, and each function more is 1 % of it.
+        # What it does not take, and all it would have to refuse, is for `_process_any` to judge.
         try:
-            if request.extra_names:
-                self._refuse_reserved(request)
-            view, values, arguments = self._search(request)
-            if self._middlewares:
-                return _ready(drive(self._through_middlewares(request, view, values, arguments)))
-            answer = self._call(request, view, values, arguments)
+            url, method = request.url, request.method
+            if (
+                type(request) is not Request
+                or type(url) is not str
+                or type(method) is not str
+                or self._middlewares
+                or self._has_own_search
+            ):
+                return self._process_any(request, context)
+            values: Sequence[str] = ()
+            route = self._plain.get(url)
+            if route is None:
+                route, values = self._find(_normalised(url))
+            handler = None if route is None else route.handlers.get(method)
+            if handler is None or not handler.is_simple:
+                return self._process_any(request, context)
+            keywords = handler.bind(len(values), request._args)
+            view = handler.view_class()
+            call = getattr(view, handler.attribute)
+            answer = call(request, *values, **keywords) if keywords else call(request, *values)
             if is_awaitable(answer):
-                return _ready(drive(self._awaited(request, view, answer, values, arguments)))
-            return self._success(request, view, answer, values, arguments)
+                coroutine = answer if type(answer) is CoroutineType else _awaited(answer)
+                answer = drive(coroutine, context)
+                if isinstance(answer, Deferred):
+                    answered = partial(self._answered, answer, request, view, values, keywords)
+                    return answer.addBoth(partial(context.run, answered))
+                return Ready(self._success(request, view, answer, values, keywords))
+            if handler.has_default_renderer and settings.COMPACT_JSON and settings.UNICODE_JSON:
+                content = {"data": answer, "event_name": request.event_name}
+                if request.id is not None:
+                    content["id"] = request.id
+                return encode_json(content)
+            return self._success(request, view, answer, values, keywords)
         except BaseException as exc:  # noqa: BLE001  a view may raise anything
             return failure_reply(request, exc, self.error_handlers)
 
-    def _search(self, request: Request) -> tuple[Any, tuple[str, ...], Mapping[str, Any]]:
+    def _answered(
+        self,
+        outcome: Deferred[Any],
+        request: Request,
+        view: Any,
+        values: Sequence[str],
+        keywords: Mapping[str, Any],
+        answer: Any,
+    ) -> Any:
+        if isinstance(answer, Failure):
+            if isinstance(outcome, Outcome) and outcome.was_cancelled:
+                return answer  # by whom the reply was for
+            return failure_reply(request, answer.value, self.error_handlers)
+        try:
+            return self._success(request, view, answer, values, keywords)
+        except BaseException as exc:  # noqa: BLE001  so may a renderer
+            return failure_reply(request, exc, self.error_handlers)
+
+    def _process_any(self, request: Request, context: Context) -> Any:
+        for middleware in self._middlewares:
+            _refuse_reserved(request, middleware)
+        view, values, arguments = self._search(request)
+        reply = self._through_middlewares(request, view, values, arguments)
+        if view.ordered and request.connection is not None:
+            reply = self._in_turn(request.connection, type(view), reply)
+        reply = drive(reply, context)
+        return Ready(reply) if isinstance(reply, bytes) else reply
+
+    def _search(self, request: Request) -> tuple[Any, Sequence[str], Mapping[str, Any]]:
         try:
             view, values, arguments = self.search_handler(request, self.extract_url(request))
             if view is None:
@@ -215,73 +253,47 @@ class SimpleRouter(AbstractRouter):
             raise
         return view, values, arguments
 
-    def _refuse_reserved(self, request: Request) -> None:
-        for middleware in self._middlewares:
-            names = getattr(middleware, "request_attributes", ())
-            for name in (names,) if isinstance(names, str) else names:
-                if name in request.extra_names:
-                    raise MalformedMessage(f"The key {name!r} is reserved and cannot be sent.")
+    async def _in_turn(
+        self, connection: Any, view: type, reply: Coroutine[Any, Any, bytes]
+    ) -> bytes:
+        lock = self._turns.setdefault(connection, {}).setdefault(view, DeferredLock())
+        taken: list[Any] = []
+        try:
+            await lock.acquire().addCallback(taken.append)
+            return await reply
+        finally:
+            reply.close()
+            # A call can be cancelled between the moment its turn comes and the one it hears of it.
+            if taken:
+                lock.release()
 
     def _call(
-        self,
-        request: Request,
-        view: Any,
-        values: tuple[str, ...],
-        arguments: Mapping[str, Any],
+        self, request: Request, view: Any, values: Sequence[str], arguments: Mapping[str, Any]
     ) -> Any:
         """Return what the view answers, or an awaitable of it."""
         # A search_handler of a subclass may return a view of its own making.
-        route: _Route | None = getattr(view, "_route", None)
+        route: Route | None = getattr(view, "_route", None)
         word = method_word(request.method)
-        if word not in (view.methods if route is None else route.words):
-            raise MethodNotAllowed
-        path_names = route.path_names if route is not None else frozenset()
-        call: Callable[[], Any]
-        view_class: type[Any] = type(view)
-        if view_class.dispatch is MethodBasedView.dispatch:
-            handler = getattr(view, word, None)
-            if not callable(handler):
+        handler = route.handlers.get(word) if route is not None else None
+        if handler is None:
+            if not (word in view.methods if route is None else route.takes(word)):
                 raise MethodNotAllowed
-            signature = signature_of(view_class, word)  # type: ignore[arg-type]
-            arguments = signature.bind(len(values), arguments, path_names)
-            call = partial(handler, request, *values, **arguments)
-        else:
-            signature = signature_of(view_class, "dispatch")  # type: ignore[arg-type]
-            arguments = signature.bind(len(values), arguments, path_names)
-            call = partial(view.dispatch, request, *values, **arguments)
+            if not has_handler(type(view), word):
+                raise MethodNotAllowed
+            handler = BoundHandler(type(view), word)
+        keywords = handler.bind(len(values), arguments)
+        call: Callable[[], Any]
+        call = partial(getattr(view, handler.attribute), request, *values, **keywords)
         if view.blocking:
             # A thread of a pool has no context of its own: what a view sets would stay.
-            call = partial(run_blocking, request, partial(copy_context().run, call))
-        if view.ordered and request.connection is not None:
-            return self._in_turn(request.connection, type(view), call)
+            return run_blocking(request, partial(copy_context().run, call))
         return call()
-
-    async def _in_turn(self, connection: Any, view: type, call: Callable[[], Any]) -> Any:
-        lock = self._turns.setdefault(connection, {}).setdefault(view, DeferredLock())
-        async with lock:
-            answer = call()
-            return await answer if is_awaitable(answer) else answer
-
-    async def _awaited(
-        self,
-        request: Request,
-        view: Any,
-        answer: Any,
-        values: tuple[str, ...],
-        arguments: Mapping[str, Any],
-    ) -> bytes:
-        try:
-            return self._success(request, view, await answer, values, arguments)
-        except GeneratorExit:
-            raise
-        except BaseException as exc:  # noqa: BLE001  a view may raise anything
-            return failure_reply(request, exc, self.error_handlers)
 
     async def _through_middlewares(
         self,
         request: Request,
         view: Any,
-        values: tuple[str, ...],
+        values: Sequence[str],
         arguments: Mapping[str, Any],
     ) -> bytes:
         response = Response()
@@ -320,7 +332,7 @@ class SimpleRouter(AbstractRouter):
         request: Request,
         view: Any,
         answer: Any,
-        values: tuple[str, ...],
+        values: Sequence[str],
         arguments: Mapping[str, Any],
     ) -> bytes:
         content = {"data": answer, **request.to_representation()}
@@ -331,7 +343,7 @@ class SimpleRouter(AbstractRouter):
         request: Request,
         view: Any,
         content: dict[str, Any],
-        values: tuple[str, ...],
+        values: Sequence[str],
         arguments: Mapping[str, Any],
     ) -> bytes:
         # `preferred_format` cannot be among them any more: _call has refused it.
@@ -344,7 +356,14 @@ class SimpleRouter(AbstractRouter):
 
 def _normalised(path: str) -> str:
     path = path.strip()
-    return path if path.endswith("/") or not path else f"{path}/"
+    return path if path[-1:] in {"/", ""} else path + "/"
+
+
+def _refuse_reserved(request: Request, middleware: Any) -> None:
+    names = getattr(middleware, "request_attributes", ())
+    for name in (names,) if isinstance(names, str) else names:
+        if name in request.extra_names:
+            raise MalformedMessage(f"The key {name!r} is reserved and cannot be sent.")
 
 
 def _checked(response: Any) -> Response:
@@ -357,5 +376,5 @@ async def _value(answer: Any) -> Any:
     return await answer if is_awaitable(answer) else answer
 
 
-def _ready(reply: Any) -> Any:
-    return Ready(reply) if isinstance(reply, bytes) else reply
+async def _awaited(answer: Any) -> Any:
+    return await answer

@@ -123,6 +123,23 @@ class HandlerSignature:
             return {name: value for name, value in arguments.items() if name != "format"}
         return arguments
 
+    def keywords_after(
+        self, path_names: tuple[str, ...]
+    ) -> tuple[frozenset[str], tuple[str | None, ...]]:
+        """Return the keywords that `bind` accepts as they come, and those that it needs.
+
+        Only `bind` can tell more: for a handler with `**kwargs` the first are none, and for one
+        that does not take as many values None is among the second.
+        """
+        bound = len(path_names)
+        if bound > len(self._positional) and not self._takes_any_positional:
+            return frozenset(), (None,)
+        needed = self._positional[bound : self._required_positional] + self._keyword_only_required
+        if self._takes_any_keyword:
+            return frozenset(), needed
+        taken = self._own_names.union(path_names, self._positional[:bound])
+        return self._keywords - taken, needed
+
 
 @lru_cache(maxsize=4096)
 def signature_of(view_class: type, word: str) -> HandlerSignature:

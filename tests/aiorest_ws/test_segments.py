@@ -20,6 +20,10 @@ PIECES = (*LITERALS, *SHAPES)
 VALUES = ("a", "b", "1", "1.0", "-", ".", "aa", "a-b", "json", "é", "\n", "x-1.json", " ", "::")
 
 
+def leaf_of(found):
+    return None if found is None else found[0]
+
+
 @st.composite
 def templates(draw):
     """A path template; the names of its parameters say nothing."""
@@ -63,7 +67,14 @@ def test_the_tree_finds_what_a_scan_in_order_of_registration_finds(case):
         endpoints.append(endpoint)
         tree.add(template, endpoint)
     scanned = next((e for e in endpoints if e.match(path) is not None), None)
-    assert tree.find(path) is scanned
+    found = tree.find(path)
+    if found is None:
+        assert scanned is None
+        return
+    endpoint, values = found
+    assert endpoint is scanned
+    # Where the tree tells the values itself, they are those of the template's own pattern.
+    assert values is None or tuple(values) == scanned.match(path)
 
 
 @pytest.mark.parametrize(
@@ -99,14 +110,32 @@ def test_a_path_finds_its_template(known, path, found):
     tree = SegmentTree()
     for template in known:
         tree.add(template, template)
-    assert tree.find(path) == found
+    assert leaf_of(tree.find(path)) == found
+
+
+@pytest.mark.parametrize(
+    ("known", "path", "values"),
+    [
+        (["/{a}/"], "/x/", ["x"]),
+        (["/a/{x}/b/{y}/"], "/a/1/b/2/", ["1", "2"]),
+        (["/a/{x}/", "/a/{x}/{y}/"], "/a/1/", ["1"]),
+        (["/a/{x}/", "/a/{x}/{y}/"], "/a/1/2/", ["1", "2"]),
+        (["/v{major}/"], "/v1/", None),
+        (["/a/{x}/", "/{y}/b/"], "/a/b/", None),
+    ],
+)
+def test_values_of_whole_segments_come_with_the_leaf(known, path, values):
+    tree = SegmentTree()
+    for template in known:
+        tree.add(template, template)
+    assert tree.find(path)[1] == values
 
 
 def test_of_two_templates_with_one_shape_the_first_stays():
     tree = SegmentTree()
     tree.add("/users/{id}/", "first")
     tree.add("/users/{name}/", "second")
-    assert tree.find("/users/1/") == "first"
+    assert leaf_of(tree.find("/users/1/")) == "first"
 
 
 def test_an_empty_tree_finds_nothing():
@@ -135,7 +164,8 @@ def count(monkeypatch):
 
     def visited(tree, path):
         visits.clear()
-        return tree.find(path), len(visits)
+        # What `find` does before it comes to this is one look-up for each segment.
+        return leaf_of(tree._find_among_many(path.split("/"))), len(visits)
 
     return visited
 
