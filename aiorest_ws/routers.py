@@ -199,15 +199,12 @@ class SimpleRouter(AbstractRouter):
                 coroutine = answer if type(answer) is CoroutineType else _awaited(answer)
                 answer = drive(coroutine, context)
                 if isinstance(answer, Deferred):
-                    answered = partial(self._answered, answer, request, view, values, keywords)
+                    answered = partial(
+                        self._answered, answer, request, handler, view, values, keywords
+                    )
                     return answer.addBoth(partial(context.run, answered))
-                return Ready(self._success(request, view, answer, values, keywords))
-            if handler.has_default_renderer and settings.COMPACT_JSON and settings.UNICODE_JSON:
-                content = {"data": answer, "event_name": request.event_name}
-                if request.id is not None:
-                    content["id"] = request.id
-                return encode_json(content)
-            return self._success(request, view, answer, values, keywords)
+                return Ready(self._success(request, handler, view, answer, values, keywords))
+            return self._success(request, handler, view, answer, values, keywords)
         except BaseException as exc:  # noqa: BLE001  a view may raise anything
             return failure_reply(request, exc, self.error_handlers)
 
@@ -215,6 +212,7 @@ class SimpleRouter(AbstractRouter):
         self,
         outcome: Deferred[Any],
         request: Request,
+        handler: BoundHandler,
         view: Any,
         values: Sequence[str],
         keywords: Mapping[str, Any],
@@ -225,7 +223,7 @@ class SimpleRouter(AbstractRouter):
                 return answer  # by whom the reply was for
             return failure_reply(request, answer.value, self.error_handlers)
         try:
-            return self._success(request, view, answer, values, keywords)
+            return self._success(request, handler, view, answer, values, keywords)
         except BaseException as exc:  # noqa: BLE001  so may a renderer
             return failure_reply(request, exc, self.error_handlers)
 
@@ -330,13 +328,18 @@ class SimpleRouter(AbstractRouter):
     def _success(
         self,
         request: Request,
+        handler: BoundHandler,
         view: Any,
         answer: Any,
         values: Sequence[str],
-        arguments: Mapping[str, Any],
+        keywords: Mapping[str, Any],
     ) -> bytes:
-        content = {"data": answer, **request.to_representation()}
-        return self._render(request, view, content, values, arguments)
+        content = {"data": answer, "event_name": request.event_name}
+        if request.id is not None:
+            content["id"] = request.id
+        if handler.has_default_renderer and settings.COMPACT_JSON and settings.UNICODE_JSON:
+            return encode_json(content)
+        return self._render(request, view, content, values, keywords)
 
     def _render(
         self,
