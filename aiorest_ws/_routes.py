@@ -42,7 +42,7 @@ class BoundHandler:
             and not view_class.renderers
         )
         self._path_names = frozenset(path_names)
-        self._signature = signature_of(view_class, self.attribute)
+        self._signature = signature_of(view_class, self.attribute)  # type: ignore[arg-type]
         self._accepted, self._required = self._signature.keywords_after(path_names)
 
     def bind(self, values_in_path: int, arguments: Mapping[str, Any] | None) -> Mapping[str, Any]:

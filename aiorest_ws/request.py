@@ -1,15 +1,15 @@
 """One protocol per client, one factory for all: Autobahn's WebSocket protocol, answering calls."""
 
 import difflib
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.python.failure import Failure
 
+from aiorest_ws._compact import CompactFactory, ConnectionState
+from aiorest_ws._fast_path import FastPathProtocol
 from aiorest_ws.abstract import AbstractRouter
 from aiorest_ws.awaiting import drive, is_awaitable
 from aiorest_ws.blocking import BlockingPool
@@ -46,8 +46,6 @@ _OWN_OPTIONS = ("router", "blocking_threads")
 
 BLOCKING_THREADS = 20
 CLOSE_HANDSHAKE_SECONDS = 5
-MESSAGES_PER_TURN = 64
-SECONDS_PER_TURN = 0.001
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,29 +60,10 @@ class CloseReason:
     reason: str | None
 
 
-class ConnectionState(int):
-    """Autobahn's number of a connection's state, and a namespace for what belongs to one client.
-
-    Autobahn owns `protocol.state`, and it is where an application looks for its own: so the
-    number carries attributes (`connection.state.user_id = 7`), which outlive its changes.
-    """
-
-    if TYPE_CHECKING:
-
-        def __getattr__(self, name: str) -> Any: ...
-        def __setattr__(self, name: str, value: Any) -> None: ...
-
-
-class RequestHandlerProtocol(WebSocketServerProtocol):
+class RequestHandlerProtocol(FastPathProtocol):
     """One client's connection: a request in, its reply out in the same form."""
 
-    transport: Any
     close_reason: CloseReason | None = None
-
-    # What is left of this turn of the loop: messages, and the time at which it is over.
-    _messages_left = 0
-    _turn_ends = 0.0
-    _is_resting = False
 
     # None: no call has been made, or no hook is running. A connection that idles has neither.
     _calls: dict[Any, str | int | None] | None = None
@@ -93,64 +72,7 @@ class RequestHandlerProtocol(WebSocketServerProtocol):
 
     if TYPE_CHECKING:  # Autobahn does not say
 
-        def sendMessage(
-            self,
-            payload: bytes,
-            isBinary: bool = False,
-            fragmentSize: int | None = None,
-            sync: bool = False,
-            doNotCompress: bool = False,
-        ) -> None: ...
         def sendClose(self, code: int | None = None, reason: str | None = None) -> None: ...
-
-    @property
-    def state(self) -> ConnectionState:
-        """The state of the connection, and what the application keeps for this client."""
-        return self._connection_state
-
-    @state.setter
-    def state(self, value: int) -> None:
-        changed = ConnectionState(value)
-        known = getattr(self, "_connection_state", None)
-        if known is not None and vars(known):
-            changed.__dict__ = vars(known)
-        self._connection_state = changed
-
-    def dataReceived(self, data: bytes) -> None:
-        """Take bytes from the transport; one chunk comes in one turn of the loop."""
-        self._begin_turn()
-        super().dataReceived(data)
-
-    def processData(self) -> bool:
-        """Take one frame out of what has been received, unless others are due first.
-
-        A client that pipelines does not starve the rest: it gets a bounded part of each turn.
-        """
-        if self._is_resting:
-            return False
-        if (
-            self.state == self.STATE_OPEN
-            and self._messages_left < MESSAGES_PER_TURN  # one is taken, however slow the machine
-            and (self._messages_left <= 0 or time.monotonic() >= self._turn_ends)
-        ):
-            self._is_resting = True
-            self.transport.pauseProducing()
-            self.factory.reactor.callLater(0, self._go_on_next_turn)
-            return False
-        return bool(super().processData())
-
-    def _begin_turn(self) -> None:
-        self._messages_left = MESSAGES_PER_TURN
-        self._turn_ends = time.monotonic() + SECONDS_PER_TURN
-
-    def _go_on_next_turn(self) -> None:
-        self._is_resting = False
-        if self.state == self.STATE_CLOSED:
-            return
-        if self._held_messages is None:
-            self.transport.resumeProducing()
-        self._begin_turn()
-        self.consumeData()
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
         """Answer one message. Every fault in it becomes a failure; the connection stays."""
@@ -166,10 +88,10 @@ class RequestHandlerProtocol(WebSocketServerProtocol):
             answer = self._refusal(request, exc)
         except Exception:  # noqa: BLE001  an override may raise anything
             answer = self._internal_error(request)
-        if is_awaitable(answer) and not isinstance(answer, bytes):
-            self._reply_later(request, answer, isBinary)
-        else:
+        if type(answer) is bytes or isinstance(answer, bytes) or not is_awaitable(answer):
             self._reply(request, answer, isBinary)
+        else:
+            self._reply_later(request, answer, isBinary)
 
     def _decode_message(self, payload: bytes, isBinary: bool = False) -> Request:
         """Return the request in a message; raise MalformedMessage if there is none."""
@@ -177,7 +99,7 @@ class RequestHandlerProtocol(WebSocketServerProtocol):
 
     def _encode_message(self, response: bytes, isBinary: bool = False) -> bytes:
         """Return a reply in the form of its request."""
-        return encode_message(response, isBinary)
+        return encode_message(response, isBinary) if isBinary else response
 
     def _reply_later(self, request: Request | None, answer: Any, isBinary: bool) -> None:
         try:
@@ -202,7 +124,7 @@ class RequestHandlerProtocol(WebSocketServerProtocol):
         pending.addBoth(answered)
 
     def _reply(self, request: Request | None, reply: Any, isBinary: bool) -> None:
-        if self.state != self.STATE_OPEN:
+        if self._state != self.STATE_OPEN:
             return
         try:
             payload = self._encode_message(reply, isBinary)
@@ -233,12 +155,13 @@ class RequestHandlerProtocol(WebSocketServerProtocol):
             self.sendCloseFrame(WS_SERVICE_RESTART, None, isReply=False)
             return
         self.factory.connections.add(self)
-        super()._onOpen()
+        self.onOpen()
         hooks = self.factory.connect_hooks
         if not hooks:
             self._is_greeted = True
             return
         self._held_messages = []
+        self._choose_ways()
         greeting = drive(self._greet(hooks))
         if isinstance(greeting, Deferred):
             # At most what is read already waits in _held_messages.
@@ -269,15 +192,23 @@ class RequestHandlerProtocol(WebSocketServerProtocol):
         if not self._is_greeted:
             self.sendCloseFrame(WS_UNEXPECTED_CONDITION, None, isReply=False)
             return
+        self._choose_ways()
         for message in held:
             self._onMessage(*message)
 
+    def _may_receive(self) -> bool:
+        return self._held_messages is None and super()._may_receive()
+
+    def _resume_reading(self) -> None:
+        if self._held_messages is None:
+            super()._resume_reading()
+
     def _onMessage(self, payload: bytes, isBinary: bool) -> None:
-        self._messages_left -= 1
         if self._held_messages is not None:
+            self._messages_left -= 1
             self._held_messages.append((payload, isBinary))
         else:
-            self.onMessage(payload, isBinary)
+            super()._onMessage(payload, isBinary)
 
     def _onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
         self.close_reason = CloseReason(wasClean, code, reason)
@@ -313,7 +244,7 @@ def _log_hook_failure(name: str, exc: BaseException | None) -> None:
     logger.error("an %s hook failed", name, exc_info=exc or True)
 
 
-class RequestHandlerFactory(WebSocketServerFactory):
+class RequestHandlerFactory(CompactFactory):
     """Make a protocol for each client, and hold what all of them share.
 
     Besides Autobahn's own arguments (`url`, `protocols`, `server`, `headers`, `externalPort`,
@@ -334,9 +265,8 @@ class RequestHandlerFactory(WebSocketServerFactory):
             )
         if known.get("reactor") is None:
             known["reactor"] = install_reactor()
-        super().__init__(*args, **known)  # type: ignore[no-untyped-call]
+        super().__init__(*args, **known)
         # A protocol error is answered with its close code; Autobahn's default drops the client.
-        # Its timers round down to a second: the default of 1 s would be none at all.
         self.setProtocolOptions(failByDrop=False, closeHandshakeTimeout=CLOSE_HANDSHAKE_SECONDS)  # type: ignore[no-untyped-call]
         self.is_stopping = False
         self.connections: set[RequestHandlerProtocol] = set()

@@ -4,7 +4,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextvars import Context, copy_context
 from functools import partial
 from types import CoroutineType
-from typing import Any
+from typing import Any, cast
 from weakref import WeakKeyDictionary
 
 from twisted.internet.defer import Deferred, DeferredLock
@@ -174,6 +174,7 @@ class SimpleRouter(AbstractRouter):
     def _process(self, request: Request, context: Context) -> Any:
         # In one piece: this is every call of most servers, and each function more is 1 % of it.
         # What it does not take, and all it would have to refuse, is for `_process_any` to judge.
+        is_awaited = False
         try:
             url, method = request.url, request.method
             if (
@@ -196,6 +197,7 @@ class SimpleRouter(AbstractRouter):
             call = getattr(view, handler.attribute)
             answer = call(request, *values, **keywords) if keywords else call(request, *values)
             if is_awaitable(answer):
+                is_awaited = True
                 coroutine = answer if type(answer) is CoroutineType else _awaited(answer)
                 answer = drive(coroutine, context)
                 if isinstance(answer, Deferred):
@@ -206,7 +208,8 @@ class SimpleRouter(AbstractRouter):
                 return Ready(self._success(request, handler, view, answer, values, keywords))
             return self._success(request, handler, view, answer, values, keywords)
         except BaseException as exc:  # noqa: BLE001  a view may raise anything
-            return failure_reply(request, exc, self.error_handlers)
+            reply = failure_reply(request, exc, self.error_handlers)
+            return Ready(reply) if is_awaited else reply
 
     def _answered(
         self,
@@ -221,7 +224,7 @@ class SimpleRouter(AbstractRouter):
         if isinstance(answer, Failure):
             if isinstance(outcome, Outcome) and outcome.was_cancelled:
                 return answer  # by whom the reply was for
-            return failure_reply(request, answer.value, self.error_handlers)
+            return failure_reply(request, cast("BaseException", answer.value), self.error_handlers)
         try:
             return self._success(request, handler, view, answer, values, keywords)
         except BaseException as exc:  # noqa: BLE001  so may a renderer

@@ -9,9 +9,9 @@ import pytest_twisted
 from autobahn.twisted.websocket import WebSocketServerProtocol
 from twisted.internet.defer import Deferred, DeferredList, succeed
 
+from aiorest_ws._fast_path import MESSAGES_PER_TURN
 from aiorest_ws.abstract import AbstractRouter
 from aiorest_ws.request import (
-    MESSAGES_PER_TURN,
     CloseReason,
     ConnectionState,
     RequestHandlerFactory,

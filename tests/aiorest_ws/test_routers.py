@@ -1500,3 +1500,12 @@ def test_a_dynamic_endpoint_of_our_own_class_goes_into_the_tree():
     bare._urls.append(endpoint_)
     router.include(bare)
     assert ask(router, url="/y/7") == success("7")
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_failure_of_a_coroutine_can_be_awaited_too():
+    async def view(request):
+        raise Teapot
+
+    reply = router_of(view).process_request(Request("GET", "/x"))
+    assert json.loads(await reply) == failure(418, "I'm a teapot.")

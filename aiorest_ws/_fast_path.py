@@ -1,0 +1,280 @@
+"""Ordinary messages on a short way, past Autobahn's state machine.
+
+The way is open while the connection is, between two messages, with nothing buffered, for messages
+that `framing` takes. A byte of anything else goes to Autobahn as it came. Which way is open is
+decided when something changes, so that a message has one number to look at.
+"""
+
+import sys
+import time
+from typing import Any, ClassVar
+
+from aiorest_ws._compact import CompactProtocol
+from aiorest_ws.framing import BINARY, TEXT, frame_header, next_message, only_message
+
+__all__ = ("FastPathProtocol",)
+
+MESSAGES_PER_TURN = 64
+SECONDS_PER_TURN = 0.001
+
+# A reply above this is not kept back to leave with others.
+CORKED_BYTES = 64 * 1024
+
+_CLOSED = -1
+
+# Where Autobahn hands over parts of messages; a subclass that looks there sees all of them.
+_RECEIVING = (
+    *("_dataReceived", "consumeData", "processData", "fire"),
+    *("onFrameBegin", "onFrameData", "onFrameEnd"),
+    *("onMessageBegin", "onMessageFrameBegin", "onMessageFrameData", "onMessageFrameEnd"),
+    *("onMessageFrame", "onMessageEnd", "_onMessageBegin", "_onMessageFrameBegin"),
+    *("_onMessageFrameData", "_onMessageFrameEnd", "_onMessageFrame", "_onMessageEnd"),
+    "_onMessage",
+)
+_SENDING = ("sendFrame", "sendData")
+
+
+class FastPathProtocol(CompactProtocol):
+    """Autobahn's protocol; ordinary messages come to `onMessage`, and leave, without it.
+
+    A client that pipelines gets a bounded part of each turn of the loop. What is sent while the
+    messages of one read are handled leaves in one write.
+    """
+
+    # The largest payload that may take the short way, in bytes.
+    _receive_limit = _CLOSED
+    _send_limit = _CLOSED
+
+    _corked: list[bytes] | None = None
+    _transport: Any = None
+
+    # What is left of this turn of the loop: messages, and the time at which it is over.
+    _messages_left = 0
+    _turn_ends = 0.0
+    _is_resting = False
+
+    _receives_in_parts: ClassVar[bool] = False
+    _sends_in_parts: ClassVar[bool] = False
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls._receives_in_parts = any(_is_overridden(cls, name) for name in _RECEIVING)
+        cls._sends_in_parts = any(_is_overridden(cls, name) for name in _SENDING)
+
+    @property
+    def transport(self) -> Any:
+        """The transport, with nothing of this connection kept back from it."""
+        if self._corked:
+            self._write_corked()
+        return self._transport
+
+    @transport.setter
+    def transport(self, transport: Any) -> None:
+        self._transport = transport
+
+    # Receiving
+
+    def dataReceived(self, data: bytes) -> None:
+        """Take bytes from the transport; one chunk comes in one turn of the loop."""
+        limit = self._receive_limit
+        if limit == _CLOSED:
+            self._begin_turn()
+            self._dataReceived(data)
+            return
+        stats = self.trafficStats
+        stats.incomingOctetsWireLevel += len(data)
+        payload = only_message(data, limit)
+        if payload is None:
+            self._begin_turn()
+            self.data = data
+            self.consumeData()
+            return
+        # As in _take_messages; most reads are of one message.
+        size = len(payload)
+        stats.incomingOctetsWebSocketLevel += size
+        stats.incomingOctetsAppLevel += size
+        stats.incomingWebSocketFrames += 1
+        stats.incomingWebSocketMessages += 1
+        if self.autoPingTimeoutCall and self.autoPingRestartOnAnyTraffic:
+            self._cancelAutoPingTimeoutCall()
+        self.onMessage(payload, data[0] == BINARY)
+
+    def consumeData(self) -> None:
+        """Handle what has been received, as far as this turn goes."""
+        if self._is_resting:
+            return
+        if self.data:
+            data, self.data = self.data, b""
+            self._choose_ways()
+            taken = self._take_messages(data) if self._receive_limit != _CLOSED else 0
+            self.data = data[taken:]
+        if not self._is_resting:
+            super().consumeData()
+        self._choose_ways()
+
+    def processData(self) -> bool:
+        """Take a part of a frame out of what has been received, unless others are due first."""
+        if self._is_resting or (self._state == self.STATE_OPEN and self._rests()):
+            return False
+        return bool(super().processData())
+
+    def _take_messages(self, data: bytes) -> int:
+        """Handle the ordinary messages at the head of `data`; return how many bytes they are."""
+        begin, size = 0, len(data)
+        stats = self.trafficStats
+        self._corked = []
+        try:
+            while begin < size and self._receive_limit != _CLOSED and not self._rests():
+                taken = next_message(data, begin, self._receive_limit)
+                if taken is None:
+                    break
+                is_binary = data[begin] == BINARY
+                payload, begin = taken
+                stats.incomingOctetsWebSocketLevel += len(payload)
+                stats.incomingOctetsAppLevel += len(payload)
+                stats.incomingWebSocketFrames += 1
+                stats.incomingWebSocketMessages += 1
+                if self.autoPingTimeoutCall and self.autoPingRestartOnAnyTraffic:
+                    self._cancelAutoPingTimeoutCall()
+                self._messages_left -= 1
+                self.onMessage(payload, is_binary)
+        finally:
+            if self._corked:
+                self._write_corked()
+            self._corked = None
+        return begin
+
+    def _onMessage(self, payload: bytes, isBinary: bool) -> None:
+        self._messages_left -= 1
+        self.onMessage(payload, isBinary)
+
+    # Turns
+
+    def _begin_turn(self) -> None:
+        self._messages_left = MESSAGES_PER_TURN
+        self._turn_ends = time.monotonic() + SECONDS_PER_TURN
+
+    def _rests(self) -> bool:
+        """Stop until the next turn if this one is over; tell whether it is."""
+        left = self._messages_left
+        # One is taken, however slow the machine.
+        if left == MESSAGES_PER_TURN or (left > 0 and time.monotonic() < self._turn_ends):
+            return False
+        self._is_resting = True
+        self.transport.pauseProducing()
+        self.factory.reactor.callLater(0, self._go_on_next_turn)
+        return True
+
+    def _go_on_next_turn(self) -> None:
+        self._is_resting = False
+        if self.state == self.STATE_CLOSED:
+            return
+        self._resume_reading()
+        self._begin_turn()
+        self.consumeData()
+
+    def _resume_reading(self) -> None:
+        self.transport.resumeProducing()
+
+    # Sending
+
+    def sendMessage(
+        self,
+        payload: bytes,
+        isBinary: bool = False,
+        fragmentSize: int | None = None,
+        sync: bool = False,
+        doNotCompress: bool = False,
+    ) -> None:
+        """Send a message; raise Disconnected when the connection is not open."""
+        if (
+            type(payload) is not bytes
+            or len(payload) > self._send_limit
+            or type(isBinary) is not bool
+            or fragmentSize is not None
+            or sync is not False
+            or doNotCompress is not False
+            or self.triggered
+        ):
+            super().sendMessage(payload, isBinary, fragmentSize, sync, doNotCompress)  # type: ignore[no-untyped-call]
+            return
+        size = len(payload)
+        frame = frame_header(BINARY if isBinary else TEXT, size) + payload
+        stats = self.trafficStats
+        stats.outgoingOctetsWireLevel += len(frame)
+        stats.outgoingOctetsWebSocketLevel += size
+        stats.outgoingOctetsAppLevel += size
+        stats.outgoingWebSocketFrames += 1
+        stats.outgoingWebSocketMessages += 1
+        if self._corked is None:
+            self._transport.write(frame)
+        else:
+            self._corked.append(frame)
+            if size > CORKED_BYTES:
+                self._write_corked()
+
+    def _write_corked(self) -> None:
+        frames, self._corked = self._corked or [], []
+        self._transport.write(frames[0] if len(frames) == 1 else b"".join(frames))
+
+    # Which way
+
+    def _state_changed(self) -> None:
+        if self._state != self.STATE_OPEN:
+            self._receive_limit = self._send_limit = _CLOSED
+
+    def _choose_ways(self) -> None:
+        """Decide which messages may take the short way from here on."""
+        self._receive_limit = self._send_limit = _CLOSED
+        if (
+            self._state != self.STATE_OPEN
+            or self.logOctets
+            or self.logFrames
+            or self.trackedTimings is not None
+        ):
+            return
+        if not (
+            self._sends_in_parts
+            or self._perMessageCompress is not None
+            or self.maskServerFrames
+            or self.autoFragmentSize > 0
+        ):
+            limit = self.maxMessagePayloadSize
+            self._send_limit = limit if limit > 0 else sys.maxsize
+        if self._may_receive():
+            limits = (self.maxMessagePayloadSize, self.maxFramePayloadSize)
+            self._receive_limit = min(
+                (limit for limit in limits if limit > 0), default=sys.maxsize
+            )
+
+    def _may_receive(self) -> bool:
+        return not (
+            self._receives_in_parts
+            or self._is_resting
+            or self.data
+            or self.current_frame is not None
+            or self.inside_message
+            or self._listeners
+            or not self.applyMask
+            or not self.utf8validateIncoming
+        )
+
+    def succeedHandshake(self, res: Any) -> None:
+        """Answer the opening handshake, and open the short way."""
+        super().succeedHandshake(res)
+        self._choose_ways()
+
+    def on(self, event: str, handler: Any) -> None:
+        """Call `handler` for each event of that name; there is `message`."""
+        super().on(event, handler)
+        self._choose_ways()
+
+    def setTrackTimings(self, enable: bool) -> None:
+        """Note when a message passes the stations of Autobahn's way, or stop it."""
+        super().setTrackTimings(enable)
+        self._choose_ways()
+
+
+def _is_overridden(kind: type, name: str) -> bool:
+    owner = next(ancestor for ancestor in kind.__mro__ if name in vars(ancestor))
+    return owner.__module__.partition(".")[0] not in {"aiorest_ws", "autobahn"}

@@ -1,0 +1,63 @@
+"""Timers for many connections: those of one quarter of a second share one of the reactor's."""
+
+from collections.abc import Callable
+from math import ceil
+from typing import Any
+
+from twisted.logger import Logger
+
+__all__ = ("TimerWheel",)
+
+SLOTS_PER_SECOND = 4
+
+_log = Logger("aiorest-ws")
+
+
+class _Timer:
+    """A call that is due with its slot; what Autobahn asks of a delayed call is `cancel`."""
+
+    __slots__ = ("_call", "_slot")
+
+    def __init__(self, call: Callable[[], Any], slot: "dict[_Timer, None]") -> None:
+        self._call: Callable[[], Any] | None = call
+        self._slot = slot
+        slot[self] = None
+
+    def cancel(self) -> None:
+        """Forget the call; harmless when it has been made."""
+        self._call = None
+        self._slot.pop(self, None)
+
+    def fire(self) -> None:
+        """Make the call, unless another one of its slot has cancelled it."""
+        call, self._call = self._call, None
+        if call is not None:
+            call()
+
+
+class TimerWheel:
+    """Take the place of Autobahn's batched timer, whose cancellations search a list.
+
+    A call is never made early, and at most a slot late.
+    """
+
+    def __init__(self, reactor: Any) -> None:
+        self._reactor = reactor
+        self._slots: dict[int, dict[_Timer, None]] = {}
+
+    def call_later(self, delay: float, call: Callable[[], Any]) -> _Timer:
+        """Call `call` after `delay` seconds."""
+        now = self._reactor.seconds()
+        due = ceil((now + delay) * SLOTS_PER_SECOND)
+        slot = self._slots.get(due)
+        if slot is None:
+            slot = self._slots[due] = {}
+            self._reactor.callLater(max(0, due / SLOTS_PER_SECOND - now), self._fire, due)
+        return _Timer(call, slot)
+
+    def _fire(self, due: int) -> None:
+        for timer in list(self._slots.pop(due)):
+            try:
+                timer.fire()
+            except Exception:  # noqa: BLE001  the other connections' are due all the same
+                _log.failure("a timer of a connection failed")

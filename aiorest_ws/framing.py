@@ -1,0 +1,102 @@
+"""RFC 6455 frames, the ordinary ones: a whole unfragmented message in one masked frame.
+
+All that is not ordinary is left to Autobahn, which also has the words for what is wrong with it.
+"""
+
+__all__ = ("BINARY", "TEXT", "frame_header", "next_message", "only_message")
+
+try:
+    from websockets.speedups import apply_mask
+except ImportError:  # websockets without its C extension
+
+    def apply_mask(  # type: ignore[misc]
+        data: bytes, mask: bytes, /
+    ) -> bytes:
+        """Return `data` XORed with the repeated `mask` of four bytes (section 5.3)."""
+        size = len(data)
+        repeated = (mask * (size // 4 + 1))[:size]
+        masked = int.from_bytes(data) ^ int.from_bytes(repeated)
+        return masked.to_bytes(size)
+
+
+# FIN, no reserved bit, and the opcode (section 5.2).
+TEXT = 0x81
+BINARY = 0x82
+
+# The second byte: the mask bit, and a length of 7 bits or the mark of a longer one.
+_MASKED = 0x80
+_LENGTH_OF_16_BITS = 0xFE
+_LENGTH_OF_64_BITS = 0xFF
+
+_SHORT_HEADERS = {
+    first: tuple(bytes((first, size)) for size in range(126)) for first in (TEXT, BINARY)
+}
+
+
+def only_message(data: bytes, limit: int) -> bytes | None:
+    """Return the payload if `data` is one ordinary message, no less and no more; else None.
+
+    `limit` is in bytes. The payload of a text message is valid UTF-8.
+    """
+    size = len(data)
+    if size < 6:
+        return None
+    second = data[1]
+    if second < _LENGTH_OF_16_BITS:
+        start = 6
+        if second != size - 6 + _MASKED:
+            return None
+    elif second == _LENGTH_OF_16_BITS:
+        start = 8
+        # The length has to be in the fewest bytes that hold it.
+        if size - 8 < 126 or int.from_bytes(data[2:4]) != size - 8:
+            return None
+    else:
+        start = 14
+        if size - 14 < 65536 or int.from_bytes(data[2:10]) != size - 14:
+            return None
+    first = data[0]
+    if size - start > limit or (first != TEXT and first != BINARY):
+        return None
+    payload = apply_mask(data[start:], data[start - 4 : start])
+    if first == TEXT and not payload.isascii() and not _is_utf8(payload):
+        return None
+    return payload
+
+
+def next_message(data: bytes, begin: int, limit: int) -> tuple[bytes, int] | None:
+    """Return the payload of the ordinary message that begins there, and where it ends, or None."""
+    left = len(data) - begin
+    if left < 6:
+        return None
+    second = data[begin + 1]
+    if second < _MASKED:
+        return None
+    if second < _LENGTH_OF_16_BITS:
+        header, size = 6, second - _MASKED
+    elif second == _LENGTH_OF_16_BITS:
+        header, size = 8, int.from_bytes(data[begin + 2 : begin + 4])
+    else:
+        header, size = 14, int.from_bytes(data[begin + 2 : begin + 10])
+    if header + size > left:
+        return None
+    end = begin + header + size
+    payload = only_message(data[begin:end], limit)
+    return None if payload is None else (payload, end)
+
+
+def frame_header(first: int, size: int) -> bytes:
+    """Return the header of an unmasked frame; `first` is TEXT or BINARY, `size` in bytes."""
+    if size < 126:
+        return _SHORT_HEADERS[first][size]
+    if size < 65536:
+        return bytes((first, 126)) + size.to_bytes(2)
+    return bytes((first, 127)) + size.to_bytes(8)
+
+
+def _is_utf8(payload: bytes) -> bool:
+    try:
+        payload.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
