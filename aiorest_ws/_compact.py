@@ -24,13 +24,14 @@ from autobahn.twisted.util import (
 )
 from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
 from autobahn.wamp.types import TransportDetails
-from autobahn.websocket.protocol import TrafficStats, parseHttpHeader
+from autobahn.websocket.protocol import parseHttpHeader
 from autobahn.websocket.utf8validator import Utf8Validator
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import ISSLTransport
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 
 from aiorest_ws._timers import TimerWheel
+from aiorest_ws._traffic import CompactTrafficStats
 
 __all__ = ("CompactFactory", "CompactProtocol", "ConnectionState")
 
@@ -42,10 +43,6 @@ if TYPE_CHECKING:
     def on_demand(make: Callable[[Any], Value]) -> Value: ...
 else:
     on_demand = cached_property
-
-
-class _CompactTrafficStats(TrafficStats):
-    __slots__ = tuple(vars(TrafficStats()))
 
 
 # What Autobahn sets on each instance as it begins, as attributes of the class.
@@ -126,6 +123,7 @@ class CompactProtocol(WebSocketServerProtocol):
         logFrames: bool
         logOctets: bool
         tcpNoDelay: bool
+        trafficStats: CompactTrafficStats
         transport: Any
         trustXForwardedFor: int
 
@@ -161,7 +159,7 @@ class CompactProtocol(WebSocketServerProtocol):
 
     def _connectionMade(self) -> None:
         super()._connectionMade()
-        self.trafficStats = _CompactTrafficStats()  # type: ignore[no-untyped-call]
+        self.trafficStats = CompactTrafficStats()  # type: ignore[no-untyped-call]
 
     def succeedHandshake(self, res: Any) -> None:
         """Answer the opening handshake, and forget what can be found again."""

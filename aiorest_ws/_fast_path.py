@@ -90,11 +90,8 @@ class FastPathProtocol(CompactProtocol):
             self.consumeData()
             return
         # As in _take_messages; most reads are of one message.
-        size = len(payload)
-        stats.incomingOctetsWebSocketLevel += size
-        stats.incomingOctetsAppLevel += size
-        stats.incomingWebSocketFrames += 1
-        stats.incomingWebSocketMessages += 1
+        stats.ordinary_octets_in += len(payload)
+        stats.ordinary_in += 1
         if self.autoPingTimeoutCall and self.autoPingRestartOnAnyTraffic:
             self._cancelAutoPingTimeoutCall()
         self.onMessage(payload, data[0] == BINARY)
@@ -130,10 +127,8 @@ class FastPathProtocol(CompactProtocol):
                     break
                 is_binary = data[begin] == BINARY
                 payload, begin = taken
-                stats.incomingOctetsWebSocketLevel += len(payload)
-                stats.incomingOctetsAppLevel += len(payload)
-                stats.incomingWebSocketFrames += 1
-                stats.incomingWebSocketMessages += 1
+                stats.ordinary_octets_in += len(payload)
+                stats.ordinary_in += 1
                 if self.autoPingTimeoutCall and self.autoPingRestartOnAnyTraffic:
                     self._cancelAutoPingTimeoutCall()
                 self._messages_left -= 1
@@ -190,11 +185,10 @@ class FastPathProtocol(CompactProtocol):
         if (
             type(payload) is not bytes
             or len(payload) > self._send_limit
-            or type(isBinary) is not bool
+            or (isBinary is not False and isBinary is not True)
             or fragmentSize is not None
             or sync is not False
             or doNotCompress is not False
-            or self.triggered
         ):
             super().sendMessage(payload, isBinary, fragmentSize, sync, doNotCompress)  # type: ignore[no-untyped-call]
             return
@@ -202,16 +196,25 @@ class FastPathProtocol(CompactProtocol):
         frame = frame_header(BINARY if isBinary else TEXT, size) + payload
         stats = self.trafficStats
         stats.outgoingOctetsWireLevel += len(frame)
-        stats.outgoingOctetsWebSocketLevel += size
-        stats.outgoingOctetsAppLevel += size
-        stats.outgoingWebSocketFrames += 1
-        stats.outgoingWebSocketMessages += 1
+        stats.ordinary_octets_out += size
+        stats.ordinary_out += 1
         if self._corked is None:
             self._transport.write(frame)
         else:
             self._corked.append(frame)
             if size > CORKED_BYTES:
                 self._write_corked()
+
+    # Autobahn keeps what is written in pieces in a queue; while there is one, all goes there.
+
+    def _trigger(self) -> None:
+        self._send_limit = _CLOSED
+        super()._trigger()
+
+    def _send(self) -> None:
+        super()._send()
+        if not self.triggered:
+            self._choose_ways()
 
     def _write_corked(self) -> None:
         frames, self._corked = self._corked or [], []
@@ -237,6 +240,7 @@ class FastPathProtocol(CompactProtocol):
             self._sends_in_parts
             or self._perMessageCompress is not None
             or self.maskServerFrames
+            or self.triggered
             or self.autoFragmentSize > 0
         ):
             limit = self.maxMessagePayloadSize

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from aiorest_ws.parsers import DYNAMIC_PARAMETER
 
@@ -68,12 +68,26 @@ def _shape_pattern(shape: str) -> re.Pattern[str]:
     return re.compile(".+".join(map(re.escape, shape.split("{}"))), re.DOTALL)
 
 
+# What a node of the index holds for those who come without a literal segment of its own, and for
+# those who end there. No segment is None or a number.
+_ANY = None
+_LEAF = 0
+
+# Where a segment could go more than one way.
+_AMBIGUOUS: dict[Any, Any] = {}
+
+
 class SegmentTree(Generic[Leaf]):
-    """Find the first added of the templates that a path fits."""
+    """Find the first added of the templates that a path fits.
+
+    Most paths have one way to go. They go it in an index of plain dicts, made of the tree when it
+    is first asked after a change; where a segment fits more than one branch the tree is searched.
+    """
 
     def __init__(self) -> None:
         self._root: _Node[Leaf] = _Node()
         self._count = 0
+        self._index: dict[Any, Any] | None = None
 
     def add(self, template: str, leaf: Leaf) -> Leaf:
         """Add a path template; return what is found for it: `leaf`, or an earlier one."""
@@ -83,32 +97,37 @@ class SegmentTree(Generic[Leaf]):
         if node.leaf is None:
             node.leaf = (self._count, leaf)
         self._count += 1
+        self._index = None
         return node.leaf[1]
 
     def find(self, path: str) -> tuple[Leaf, list[str] | None] | None:
         """Return the leaf of the first added template that `path` fits, and its values, or None.
 
-        The values are None where parameters share their segment with text: the template's own
-        pattern has to take them apart.
+        A last slash may be missing from the path. The values are None where parameters share
+        their segment with text: the template's own pattern has to take them apart.
         """
         if "{" in path or "}" in path:
             return None  # no value of a parameter holds a brace, and no literal does
-        node = self._root
+        node = self._index
+        if node is None:
+            node = self._index = _index_of(self._root)
         values: list[str] = []
-        segments = path.split("/")
-        for segment in segments:
-            after = node.literal.get(segment)
-            if segment and (node.shapes or (after is not None and node.any is not None)):
-                return self._find_among_many(segments)
+        for segment in path.split("/"):
+            after = node.get(segment)
             if after is None:
-                after = node.any
+                after = node.get(_ANY)
                 if after is None or not segment:
                     return None
                 values.append(segment)
+            if after is _AMBIGUOUS:
+                return self._find_among_many(path.split("/"))
             node = after
-        return None if node.leaf is None else (node.leaf[1], values)
+        leaf = node.get(_LEAF)
+        return None if leaf is None else (leaf, values)
 
     def _find_among_many(self, segments: list[str]) -> tuple[Leaf, list[str] | None] | None:
+        if segments[-1]:
+            segments.append("")
         nodes = [self._root]
         for segment in segments:
             nodes = [after for node in nodes for after in node.following(segment)]
@@ -116,3 +135,22 @@ class SegmentTree(Generic[Leaf]):
                 return None
         leaves = [node.leaf for node in nodes if node.leaf is not None]
         return (min(leaves, key=lambda leaf: leaf[0])[1], None) if leaves else None
+
+
+def _index_of(node: _Node[Any]) -> dict[Any, Any]:
+    if node.shapes:
+        index: dict[Any, Any] = dict.fromkeys(node.literal, _AMBIGUOUS)
+        index[_ANY] = _AMBIGUOUS
+    elif node.any is not None:
+        index = dict.fromkeys(node.literal, _AMBIGUOUS)
+        index[_ANY] = _index_of(node.any)
+    else:
+        index = {segment: _index_of(after) for segment, after in node.literal.items()}
+    if node.leaf is not None:
+        index[_LEAF] = node.leaf[1]
+    last = node.literal.get("")
+    if last is not None:
+        index[""] = _index_of(last)  # nothing fits an empty segment but itself
+        if last.leaf is not None:
+            index[_LEAF] = last.leaf[1]
+    return index

@@ -18,16 +18,16 @@ from typing import Any, cast
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
-__all__ = ("Outcome", "Ready", "drive", "explain", "is_awaitable", "settled")
+__all__ = ("PLAIN_TYPES", "Outcome", "Ready", "drive", "explain", "is_awaitable", "settled")
 
 # What views mostly return; a look-up here is cheaper than asking for __await__.
-_PLAIN_TYPES = frozenset({bool, bytes, dict, float, int, list, str, tuple, type(None)})
+PLAIN_TYPES = frozenset({bool, bytes, dict, float, int, list, str, tuple, type(None)})
 
 
 def is_awaitable(answer: Any) -> bool:
     """Tell whether `answer` has to be awaited."""
     kind = type(answer)
-    return kind not in _PLAIN_TYPES and hasattr(kind, "__await__")
+    return kind not in PLAIN_TYPES and hasattr(kind, "__await__")
 
 
 class Ready(bytes):

@@ -60,13 +60,9 @@ def decode_message(payload: bytes, is_binary: bool = False) -> Request:
     # depth; the second reading either copes or finds the words.
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
         request = _decode_member_by_member(payload)
-        return _checked(request)
-    if len(payload) > _SHALLOW_BYTES and _nesting(payload) > MAX_NESTING:
-        raise MalformedMessage(_TOO_DEEP, **_echo(request.event_name, request.id))
-    return _checked(request)
-
-
-def _checked(request: Request) -> Request:
+    else:
+        if len(payload) > _SHALLOW_BYTES and _nesting(payload) > MAX_NESTING:
+            raise MalformedMessage(_TOO_DEEP, **_echo(request.event_name, request.id))
     if request.id is not None or request.timeout is not None or request.since is not None:
         _check_reserved(request)
     return request

@@ -79,8 +79,10 @@ class RequestHandlerProtocol(FastPathProtocol):
         request: Request | None = None
         try:
             request = self._decode_message(payload, isBinary)
-            request.connection = self
-            request.factory = self.factory
+            if type(request) is Request:
+                request._connection = self  # its factory is the request's
+            else:
+                request.connection, request.factory = self, self.factory
             if self._calls and request.id is not None and request.id in self._calls.values():
                 raise MalformedMessage("`id` belongs to a call that is still running.")
             answer = self.factory.router.process_request(request)
@@ -124,7 +126,7 @@ class RequestHandlerProtocol(FastPathProtocol):
         pending.addBoth(answered)
 
     def _reply(self, request: Request | None, reply: Any, isBinary: bool) -> None:
-        if self._state != self.STATE_OPEN:
+        if self._send_limit < 0 and self._state != self.STATE_OPEN:
             return
         try:
             payload = self._encode_message(reply, isBinary)

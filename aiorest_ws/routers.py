@@ -13,7 +13,7 @@ from twisted.python.failure import Failure
 from aiorest_ws._routes import BoundHandler, Route, has_handler
 from aiorest_ws._segments import SegmentTree
 from aiorest_ws.abstract import AbstractEndpoint, AbstractRouter
-from aiorest_ws.awaiting import Outcome, Ready, drive, is_awaitable
+from aiorest_ws.awaiting import PLAIN_TYPES, Outcome, Ready, drive, is_awaitable
 from aiorest_ws.blocking import run_blocking
 from aiorest_ws.codecs import encode_json
 from aiorest_ws.conf import settings
@@ -35,6 +35,10 @@ from aiorest_ws.wrappers import Request, Response
 
 __all__ = ("SimpleRouter",)
 
+
+# What has been read of the settings: attributes of an object that makes others on demand are
+# slower to ask for. The first reply reads them.
+_SETTINGS = vars(settings)
 
 # Words of the wire protocol that have no endpoint yet: 405, wherever they point.
 _NOT_YET_SERVED = frozenset({"CANCEL", "SUBSCRIBE", "UNSUBSCRIBE"})
@@ -188,15 +192,19 @@ class SimpleRouter(AbstractRouter):
             values: Sequence[str] = ()
             route = self._plain.get(url)
             if route is None:
-                route, values = self._find(_normalised(url))
-            handler = None if route is None else route.handlers.get(method)
+                found = self._tree.find(url)
+                if found is None or url != url.strip():
+                    return self._process_any(request, context)
+                route, whole_segments = found
+                values = whole_segments or route.endpoint.match(_normalised(url)) or ()
+            handler = route.handlers.get(method)
             if handler is None or not handler.is_simple:
                 return self._process_any(request, context)
             keywords = handler.bind(len(values), request._args)
             view = handler.view_class()
             call = getattr(view, handler.attribute)
             answer = call(request, *values, **keywords) if keywords else call(request, *values)
-            if is_awaitable(answer):
+            if type(answer) not in PLAIN_TYPES and is_awaitable(answer):
                 is_awaited = True
                 coroutine = answer if type(answer) is CoroutineType else _awaited(answer)
                 answer = drive(coroutine, context)
@@ -340,7 +348,11 @@ class SimpleRouter(AbstractRouter):
         content = {"data": answer, "event_name": request.event_name}
         if request.id is not None:
             content["id"] = request.id
-        if handler.has_default_renderer and settings.COMPACT_JSON and settings.UNICODE_JSON:
+        if (
+            handler.has_default_renderer
+            and _SETTINGS.get("COMPACT_JSON")
+            and _SETTINGS.get("UNICODE_JSON")
+        ):
             return encode_json(content)
         return self._render(request, view, content, values, keywords)
 

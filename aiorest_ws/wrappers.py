@@ -42,8 +42,22 @@ class _RequestMeta(msgspec.StructMeta):
         return request
 
 
+class _ServerSide:
+    """What the server knows of a request, and nothing on the wire can reach.
+
+    Slots, because an attribute of a Struct that is no field would cost every request a dict.
+    """
+
+    __slots__ = ("_connection", "_factory")
+
+
 class Request(
-    msgspec.Struct, metaclass=_RequestMeta, forbid_unknown_fields=True, dict=True, eq=False
+    _ServerSide,
+    msgspec.Struct,
+    metaclass=_RequestMeta,
+    forbid_unknown_fields=True,
+    dict=True,
+    eq=False,
 ):
     """A request of a client.
 
@@ -83,10 +97,25 @@ class Request(
         def __getattr__(self, name: str) -> Any: ...
         def __setattr__(self, name: str, value: Any) -> None: ...
     else:
-        # Without annotations these are no fields: nothing on the wire reaches them.
-        connection = None
-        factory = None
-        extra_names = ()
+        extra_names = ()  # without an annotation it is no field
+
+        @property
+        def connection(self):
+            return getattr(self, "_connection", None)
+
+        @connection.setter
+        def connection(self, connection):
+            self._connection = connection
+
+        @property
+        def factory(self):
+            if hasattr(self, "_factory"):
+                return self._factory
+            return getattr(self.connection, "factory", None)
+
+        @factory.setter
+        def factory(self, factory):
+            self._factory = factory
 
     @property
     def args(self) -> dict[str, Any]:
@@ -117,6 +146,13 @@ class Request(
         for name, value in extra.items():
             setattr(self, name, value)
         self.extra_names = tuple(extra)
+
+    def __copy__(self) -> "Request":
+        twin: Request = super().__copy__()  # type: ignore[misc]  a Struct has it
+        for name in (*_ServerSide.__slots__, *vars(self)):
+            if hasattr(self, name):
+                setattr(twin, name, getattr(self, name))
+        return twin
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Request":
         # The connection and the factory are shared: a copy is of the same client.

@@ -1,6 +1,7 @@
 """Requests and responses."""
 
 import copy
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -168,6 +169,25 @@ def test_a_deep_copy_of_a_request_is_a_request():
     twin = copy.deepcopy(request)
     twin.args["a"].append(2)
     assert (twin.method, request.args, twin.colour) == ("GET", {"a": [1]}, "red")
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy])
+def test_a_copy_is_of_the_same_client(copied):
+    request = Request("GET", "/", colour="red")
+    request.connection, request.factory, request.user = object(), object(), "ada"
+    twin = copied(request)
+    assert twin.connection is request.connection
+    assert twin.factory is request.factory
+    assert (twin.user, twin.colour, twin.extra_names) == ("ada", "red", ("colour",))
+
+
+def test_the_factory_of_a_request_is_that_of_its_connection():
+    request = Request("GET", "/")
+    assert (request.connection, request.factory) == (None, None)
+    request.connection = SimpleNamespace(factory="factory")
+    assert request.factory == "factory"
+    request.factory = "another"
+    assert request.factory == "another"
 
 
 # Response
