@@ -148,7 +148,7 @@ class Request(
         self.extra_names = tuple(extra)
 
     def __copy__(self) -> "Request":
-        twin: Request = super().__copy__()  # type: ignore[misc]  a Struct has it
+        twin: Request = super().__copy__()  # type: ignore[misc]
         for name in (*_ServerSide.__slots__, *vars(self)):
             if hasattr(self, name):
                 setattr(twin, name, getattr(self, name))
