@@ -10,7 +10,14 @@ import time
 from typing import Any, ClassVar
 
 from aiorest_ws._compact import CompactProtocol
-from aiorest_ws.framing import BINARY, TEXT, frame_header, next_message, only_message
+from aiorest_ws.framing import (
+    BINARY,
+    SHORT_HEADERS,
+    TEXT,
+    long_header,
+    messages,
+    only_message,
+)
 
 __all__ = ("FastPathProtocol",)
 
@@ -117,16 +124,16 @@ class FastPathProtocol(CompactProtocol):
 
     def _take_messages(self, data: bytes) -> int:
         """Handle the ordinary messages at the head of `data`; return how many bytes they are."""
-        begin, size = 0, len(data)
+        taken = 0
+        limit = self._receive_limit
         stats = self.trafficStats
         self._corked = []
         try:
-            while begin < size and self._receive_limit != _CLOSED and not self._rests():
-                taken = next_message(data, begin, self._receive_limit)
-                if taken is None:
+            for payload, is_binary, end in messages(data, limit, self._messages_left):
+                # A message before this one may have closed the way.
+                if self._receive_limit != limit or self._rests():
                     break
-                is_binary = data[begin] == BINARY
-                payload, begin = taken
+                taken = end
                 stats.ordinary_octets_in += len(payload)
                 stats.ordinary_in += 1
                 if self.autoPingTimeoutCall and self.autoPingRestartOnAnyTraffic:
@@ -137,7 +144,7 @@ class FastPathProtocol(CompactProtocol):
             if self._corked:
                 self._write_corked()
             self._corked = None
-        return begin
+        return taken
 
     def _onMessage(self, payload: bytes, isBinary: bool) -> None:
         self._messages_left -= 1
@@ -193,7 +200,9 @@ class FastPathProtocol(CompactProtocol):
             super().sendMessage(payload, isBinary, fragmentSize, sync, doNotCompress)  # type: ignore[no-untyped-call]
             return
         size = len(payload)
-        frame = frame_header(BINARY if isBinary else TEXT, size) + payload
+        first = BINARY if isBinary else TEXT
+        header = SHORT_HEADERS[first][size] if size < 126 else long_header(first, size)
+        frame = header + payload
         stats = self.trafficStats
         stats.outgoingOctetsWireLevel += len(frame)
         stats.ordinary_octets_out += size

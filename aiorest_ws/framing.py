@@ -3,7 +3,7 @@
 All that is not ordinary is left to Autobahn, which also has the words for what is wrong with it.
 """
 
-__all__ = ("BINARY", "TEXT", "frame_header", "next_message", "only_message")
+__all__ = ("BINARY", "SHORT_HEADERS", "TEXT", "long_header", "messages", "only_message")
 
 try:
     from websockets.speedups import apply_mask
@@ -28,7 +28,8 @@ _MASKED = 0x80
 _LENGTH_OF_16_BITS = 0xFE
 _LENGTH_OF_64_BITS = 0xFF
 
-_SHORT_HEADERS = {
+# The headers of unmasked frames of less than 126 bytes, by their first byte.
+SHORT_HEADERS = {
     first: tuple(bytes((first, size)) for size in range(126)) for first in (TEXT, BINARY)
 }
 
@@ -64,31 +65,42 @@ def only_message(data: bytes, limit: int) -> bytes | None:
     return payload
 
 
-def next_message(data: bytes, begin: int, limit: int) -> tuple[bytes, int] | None:
-    """Return the payload of the ordinary message that begins there, and where it ends, or None."""
-    left = len(data) - begin
-    if left < 6:
-        return None
-    second = data[begin + 1]
-    if second < _MASKED:
-        return None
-    if second < _LENGTH_OF_16_BITS:
-        header, size = 6, second - _MASKED
-    elif second == _LENGTH_OF_16_BITS:
-        header, size = 8, int.from_bytes(data[begin + 2 : begin + 4])
-    else:
-        header, size = 14, int.from_bytes(data[begin + 2 : begin + 10])
-    if header + size > left:
-        return None
-    end = begin + header + size
-    payload = only_message(data[begin:end], limit)
-    return None if payload is None else (payload, end)
+def messages(data: bytes, limit: int, most: int) -> list[tuple[bytes, bool, int]]:
+    """Return the ordinary messages at the head of `data`, at most that many.
+
+    Each is its payload, whether it is binary, and where it ends.
+    """
+    found: list[tuple[bytes, bool, int]] = []
+    begin, size = 0, len(data)
+    while size - begin >= 6 and len(found) < most:
+        first, second = data[begin], data[begin + 1]
+        if second < _LENGTH_OF_16_BITS:
+            start = begin + 6
+            end = start + second - _MASKED
+            if second < _MASKED:
+                break
+        elif second == _LENGTH_OF_16_BITS:
+            start = begin + 8
+            end = start + int.from_bytes(data[begin + 2 : begin + 4])
+            if end - start < 126:
+                break
+        else:
+            start = begin + 14
+            end = start + int.from_bytes(data[begin + 2 : begin + 10])
+            if end - start < 65536:
+                break
+        if end > size or end - start > limit or (first != TEXT and first != BINARY):
+            break
+        payload = apply_mask(data[start:end], data[start - 4 : start])
+        if first == TEXT and not payload.isascii() and not _is_utf8(payload):
+            break
+        found.append((payload, first == BINARY, end))
+        begin = end
+    return found
 
 
-def frame_header(first: int, size: int) -> bytes:
-    """Return the header of an unmasked frame; `first` is TEXT or BINARY, `size` in bytes."""
-    if size < 126:
-        return _SHORT_HEADERS[first][size]
+def long_header(first: int, size: int) -> bytes:
+    """Return the header of an unmasked frame of 126 bytes or more; `first` is TEXT or BINARY."""
     if size < 65536:
         return bytes((first, 126)) + size.to_bytes(2)
     return bytes((first, 127)) + size.to_bytes(8)
