@@ -148,6 +148,12 @@ class CompactProtocol(WebSocketServerProtocol):
     def _state_changed(self) -> None:
         """Do what a change of the state asks for."""
 
+    @classmethod
+    def class_option(cls, name: str, value: Any) -> Any:  # noqa: ARG003
+        """Return what stands in a class for an option that Autobahn would set on an instance."""
+        # A function in a class would become a method.
+        return staticmethod(value) if callable(value) else value
+
     # Autobahn's way would ask for the details of the transport, which few applications do, and
     # demands Twisted's own TLS of a secure one.
 
@@ -331,8 +337,7 @@ class CompactFactory(WebSocketServerFactory):
         }
         for name, value in zip(kind.CONFIG_ATTRS, options, strict=True):
             if not hasattr(kind, name):
-                # A function in a class would become a method.
-                members[name] = staticmethod(value) if callable(value) else value
+                members[name] = kind.class_option(name, value)
         return type(kind.__name__, (kind,), members)
 
 

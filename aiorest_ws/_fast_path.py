@@ -40,6 +40,35 @@ _RECEIVING = (
 )
 _SENDING = ("sendFrame", "sendData")
 
+# Options that open the short way or close it.
+_WATCHED_OPTIONS = frozenset(
+    {
+        "applyMask",
+        "autoFragmentSize",
+        "logFrames",
+        "logOctets",
+        "maskServerFrames",
+        "maxFramePayloadSize",
+        "maxMessagePayloadSize",
+        "utf8validateIncoming",
+    }
+)
+
+
+class _WatchedOption:
+    """An option of Autobahn's that a connection may set for itself at any time."""
+
+    def __init__(self, name: str, value: Any) -> None:
+        self._name = name
+        self._value = value
+
+    def __get__(self, connection: "FastPathProtocol | None", owner: type) -> Any:
+        return self._value if connection is None else vars(connection).get(self._name, self._value)
+
+    def __set__(self, connection: "FastPathProtocol", value: Any) -> None:
+        vars(connection)[self._name] = value
+        connection._choose_ways()
+
 
 class FastPathProtocol(CompactProtocol):
     """Autobahn's protocol; ordinary messages come to `onMessage`, and leave, without it.
@@ -67,6 +96,13 @@ class FastPathProtocol(CompactProtocol):
         super().__init_subclass__(**kwargs)
         cls._receives_in_parts = any(_is_overridden(cls, name) for name in _RECEIVING)
         cls._sends_in_parts = any(_is_overridden(cls, name) for name in _SENDING)
+
+    @classmethod
+    def class_option(cls, name: str, value: Any) -> Any:
+        """Return what stands in a class for an option that Autobahn would set on an instance."""
+        if name in _WATCHED_OPTIONS:
+            return _WatchedOption(name, value)
+        return super().class_option(name, value)
 
     @property
     def transport(self) -> Any:
