@@ -8,18 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from OpenSSL import SSL
-from twisted.internet.endpoints import (
-    TCP4ServerEndpoint,
-    TCP6ServerEndpoint,
-    serverFromString,
-)
-from twisted.internet.interfaces import (
-    IProtocolFactory,
-    IStreamServerEndpoint,
-)
-from twisted.internet.ssl import CertificateOptions, TLSVersion
-from twisted.protocols.tls import TLSMemoryBIOFactory
+from twisted.internet.interfaces import IStreamServerEndpoint
 
 from aiorest_ws.abstract import AbstractRouter
 from aiorest_ws.conf import settings
@@ -28,14 +17,17 @@ from aiorest_ws.failures import ErrorHandler
 from aiorest_ws.log import log_to_stream, log_to_twisted, set_level
 from aiorest_ws.request import ConnectionHook, RequestHandlerFactory, RequestHandlerProtocol
 from aiorest_ws.service import ApplicationService, FactoryHook
-from aiorest_ws.transports import install_reactor
+from aiorest_ws.transports import (
+    TLSFiles,
+    endpoint_from_string,
+    install_reactor,
+    tcp_endpoint,
+)
 from aiorest_ws.urls.base import set_urlconf
 from aiorest_ws.utils.websocket import deflate_offer_accept
 from aiorest_ws.validators import check_and_set_subclass
 
 __all__ = ("Application", "load_application")
-
-LISTEN_BACKLOG = 1024
 
 Hook = TypeVar("Hook", bound=Callable[..., Any])
 
@@ -217,7 +209,8 @@ class Application:
             compress=compress,
             accept_function=accept_function,
         )
-        return self._service(factory, serverFromString(reactor, listen), path)
+        endpoint = endpoint_from_string(reactor, listen, tls=self._tls())
+        return self._service(factory, endpoint, path, is_secure=listen.startswith("ssl:"))
 
     def run(
         self,
@@ -264,8 +257,7 @@ class Application:
             compress=compress,
             accept_function=accept_function,
         )
-        endpoint_class = TCP6ServerEndpoint if ":" in host else TCP4ServerEndpoint
-        endpoint = endpoint_class(reactor, port, LISTEN_BACKLOG, host.strip("[]"))
+        endpoint = tcp_endpoint(reactor, host, port, tls=self._tls())
         return self._service(factory, endpoint, path, host=host, banner=print)
 
     def _service(
@@ -276,17 +268,18 @@ class Application:
         *,
         host: str | None = None,
         banner: Callable[[str], Any] | None = None,
+        is_secure: bool = False,
     ) -> ApplicationService:
         def make_url(address: Any) -> str:
             port = getattr(address, "port", None)
             if port is None:
                 return str(address)
-            return self.generate_url(host or address.host, port, path)
+            url = self.generate_url(host or address.host, port, path)
+            return url.replace("ws://", "wss://", 1) if is_secure else url
 
         return ApplicationService(
             factory,
             endpoint,
-            listening_factory=self._wrapped(factory),
             startup_hooks=self._startup_hooks,
             shutdown_hooks=self._shutdown_hooks,
             make_url=make_url,
@@ -300,25 +293,12 @@ class Application:
         if self._error_handlers:
             router.error_handlers.update(self._error_handlers)  # type: ignore[attr-defined]
 
-    def _wrapped(self, factory: RequestHandlerFactory) -> IProtocolFactory:
-        """Return what listens: the factory itself, or TLS around it."""
+    def _tls(self) -> TLSFiles | None:
         if not self.isSecure:
-            return factory
+            return None
         assert self.certificate is not None  # noqa: S101  isSecure has looked
         assert self.key is not None  # noqa: S101
-        options = CertificateOptions(raiseMinimumTo=TLSVersion.TLSv1_2)
-        # Twisted's way for the files is an object of pyOpenSSL's that is on its way out.
-        context = options.getContext()
-        try:
-            context.use_certificate_chain_file(os.fspath(self.certificate))
-            context.use_privatekey_file(os.fspath(self.key))
-            context.check_privatekey()
-        except SSL.Error as exc:
-            raise ImproperlyConfigured(
-                f"The certificate {str(self.certificate)!r} and the key {str(self.key)!r} cannot "
-                f"be used: {_reasons(exc)}."
-            ) from exc
-        return TLSMemoryBIOFactory(options, isClient=False, wrappedFactory=factory)
+        return TLSFiles(self.certificate, self.key)
 
 
 def load_application(name: str) -> Application:
@@ -347,11 +327,6 @@ def load_application(name: str) -> Application:
     if not isinstance(found, Application):
         raise ImproperlyConfigured(f"{name!r} is neither an Application nor a router: {found!r}.")
     return found
-
-
-def _reasons(exc: SSL.Error) -> str:
-    errors = exc.args[0] if exc.args else ()
-    return "; ".join(reason for *_, reason in errors) or "OpenSSL does not say why"
 
 
 def _added(hooks: list[Any], hook: Hook, name: str, argument: str) -> Hook:

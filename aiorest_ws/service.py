@@ -11,7 +11,6 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import (
     IDelayedCall,
     IListeningPort,
-    IProtocolFactory,
     IStreamServerEndpoint,
 )
 from twisted.python.failure import Failure
@@ -34,8 +33,7 @@ class ApplicationService(Service):
     """An application that listens: Twisted starts and stops it.
 
     `listening` fires with the listening port. `failure` is the exception that kept the service
-    from starting, which also stops the reactor. `listening_factory` is `factory`, or TLS around
-    it; `make_url` names an address, for the banner.
+    from starting, which also stops the reactor. `make_url` names an address, for the banner.
     """
 
     def __init__(
@@ -43,7 +41,6 @@ class ApplicationService(Service):
         factory: RequestHandlerFactory,
         endpoint: IStreamServerEndpoint,
         *,
-        listening_factory: IProtocolFactory,
         startup_hooks: Sequence[FactoryHook],
         shutdown_hooks: Sequence[FactoryHook],
         make_url: Callable[[Any], str],
@@ -54,7 +51,6 @@ class ApplicationService(Service):
         self.listening: Deferred[IListeningPort] = Deferred()
         self.port: IListeningPort | None = None
         self._endpoint = endpoint
-        self._listening_factory = listening_factory
         self._startup_hooks = startup_hooks
         self._shutdown_hooks = shutdown_hooks
         self._make_url = make_url
@@ -103,7 +99,7 @@ class ApplicationService(Service):
         try:
             for hook in self._startup_hooks:
                 await _called(hook, self.factory)
-            return await self._endpoint.listen(self._listening_factory)
+            return await self._endpoint.listen(self.factory)
         except CancelledError:
             raise  # the service is stopped, which is no failure
         except Exception as exc:  # noqa: BLE001  the program is told, and the reactor stopped

@@ -12,11 +12,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from twisted.internet.defer import Deferred, DeferredQueue, maybeDeferred
-from twisted.internet.endpoints import TCP4ClientEndpoint, TCP4ServerEndpoint
+from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.protocols.tls import TLSMemoryBIOFactory
 
 from aiorest_ws.request import RequestHandlerFactory
-from aiorest_ws.transports import install_reactor
+from aiorest_ws.transports import install_reactor, tcp_endpoint
 
 # Before pytest-twisted looks: tests run on what a server runs on.
 install_reactor()
@@ -75,8 +75,7 @@ class Network:
     async def serve(self, router: Any = None, factory: RequestHandlerFactory | None = None) -> int:
         """Listen with a router or a factory; return the port."""
         factory = factory or RequestHandlerFactory(router=router)
-        endpoint = TCP4ServerEndpoint(self.reactor, 0, interface="127.0.0.1")
-        port = await endpoint.listen(factory)
+        port = await tcp_endpoint(self.reactor, "127.0.0.1", 0).listen(factory)
         self.ports.append(port)
         self.factories.append(factory)
         return port.getHost().port
