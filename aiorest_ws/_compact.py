@@ -25,13 +25,13 @@ from autobahn.twisted.util import (
 from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
 from autobahn.wamp.types import TransportDetails
 from autobahn.websocket.protocol import parseHttpHeader
-from autobahn.websocket.utf8validator import Utf8Validator
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import ISSLTransport
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 
 from aiorest_ws._timers import TimerWheel
 from aiorest_ws._traffic import CompactTrafficStats
+from aiorest_ws._utf8 import FastUtf8Validator
 
 __all__ = ("CompactFactory", "CompactProtocol", "ConnectionState")
 
@@ -165,6 +165,7 @@ class CompactProtocol(WebSocketServerProtocol):
 
     def _connectionMade(self) -> None:
         super()._connectionMade()
+        del self.utf8validator  # the one below is made when there is something to look at
         self.trafficStats = CompactTrafficStats()  # type: ignore[no-untyped-call]
 
     def succeedHandshake(self, res: Any) -> None:
@@ -215,7 +216,7 @@ class CompactProtocol(WebSocketServerProtocol):
 
     @on_demand
     def utf8validator(self) -> Any:
-        return Utf8Validator()
+        return FastUtf8Validator()
 
     @on_demand
     def peer(self) -> str:

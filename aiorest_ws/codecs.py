@@ -5,7 +5,6 @@ import json
 import re
 import sys
 from collections.abc import Mapping
-from itertools import accumulate
 from typing import Any
 
 import msgspec
@@ -40,8 +39,8 @@ _STRUCTURE = re.compile(rb'"(?:[^"\\]|\\.)*+(?:"|\Z)|[\[\]{}]')
 # A payload must hold an opening and a closing byte for each level.
 _SHALLOW_BYTES = 2 * MAX_NESTING
 
-_BRACKETS_ONLY = bytes(byte for byte in range(256) if byte not in b'[]{}"')
-_LEVEL_STEPS = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")
+_ALL_BUT_BRACKETS = bytes(byte for byte in range(256) if byte not in b'[]{}"')
+_ONE_KIND_OF_BRACKETS = bytes.maketrans(b"{}", b"[]")
 
 _TOO_DEEP = f"The message is nested deeper than {MAX_NESTING} levels."
 
@@ -84,7 +83,8 @@ def encode_json(value: Any) -> bytes:
     except Exception as exc:
         raise SerializerError from exc
     # U+2028 and U+2029 end a line in JavaScript, but not in JSON.
-    if not encoded.isascii() and b"\xe2\x80" in encoded:
+    # Looking for one byte is a hundred times as fast as for two.
+    if not encoded.isascii() and b"\xe2" in encoded:
         encoded = encoded.replace(b"\xe2\x80\xa8", b"\\u2028").replace(b"\xe2\x80\xa9", b"\\u2029")
     return encoded
 
@@ -285,13 +285,25 @@ _STRINGS = re.compile(rb'"[^"]*"')
 
 
 def _nesting(payload: bytes | msgspec.Raw) -> int:
-    """Return how deep the arrays and objects of a valid JSON text are nested."""
+    """Return how deep the arrays and objects of a valid JSON text are nested, if it matters.
+
+    0 is less than MAX_NESTING, and MAX_NESTING + 1 is any depth above it.
+    """
     text = bytes(payload)
-    if text.count(b"[") + text.count(b"{") <= MAX_NESTING:
-        return 0  # it cannot matter, and the rest costs a hundred times as much
-    text = text.replace(b"\\\\", b"").replace(b'\\"', b"").translate(None, _BRACKETS_ONLY)
-    steps = _STRINGS.sub(b"", text).translate(_LEVEL_STEPS)
-    return max(accumulate(memoryview(steps).cast("b")), default=0)
+    if b"\\" in text:
+        text = text.replace(b"\\\\", b"").replace(b'\\"', b"")
+    brackets = text.translate(_ONE_KIND_OF_BRACKETS, _ALL_BUT_BRACKETS)
+    if brackets.count(b"[") <= MAX_NESTING:
+        return 0
+    brackets = brackets.replace(b'""', b"")
+    if b'"' in brackets:
+        brackets = _STRINGS.sub(b"", brackets)
+    # The innermost pairs go, and those around them are the next.
+    depth = 0
+    while brackets and depth <= MAX_NESTING:
+        brackets = brackets.replace(b"[]", b"")
+        depth += 1
+    return depth
 
 
 def _encode_foreign(value: Any) -> Any:
