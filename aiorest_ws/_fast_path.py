@@ -6,8 +6,11 @@ decided when something changes, so that a message has one number to look at.
 """
 
 import sys
-import time
+from inspect import getattr_static
+from time import monotonic
 from typing import Any, ClassVar
+
+from twisted.logger import Logger
 
 from aiorest_ws._compact import CompactProtocol
 from aiorest_ws.framing import (
@@ -20,6 +23,8 @@ from aiorest_ws.framing import (
 )
 
 __all__ = ("FastPathProtocol",)
+
+_log = Logger("aiorest-ws")
 
 MESSAGES_PER_TURN = 64
 SECONDS_PER_TURN = 0.001
@@ -39,6 +44,7 @@ _RECEIVING = (
     "_onMessage",
 )
 _SENDING = ("sendFrame", "sendData")
+_REPLYING = ("sendMessage", "_encode_message")
 
 # Options that open the short way or close it.
 _WATCHED_OPTIONS = frozenset(
@@ -91,11 +97,17 @@ class FastPathProtocol(CompactProtocol):
 
     _receives_in_parts: ClassVar[bool] = False
     _sends_in_parts: ClassVar[bool] = False
+    _has_own_replies: ClassVar[bool] = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        for name in _WATCHED_OPTIONS:
+            option = getattr_static(cls, name, None)
+            if option is not None and not isinstance(option, _WatchedOption):
+                setattr(cls, name, _WatchedOption(name, option))
         cls._receives_in_parts = any(_is_overridden(cls, name) for name in _RECEIVING)
         cls._sends_in_parts = any(_is_overridden(cls, name) for name in _SENDING)
+        cls._has_own_replies = any(_is_overridden(cls, name) for name in _REPLYING)
 
     @classmethod
     def class_option(cls, name: str, value: Any) -> Any:
@@ -160,23 +172,24 @@ class FastPathProtocol(CompactProtocol):
 
     def _take_messages(self, data: bytes) -> int:
         """Handle the ordinary messages at the head of `data`; return how many bytes they are."""
-        taken = 0
+        taken = handled = 0
         limit = self._receive_limit
         stats = self.trafficStats
         self._corked = []
         try:
             for payload, is_binary, end in messages(data, limit, self._messages_left):
-                # A message before this one may have closed the way.
-                if self._receive_limit != limit or self._rests():
+                # One is taken, however slow the machine. A message may close the way behind it.
+                if handled and (monotonic() >= self._turn_ends or self._receive_limit != limit):
                     break
+                handled += 1
                 taken = end
                 stats.ordinary_octets_in += len(payload)
                 stats.ordinary_in += 1
                 if self.autoPingTimeoutCall and self.autoPingRestartOnAnyTraffic:
                     self._cancelAutoPingTimeoutCall()
-                self._messages_left -= 1
                 self.onMessage(payload, is_binary)
         finally:
+            self._messages_left -= handled
             if self._corked:
                 self._write_corked()
             self._corked = None
@@ -190,13 +203,13 @@ class FastPathProtocol(CompactProtocol):
 
     def _begin_turn(self) -> None:
         self._messages_left = MESSAGES_PER_TURN
-        self._turn_ends = time.monotonic() + SECONDS_PER_TURN
+        self._turn_ends = monotonic() + SECONDS_PER_TURN
 
     def _rests(self) -> bool:
         """Stop until the next turn if this one is over; tell whether it is."""
         left = self._messages_left
         # One is taken, however slow the machine.
-        if left == MESSAGES_PER_TURN or (left > 0 and time.monotonic() < self._turn_ends):
+        if left == MESSAGES_PER_TURN or (left > 0 and monotonic() < self._turn_ends):
             return False
         self._is_resting = True
         self.transport.pauseProducing()
@@ -209,7 +222,11 @@ class FastPathProtocol(CompactProtocol):
             return
         self._resume_reading()
         self._begin_turn()
-        self.consumeData()
+        try:
+            self.consumeData()
+        except Exception:  # noqa: BLE001  as a transport does, in whose call this mostly is
+            _log.failure("a message could not be handled")
+            self.transport.abortConnection()
 
     def _resume_reading(self) -> None:
         self.transport.resumeProducing()
@@ -234,7 +251,11 @@ class FastPathProtocol(CompactProtocol):
             or doNotCompress is not False
         ):
             super().sendMessage(payload, isBinary, fragmentSize, sync, doNotCompress)  # type: ignore[no-untyped-call]
-            return
+        else:
+            self._send_ordinary(payload, isBinary)
+
+    def _send_ordinary(self, payload: bytes, isBinary: bool) -> None:
+        """Send a message that is not above the limit for the short way."""
         size = len(payload)
         first = BINARY if isBinary else TEXT
         header = SHORT_HEADERS[first][size] if size < 126 else long_header(first, size)
@@ -325,5 +346,5 @@ class FastPathProtocol(CompactProtocol):
 
 
 def _is_overridden(kind: type, name: str) -> bool:
-    owner = next(ancestor for ancestor in kind.__mro__ if name in vars(ancestor))
+    owner = next((ancestor for ancestor in kind.__mro__ if name in vars(ancestor)), kind)
     return owner.__module__.partition(".")[0] not in {"aiorest_ws", "autobahn"}

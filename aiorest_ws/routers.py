@@ -44,6 +44,17 @@ _SETTINGS = vars(settings)
 _NOT_YET_SERVED = frozenset({"CANCEL", "SUBSCRIBE", "UNSUBSCRIBE"})
 
 
+_Found = tuple[Route, tuple[str, ...]]
+
+# How many of the URLs that were asked for last are remembered with their routes, and how long one
+# may be: together at most 2 MB.
+FOUND_URLS = 4096
+FOUND_URL_LENGTH = 128
+
+# A subclass of these may match as it likes.
+_INDEXED = (PlainEndpoint, DynamicEndpoint)
+
+
 class SimpleRouter(AbstractRouter):
     """Route requests to views.
 
@@ -59,6 +70,7 @@ class SimpleRouter(AbstractRouter):
         self._plain: dict[str, Route] = {}
         self._tree: SegmentTree[Route] = SegmentTree()
         self._foreign: list[Route] = []
+        self._found: dict[Any, _Found] = {}
         self._has_own_search = (
             type(self).extract_url is not SimpleRouter.extract_url
             or type(self).search_handler is not SimpleRouter.search_handler
@@ -100,12 +112,10 @@ class SimpleRouter(AbstractRouter):
         if endpoint.name:
             self._check_name(endpoint.name)
         route = Route(endpoint)
+        self._found.clear()
         # A subclass may match in its own way, so only our very own go into the indexes.
         if type(endpoint) is PlainEndpoint:
             earlier = self._plain.setdefault(endpoint.path, route)
-            # Clients mostly leave the last slash out.
-            if endpoint.path[-1:] == "/" and endpoint.path[-2:-1] not in ("", "/"):
-                self._plain.setdefault(endpoint.path[:-1], earlier)
         elif type(endpoint) is DynamicEndpoint:
             earlier = self._tree.add(endpoint.path, route)
         else:
@@ -180,26 +190,17 @@ class SimpleRouter(AbstractRouter):
         # What it does not take, and all it would have to refuse, is for `_process_any` to judge.
         is_awaited = False
         try:
-            url, method = request.url, request.method
-            if (
-                type(request) is not Request
-                or type(url) is not str
-                or type(method) is not str
-                or self._middlewares
-                or self._has_own_search
-            ):
+            if self._middlewares or type(request) is not Request:
                 return self._process_any(request, context)
-            values: Sequence[str] = ()
-            route = self._plain.get(url)
-            if route is None:
-                found = self._tree.find(url)
-                if found is None or url != url.strip():
-                    return self._process_any(request, context)
-                route, whole_segments = found
-                values = whole_segments or route.endpoint.match(_normalised(url)) or ()
-            handler = route.handlers.get(method)
-            if handler is None or not handler.is_simple:
+            url = request.url
+            try:
+                found = self._found.get(url) or self._look_up(url)
+                handler = None if found is None else found[0].handlers.get(request.method)
+            except TypeError:  # somebody has made a request of a list, say
+                found = handler = None
+            if found is None or handler is None or not handler.is_simple:
                 return self._process_any(request, context)
+            values = found[1]
             keywords = handler.bind(len(values), request._args)
             view = handler.view_class()
             call = getattr(view, handler.attribute)
@@ -218,6 +219,21 @@ class SimpleRouter(AbstractRouter):
         except BaseException as exc:  # noqa: BLE001  a view may raise anything
             reply = failure_reply(request, exc, self.error_handlers)
             return Ready(reply) if is_awaited else reply
+
+    def _look_up(self, url: Any) -> _Found | None:
+        """Return the route for a URL and the values in it, unless a subclass has to be asked."""
+        if type(url) is not str or self._has_own_search:
+            return None
+        route, values = self._find(_normalised(url))
+        if route is None:
+            return None
+        found = (route, tuple(values))
+        # The same clients ask for the same things; what many of them ask for stays at hand.
+        if len(url) <= FOUND_URL_LENGTH and type(route.endpoint) in _INDEXED:
+            if len(self._found) >= FOUND_URLS:
+                self._found.clear()
+            self._found[url] = found
+        return found
 
     def _answered(
         self,
