@@ -1,0 +1,1 @@
+"""Parts of test_differential.py, which loads them by their path."""
