@@ -1,0 +1,1 @@
+"""Measurements of both packages; `python -m bench` says which."""
