@@ -44,6 +44,8 @@ _RECEIVING = (
     "_onMessage",
 )
 _SENDING = ("sendFrame", "sendData")
+
+# What a reply passes, unless nobody has changed it.
 _REPLYING = ("sendMessage", "_encode_message")
 
 # Options that open the short way or close it.
@@ -86,6 +88,7 @@ class FastPathProtocol(CompactProtocol):
     # The largest payload that may take the short way, in bytes.
     _receive_limit = _CLOSED
     _send_limit = _CLOSED
+    _reply_limit = _CLOSED
 
     _corked: list[bytes] | None = None
     _transport: Any = None
@@ -274,7 +277,7 @@ class FastPathProtocol(CompactProtocol):
     # Autobahn keeps what is written in pieces in a queue; while there is one, all goes there.
 
     def _trigger(self) -> None:
-        self._send_limit = _CLOSED
+        self._send_limit = self._reply_limit = _CLOSED
         super()._trigger()
 
     def _send(self) -> None:
@@ -290,11 +293,11 @@ class FastPathProtocol(CompactProtocol):
 
     def _state_changed(self) -> None:
         if self._state != self.STATE_OPEN:
-            self._receive_limit = self._send_limit = _CLOSED
+            self._receive_limit = self._send_limit = self._reply_limit = _CLOSED
 
     def _choose_ways(self) -> None:
         """Decide which messages may take the short way from here on."""
-        self._receive_limit = self._send_limit = _CLOSED
+        self._receive_limit = self._send_limit = self._reply_limit = _CLOSED
         if (
             self._state != self.STATE_OPEN
             or self.logOctets
@@ -311,6 +314,8 @@ class FastPathProtocol(CompactProtocol):
         ):
             limit = self.maxMessagePayloadSize
             self._send_limit = limit if limit > 0 else sys.maxsize
+            if not self._has_own_replies:
+                self._reply_limit = self._send_limit
         if self._may_receive():
             limits = (self.maxMessagePayloadSize, self.maxFramePayloadSize)
             self._receive_limit = min(

@@ -2,75 +2,89 @@
 
 import asyncio
 import socket
-import ssl
+import struct
 from collections.abc import Callable, Iterable
-from typing import Any, cast
+from contextlib import suppress
+from typing import Any
 
-from cryptography import x509
-from OpenSSL import crypto
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import (
     IConsumer,
     IHalfCloseableProtocol,
     IPushProducer,
-    ISSLTransport,
     ITCPTransport,
 )
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-__all__ = ("LoopTLSTransport", "LoopTransport", "address_of")
+from aiorest_ws._loop_producer import PulledProducer
 
-_log = Logger("aiorest-ws")
+__all__ = ("Address", "LoopTransport", "address_of", "log")
+
+log = Logger("aiorest-ws")
+
+Address = IPv4Address | IPv6Address | UNIXAddress
+
+# With it close() resets the connection, which tells the peer what abortConnection() means.
+_RESET = struct.pack("ii", 1, 0)
 
 
-def address_of(name: Any) -> IPv4Address | IPv6Address | UNIXAddress:
+def address_of(name: Any) -> Address:
     """Return Twisted's address for a name of the socket module's."""
     if isinstance(name, tuple):
         return IPv4Address("TCP", *name) if len(name) == 2 else IPv6Address("TCP", *name)
-    return UNIXAddress(name or None)
+    return UNIXAddress(name)
 
 
-def _drop(_: bytes) -> None:
-    """Take what is written or received when nobody is there any more."""
+def _drop_read(_: bytes) -> None:
+    """Take what is received when nobody is there any more."""
+
+
+def _drop_written(data: bytes) -> None:
+    """Take what is written when nobody is there any more."""
+    if isinstance(data, str):
+        raise TypeError("Data must be bytes, not str.")
 
 
 @implementer(ITCPTransport, IConsumer, IPushProducer)
 class LoopTransport(asyncio.Protocol):
     """Both ends of the bridge in one object: asyncio's protocol, and the protocol's transport.
 
-    What passes often does not cross it: the loop calls the protocol's `dataReceived` itself, and
-    `write` is the loop's own.
+    Writing does not cross it: `write` is the loop's own.
     """
 
     __slots__ = (
+        "_cause",
         "_factory",
-        "_is_aborted",
+        "_held",
         "_is_delayed",
         "_is_full",
+        "_is_paused",
         "_loop_transport",
         "_producer",
         "_protocol",
-        "_pulls",
         "data_received",
         "disconnecting",
         "write",
     )
 
+    TLS = False
+
     def __init__(self, factory: Any) -> None:
+        self._cause: BaseException | None = None
         self._factory = factory
-        self._loop_transport: Any = None
-        self._protocol: Any = None
-        self._producer: Any = None
-        self._pulls = False
-        self._is_full = False
+        self._held = b""
         self._is_delayed = False
-        self._is_aborted = False
+        self._is_full = False
+        self._is_paused = False
+        self._loop_transport: Any = None
+        self._producer: Any = None
+        self._protocol: Any = None
         self.disconnecting = False
-        self.write: Callable[[bytes], None] = _drop
-        self.data_received: Any = _drop
+        self.write: Callable[[bytes], None] = _drop_written
+        self.data_received: Callable[[bytes], None] = _drop_read  # type: ignore[assignment]
 
     # What the loop calls
 
@@ -79,76 +93,91 @@ class LoopTransport(asyncio.Protocol):
         self._loop_transport = transport
         factory, self._factory = self._factory, None
         try:
-            self._protocol = factory.buildProtocol(self.getPeer())
-            if self._protocol is None:
-                self._close()
-                return
-            self.write = self._loop_transport.write
-            self.data_received = self._protocol.dataReceived
-            # uvloop looks for data_received when it is given a protocol, and not again.
-            self._loop_transport.set_protocol(self)
-            self._protocol.makeConnection(self)
+            protocol = factory.buildProtocol(self.getPeer())
         except Exception:  # noqa: BLE001  the loop would only complain
-            _log.failure("a protocol could not begin")
-            self.abortConnection()
+            log.failure("a factory could not build a protocol")
+            protocol = None
+        if protocol is None:
+            self._end(ConnectionDone())
+            return
+        self.write = self._loop_transport.write
+        self.protocol = protocol
+        try:
+            protocol.makeConnection(self)
+        except Exception as exc:  # noqa: BLE001
+            self._fail(exc)
+        if self._is_paused and self._reads():
+            # uvloop begins to read after this call, whatever the protocol has asked for.
+            self.data_received = self._hold
+            self._loop_transport.set_protocol(self)
+            asyncio.get_running_loop().call_soon(self._hold, b"")
 
     def eof_received(self) -> bool:
         """Tell whether the connection stays open for what is still to be written."""
-        if self._protocol is not None and IHalfCloseableProtocol.providedBy(self._protocol):
+        self.data_received = _drop_read
+        if not IHalfCloseableProtocol.providedBy(self._protocol):
+            # As in Twisted: what the peer has not taken by now is lost with the connection.
+            self._end(ConnectionDone())
+            return False
+        try:
             self._protocol.readConnectionLost()
-            return not self._is_secure
-        # The loop closes its transport, and would count what is written from here on as errors.
-        self.disconnecting = True
-        self.write = _drop
-        return False
+        except Exception as exc:  # noqa: BLE001
+            self._fail(exc)
+        return True
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Tell the protocol why the connection is lost."""
+        reason = self._reason(exc)
         protocol, self._protocol = self._protocol, None
         producer, self._producer = self._producer, None
-        self.write = self.data_received = _drop
-        self.disconnecting = False
-        try:
-            if producer is not None:
+        self._cause = None
+        self._stop()
+        if producer is not None:
+            try:
                 producer.stopProducing()
-            if protocol is not None:
-                protocol.connectionLost(Failure(self._reason(exc)))
-        except Exception:  # noqa: BLE001  the loop would only complain
-            _log.failure("a protocol could not end")
-
-    def _reason(self, exc: BaseException | None) -> BaseException:
-        if self._is_aborted:
-            return ConnectionAborted()
-        if exc is None:
-            return ConnectionDone()
-        return ConnectionLost(str(exc)) if isinstance(exc, OSError) else exc
+            except Exception:  # noqa: BLE001
+                log.failure("a producer could not stop")
+        if protocol is not None:
+            try:
+                protocol.connectionLost(Failure(reason))
+            except Exception:  # noqa: BLE001
+                log.failure("a protocol could not end")
 
     def pause_writing(self) -> None:
-        """Stop the producer: more waits to be written than the loop likes."""
+        """Stop the producer: more waits to be written than the high-water mark."""
         self._is_full = True
-        if self._producer is not None and not self._pulls:
+        if self._producer is not None:
             self._producer.pauseProducing()
 
     def resume_writing(self) -> None:
         """Let the producer go on."""
         self._is_full = False
         if self._producer is not None:
-            if self._pulls:
-                self._pull()
-            else:
-                self._producer.resumeProducing()
+            self._producer.resumeProducing()
 
     # What the protocol calls
 
     @property
+    def protocol(self) -> Any:
+        """The protocol; another one may take the connection over, which WebSocketResource does."""
+        return self._protocol
+
+    @protocol.setter
+    def protocol(self, protocol: Any) -> None:
+        self._protocol = protocol
+        self.data_received = self._receiver()
+        # uvloop looks for data_received when it is given a protocol, and not again.
+        self._loop_transport.set_protocol(self)
+
+    @property
     def connected(self) -> bool:
-        """Whether the connection is open, at least for writing."""
+        """Whether the connection is open, at least in one direction."""
         return self._protocol is not None
 
     @property
     def disconnected(self) -> bool:
         """Whether the connection is lost."""
-        return not self.connected
+        return self._protocol is None
 
     def writeSequence(self, data: Iterable[bytes]) -> None:
         """Write several pieces."""
@@ -157,6 +186,7 @@ class LoopTransport(asyncio.Protocol):
     def loseConnection(self) -> None:
         """Close the connection when all is written, and the producer has finished."""
         if self.connected and not self.disconnecting:
+            self.pauseProducing()
             self.disconnecting = True
             if self._producer is None:
                 self._close()
@@ -168,31 +198,30 @@ class LoopTransport(asyncio.Protocol):
         if not self._loop_transport.can_write_eof():
             self.loseConnection()
             return
-        self.write = _drop
+        self.write = _drop_written
         self._loop_transport.write_eof()
         if IHalfCloseableProtocol.providedBy(self._protocol):
-            asyncio.get_running_loop().call_soon(self._protocol.writeConnectionLost)
+            asyncio.get_running_loop().call_soon(self._tell_of_write_end)
 
     def abortConnection(self) -> None:
         """Close the connection now; what is not written yet is lost."""
-        if self._loop_transport is not None and not self._is_aborted:
-            self._is_aborted = True
-            self.disconnecting = True
-            self.write = _drop
-            self._loop_transport.abort()
-
-    def _close(self) -> None:
-        self.write = _drop
-        self._loop_transport.close()
+        if self.connected and self._cause is None:
+            with suppress(OSError):
+                self._socket().setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            self._end(ConnectionAborted())
 
     def pauseProducing(self) -> None:
         """Stop reading."""
-        if not self._loop_transport.is_closing():
+        self._is_paused = True
+        if self.connected and not self._loop_transport.is_closing():
             self._loop_transport.pause_reading()
 
     def resumeProducing(self) -> None:
-        """Go on reading."""
-        if not self._loop_transport.is_closing():
+        """Go on reading, unless that has ended."""
+        self._is_paused = False
+        if self.data_received == self._hold:
+            asyncio.get_running_loop().call_soon(self._let_go)
+        elif self._reads():
             self._loop_transport.resume_reading()
 
     def stopProducing(self) -> None:
@@ -205,36 +234,105 @@ class LoopTransport(asyncio.Protocol):
             raise RuntimeError(
                 f"{producer!r} cannot be registered: {self._producer!r} was never unregistered."
             )
-        if not self.connected:
+        if not self.connected or self.write is _drop_written:
             producer.stopProducing()
             return
+        if not streaming:
+            producer = PulledProducer(self, producer)
         self._producer = producer
-        self._pulls = not streaming
-        if self._pulls:
-            self._pull()
+        if not streaming:
+            producer.begin()
         elif self._is_full:
             producer.pauseProducing()
 
     def unregisterProducer(self) -> None:
         """Forget the producer, if there is one."""
-        self._producer = None
-        if self.disconnecting and self.connected:
+        producer, self._producer = self._producer, None
+        if isinstance(producer, PulledProducer):
+            producer.end()
+        if producer is not None and self.disconnecting and self.connected:
             self._close()
 
-    def _pull(self) -> None:
-        if self._producer is not None and self._pulls and not self._is_full:
-            self._producer.resumeProducing()
-            asyncio.get_running_loop().call_soon(self._pull)
+    # How bytes arrive
+
+    def _receiver(self) -> Callable[[bytes], None]:
+        """Return what the loop is to give the bytes to."""
+        return self._receive
+
+    def _receive(self, data: bytes) -> None:
+        try:
+            self._protocol.dataReceived(data)
+        except Exception as exc:  # noqa: BLE001
+            self._fail(exc)
+
+    def _hold(self, data: bytes) -> None:
+        """Keep what comes before reading is paused."""
+        self._held += data
+        if self._is_paused and not self._loop_transport.is_closing():
+            self._loop_transport.pause_reading()
+
+    def _let_go(self) -> None:
+        """Begin with what was kept."""
+        if self._is_paused or not self._reads():
+            return
+        self.protocol = self._protocol
+        held, self._held = self._held, b""
+        if held:
+            self._receive(held)
+        if not self._is_paused and self._reads():
+            self._loop_transport.resume_reading()
+
+    def _reads(self) -> bool:
+        return (
+            self.data_received is not _drop_read
+            and not self.disconnecting
+            and not self._loop_transport.is_closing()
+        )
+
+    # How a connection ends
+
+    def _tell_of_write_end(self) -> None:
+        if self._protocol is not None:
+            try:
+                self._protocol.writeConnectionLost()
+            except Exception as exc:  # noqa: BLE001
+                self._fail(exc)
+
+    def _fail(self, exc: Exception) -> None:
+        """End a connection whose protocol or producer has raised."""
+        log.failure("a protocol failed, its connection is closed", Failure(exc))
+        self._end(exc)
+
+    def _end(self, cause: BaseException) -> None:
+        """Close the connection with what still waits to be written."""
+        if self._cause is None:
+            self._cause = cause
+        self._stop()
+        self._loop_transport.abort()
+
+    def _close(self) -> None:
+        self._stop()
+        if not self._loop_transport.is_closing():
+            self._loop_transport.close()
+
+    def _stop(self) -> None:
+        self.disconnecting = True
+        self.write = _drop_written
+        self.data_received = _drop_read
+
+    def _reason(self, exc: BaseException | None) -> BaseException:
+        if self._cause is not None:
+            return self._cause
+        if exc is None:
+            return ConnectionDone()
+        return ConnectionLost(str(exc)) if isinstance(exc, OSError) else exc
 
     # Addresses and options
 
-    @property
-    def _is_secure(self) -> bool:
-        return False
-
     def getPeer(self) -> Any:
         """Return the address of the client."""
-        return address_of(self._loop_transport.get_extra_info("peername"))
+        # A client that has gone before it was accepted has none.
+        return address_of(self._loop_transport.get_extra_info("peername") or ("", 0))
 
     def getHost(self) -> Any:
         """Return the address that the client has connected to."""
@@ -242,8 +340,8 @@ class LoopTransport(asyncio.Protocol):
 
     def setTcpNoDelay(self, enabled: bool) -> None:
         """Let small pieces leave at once, or be gathered. asyncio's loops begin with the first."""
-        if enabled == self._is_delayed:
-            self._socket().setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, enabled)
+        if bool(enabled) == self._is_delayed:
+            self._socket().setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, bool(enabled))
             self._is_delayed = not enabled
 
     def getTcpNoDelay(self) -> bool:
@@ -252,7 +350,7 @@ class LoopTransport(asyncio.Protocol):
 
     def setTcpKeepAlive(self, enabled: bool) -> None:
         """Let the system look whether the peer is still there."""
-        self._socket().setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, enabled)
+        self._socket().setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, bool(enabled))
 
     def getTcpKeepAlive(self) -> bool:
         """Tell whether the system looks if the peer is still there."""
@@ -260,30 +358,3 @@ class LoopTransport(asyncio.Protocol):
 
     def _socket(self) -> Any:
         return self._loop_transport.get_extra_info("socket")
-
-
-@implementer(ISSLTransport)
-class LoopTLSTransport(LoopTransport):
-    """A transport inside TLS."""
-
-    __slots__ = ()
-
-    @property
-    def _is_secure(self) -> bool:
-        return True
-
-    @property
-    def negotiatedProtocol(self) -> bytes | None:
-        """The protocol chosen by ALPN (RFC 7301)."""
-        chosen = self._tls().selected_alpn_protocol()
-        return None if chosen is None else chosen.encode()
-
-    def getPeerCertificate(self) -> crypto.X509 | None:
-        """Return the certificate of the client, None if it has shown none."""
-        shown = self._tls().getpeercert(True)
-        if shown is None:
-            return None
-        return crypto.X509.from_cryptography(x509.load_der_x509_certificate(shown))
-
-    def _tls(self) -> ssl.SSLObject:
-        return cast("ssl.SSLObject", self._loop_transport.get_extra_info("ssl_object"))

@@ -21,6 +21,7 @@ from aiorest_ws.transports import (
     TLSFiles,
     endpoint_from_string,
     install_reactor,
+    is_inside_tls,
     tcp_endpoint,
 )
 from aiorest_ws.urls.base import set_urlconf
@@ -210,7 +211,7 @@ class Application:
             accept_function=accept_function,
         )
         endpoint = endpoint_from_string(reactor, listen, tls=self._tls())
-        return self._service(factory, endpoint, path, is_secure=listen.startswith("ssl:"))
+        return self._service(factory, endpoint, path, is_secure=is_inside_tls(listen))
 
     def run(
         self,

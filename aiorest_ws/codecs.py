@@ -25,6 +25,7 @@ __all__ = (
     "encode_internal_error",
     "encode_json",
     "encode_message",
+    "encoder",
     "load_json",
 )
 
@@ -78,7 +79,7 @@ def encode_json(value: Any) -> bytes:
     NaN and infinity become null. SerializerError is raised for what JSON cannot hold.
     """
     try:
-        encoded = _encoder.encode(value)
+        encoded = encoder.encode(value)
     # A hook may call code of the user's types.
     except Exception as exc:
         raise SerializerError from exc
@@ -322,4 +323,5 @@ def _encode_foreign(value: Any) -> Any:
     raise NotImplementedError(f"JSON cannot hold a {type(value).__qualname__}")
 
 
-_encoder = msgspec.json.Encoder(enc_hook=_encode_foreign)
+# For those who look at the text themselves; `encode_json` does that, too.
+encoder = msgspec.json.Encoder(enc_hook=_encode_foreign)

@@ -13,7 +13,7 @@ __all__ = ("NativeParser",)
 
 @implementer(IPlugin, IStreamServerEndpointStringParser)
 class NativeParser:
-    """Serve `native:tcp:...`, `native:ssl:...` and `native:unix:...` by the loop's transports.
+    """Serve `native:` and a `tcp:`, `tcp6:`, `ssl:` or `unix:` string by the loop's transports.
 
     On a reactor without a loop they are Twisted's own endpoints.
     """
@@ -27,8 +27,9 @@ class NativeParser:
         endpoint = endpoint_from_arguments(reactor, kind, positional, named)
         if endpoint is None:
             raise ValueError(
-                f"native:{kind} does not take these arguments; there are native:tcp (port, "
-                "interface, backlog), native:ssl (port, privateKey, certKey, interface, backlog) "
-                "and native:unix (address, mode, backlog)."
+                f"native:{kind} does not take these arguments; there are native:tcp and "
+                "native:tcp6 (port, interface, backlog), native:ssl (port, privateKey, certKey, "
+                "extraCertChain, interface, backlog) and native:unix (address, mode, backlog, "
+                "lockfile)."
             )
         return endpoint

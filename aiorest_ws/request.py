@@ -90,12 +90,7 @@ class RequestHandlerProtocol(FastPathProtocol):
             answer = self._refusal(request, exc)
         except Exception:  # noqa: BLE001  an override may raise anything
             answer = self._internal_error(request)
-        if (
-            type(answer) is bytes
-            and not isBinary
-            and len(answer) <= self._send_limit
-            and not self._has_own_replies
-        ):
+        if type(answer) is bytes and not isBinary and len(answer) <= self._reply_limit:
             self._send_ordinary(answer, False)
         elif isinstance(answer, bytes) or not is_awaitable(answer):
             self._reply(request, answer, isBinary)

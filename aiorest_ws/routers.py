@@ -15,7 +15,7 @@ from aiorest_ws._segments import SegmentTree
 from aiorest_ws.abstract import AbstractEndpoint, AbstractRouter
 from aiorest_ws.awaiting import PLAIN_TYPES, Outcome, Ready, drive, is_awaitable
 from aiorest_ws.blocking import run_blocking
-from aiorest_ws.codecs import encode_json
+from aiorest_ws.codecs import encode_json, encoder
 from aiorest_ws.conf import settings
 from aiorest_ws.decorators import EndpointFunction
 from aiorest_ws.endpoints import DynamicEndpoint, PlainEndpoint
@@ -25,6 +25,7 @@ from aiorest_ws.exceptions import (
     MethodNotAllowed,
     NotSpecifiedHandler,
     NotSpecifiedURL,
+    SerializerError,
 )
 from aiorest_ws.failures import ErrorHandler, failure_reply, judge
 from aiorest_ws.parsers import URLParser
@@ -364,12 +365,14 @@ class SimpleRouter(AbstractRouter):
         content = {"data": answer, "event_name": request.event_name}
         if request.id is not None:
             content["id"] = request.id
-        if (
-            handler.has_default_renderer
-            and _SETTINGS.get("COMPACT_JSON")
-            and _SETTINGS.get("UNICODE_JSON")
-        ):
-            return encode_json(content)
+        if handler.has_default_renderer and _SETTINGS.get("COMPACT_JSON"):
+            # In ASCII there is nothing to escape, whatever UNICODE_JSON and JavaScript ask for.
+            try:
+                encoded = encoder.encode(content)
+            except Exception as exc:
+                raise SerializerError from exc
+            if encoded.isascii():
+                return encoded
         return self._render(request, view, content, values, keywords)
 
     def _render(

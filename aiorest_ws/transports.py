@@ -7,26 +7,24 @@ faster than Twisted's; elsewhere by Twisted's, with the same behaviour.
 import asyncio
 import os
 import re
-import socket
 import ssl
-import stat
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any
 
 from OpenSSL import SSL
 from twisted.internet import asyncioreactor
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import (
     TCP4ServerEndpoint,
     TCP6ServerEndpoint,
     UNIXServerEndpoint,
     serverFromString,
 )
-from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import (
     IListeningPort,
     IProtocolFactory,
@@ -34,12 +32,10 @@ from twisted.internet.interfaces import (
     IStreamServerEndpoint,
 )
 from twisted.internet.ssl import CertificateOptions, TLSVersion
-from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOFactory
-from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from aiorest_ws._loop_transport import LoopTLSTransport, LoopTransport, address_of
+from aiorest_ws._loop_port import LoopServerEndpoint, TCPSocket, UNIXSocket
 from aiorest_ws.exceptions import ImproperlyConfigured
 
 __all__ = (
@@ -50,14 +46,12 @@ __all__ = (
     "endpoint_from_arguments",
     "endpoint_from_string",
     "install_reactor",
+    "is_inside_tls",
     "tcp_endpoint",
     "unix_endpoint",
 )
 
-_log = Logger("aiorest-ws")
-
 LISTEN_BACKLOG = 1024
-TLS_HANDSHAKE_SECONDS = 5
 
 
 def install_reactor() -> Any:
@@ -97,10 +91,14 @@ def _loop_of(reactor: Any) -> asyncio.AbstractEventLoop | None:
 
 @dataclass(frozen=True, slots=True)
 class TLSFiles:
-    """Paths of PEM files: the certificate with those that signed it, and its key."""
+    """Paths of PEM files: the certificate with those that signed it, and its key.
+
+    `chain` is for those that signed it, if they are in a file of their own.
+    """
 
     certificate: str | os.PathLike[str]
     key: str | os.PathLike[str]
+    chain: str | os.PathLike[str] | None = None
 
     def twisted_options(self) -> CertificateOptions:
         """Return what Twisted's TLS takes; raise ImproperlyConfigured for files it cannot use."""
@@ -108,14 +106,14 @@ class TLSFiles:
         # Twisted's way for the files is an object of pyOpenSSL's that is on its way out.
         context = options.getContext()
         try:
-            context.use_certificate_chain_file(os.fspath(self.certificate))
+            with self._certificates() as certificates:
+                context.use_certificate_chain_file(certificates)
             context.use_privatekey_file(os.fspath(self.key))
             context.check_privatekey()
         except SSL.Error as exc:
-            raise ImproperlyConfigured(
-                f"The certificate {str(self.certificate)!r} and the key {str(self.key)!r} cannot "
-                f"be used: {_reasons(exc)}."
-            ) from exc
+            raise self._unusable(_reasons(exc)) from exc
+        except OSError as exc:
+            raise self._unusable(str(exc)) from exc
         return options
 
     def ssl_context(self) -> ssl.SSLContext:
@@ -123,152 +121,41 @@ class TLSFiles:
         self.twisted_options()  # has the words for what is wrong
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
-        context.load_cert_chain(self.certificate, self.key)
+        try:
+            with self._certificates() as certificates:
+                context.load_cert_chain(certificates, self.key)
+        except OSError as exc:  # of which ssl.SSLError is one
+            raise self._unusable(str(exc)) from exc
         return context
+
+    @contextmanager
+    def _certificates(self) -> Iterator[str]:
+        """Name a file that has all certificates, for OpenSSL takes only one."""
+        if self.chain is None:
+            yield os.fspath(self.certificate)
+            return
+        with NamedTemporaryFile(suffix=".pem") as together:
+            for path in (self.certificate, self.chain):
+                found = re.findall(_PEM_CERTIFICATE, Path(path).read_bytes(), re.DOTALL)
+                if not found:
+                    raise self._unusable(f"there is no certificate in {str(path)!r}")
+                together.write(b"\n".join([*found, b""]))
+            together.flush()
+            yield together.name
+
+    def _unusable(self, why: str) -> ImproperlyConfigured:
+        return ImproperlyConfigured(
+            f"The certificate {str(self.certificate)!r} and the key {str(self.key)!r} cannot "
+            f"be used: {why}."
+        )
+
+
+_PEM_CERTIFICATE = rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----"
 
 
 def _reasons(exc: SSL.Error) -> str:
     errors = exc.args[0] if exc.args else ()
     return "; ".join(reason for *_, reason in errors) or "OpenSSL does not say why"
-
-
-# The loop's own transports
-
-
-@implementer(IStreamServerEndpoint)
-class LoopServerEndpoint:
-    """Listen with the transports of the asyncio reactor's loop.
-
-    `bind` returns a listening socket; an OSError of its becomes CannotListenError. With an SSL
-    context connections are inside TLS.
-    """
-
-    def __init__(
-        self, reactor: Any, bind: Callable[[], socket.socket], tls: ssl.SSLContext | None = None
-    ) -> None:
-        loop = _loop_of(reactor)
-        if loop is None:
-            raise TypeError(f"{describe_reactor(reactor)} has no asyncio loop.")
-        self._loop = loop
-        self._bind = bind
-        self._tls = tls
-
-    def listen(self, protocolFactory: IProtocolFactory) -> Deferred[IListeningPort]:
-        """Return a Deferred that has fired: with the port, or with CannotListenError.
-
-        Connections wait in the port until the loop runs.
-        """
-        port = _LoopPort(self._loop, protocolFactory, self._bind, self._tls)
-        try:
-            port.startListening()
-        except CannotListenError:
-            return fail()
-        return succeed(port)
-
-
-@implementer(IListeningPort)
-class _LoopPort:
-    def __init__(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        factory: Any,
-        bind: Callable[[], socket.socket],
-        tls: ssl.SSLContext | None,
-    ) -> None:
-        self._loop = loop
-        self._factory = factory
-        self._bind = bind
-        self._tls = tls
-        self._address: Any = None
-        self._serving: Deferred[asyncio.Server | None] | None = None
-
-    def startListening(self) -> None:
-        """Listen; raise CannotListenError if that cannot be."""
-        listening = self._bind()
-        self._address = listening.getsockname()
-        self._factory.doStart()
-        serving = asyncio.ensure_future(self._serve(listening), loop=self._loop)
-        self._serving = Deferred.fromFuture(serving)
-        self._serving.addErrback(self._give_up, listening)
-
-    async def _serve(self, listening: socket.socket) -> asyncio.Server | None:
-        is_unix = listening.family == socket.AF_UNIX
-        create: Any = self._loop.create_unix_server if is_unix else self._loop.create_server
-        kind = LoopTransport if self._tls is None else LoopTLSTransport
-        timeout = None if self._tls is None else TLS_HANDSHAKE_SECONDS
-        server: asyncio.Server = await create(
-            lambda: kind(self._factory),
-            sock=listening,
-            ssl=self._tls,
-            ssl_handshake_timeout=timeout,
-            backlog=LISTEN_BACKLOG,
-        )
-        return server
-
-    def _give_up(self, failure: Failure, listening: socket.socket) -> None:
-        _log.failure("the loop does not serve {address}", failure, address=self._address)
-        listening.close()
-
-    def stopListening(self) -> Deferred[None]:
-        """Accept no more; open connections go on."""
-        serving, self._serving = self._serving, None
-        if serving is None:
-            return succeed(None)
-        return serving.addCallback(self._stop)
-
-    def _stop(self, server: asyncio.Server | None) -> None:
-        if server is not None:
-            server.close()
-        if isinstance(self._address, str):
-            Path(self._address).unlink(missing_ok=True)
-        self._factory.doStop()
-
-    def getHost(self) -> Any:
-        """Return the address that this port listens on."""
-        return address_of(self._address)
-
-
-def _tcp_socket(host: str, port: int, backlog: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listening = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        listening.setblocking(False)
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            # As Twisted does: an IPv4 server may have the same port.
-            listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        listening.bind((host, port))
-        listening.listen(backlog)
-    except OSError as exc:
-        listening.close()
-        raise CannotListenError(host, port, exc) from exc
-    return listening
-
-
-def _unix_socket(path: str, mode: int, backlog: int) -> socket.socket:
-    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        listening.setblocking(False)
-        _remove_dead_socket(path)
-        listening.bind(path)
-        Path(path).chmod(mode)
-        listening.listen(backlog)
-    except OSError as exc:
-        listening.close()
-        raise CannotListenError(None, path, exc) from exc
-    return listening
-
-
-def _remove_dead_socket(path: str) -> None:
-    """Remove what a server that was killed has left; a living one keeps its socket."""
-    with suppress(FileNotFoundError):
-        if not stat.S_ISSOCK(Path(path).stat().st_mode):
-            return
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-            try:
-                probe.connect(path)
-            except ConnectionRefusedError:
-                Path(path).unlink()
 
 
 # Whichever is the fastest for a reactor
@@ -304,7 +191,7 @@ def tcp_endpoint(
     host = host.strip("[]")
     if _loop_of(reactor) is not None:
         context = None if tls is None else tls.ssl_context()
-        return LoopServerEndpoint(reactor, lambda: _tcp_socket(host, port, backlog), context)
+        return LoopServerEndpoint(reactor, TCPSocket(host, port, backlog), context)
     kind = TCP6ServerEndpoint if ":" in host else TCP4ServerEndpoint
     endpoint = kind(reactor, port, backlog, host)
     return endpoint if tls is None else _TLSEndpoint(endpoint, tls.twisted_options())
@@ -316,6 +203,7 @@ def unix_endpoint(
     *,
     mode: int = 0o666,
     backlog: int = LISTEN_BACKLOG,
+    lockfile: bool = False,
     tls: TLSFiles | None = None,
 ) -> IStreamServerEndpoint:
     """Return the fastest endpoint on a Unix socket that the reactor has.
@@ -324,12 +212,25 @@ def unix_endpoint(
     """
     if _loop_of(reactor) is not None:
         context = None if tls is None else tls.ssl_context()
-        return LoopServerEndpoint(reactor, lambda: _unix_socket(path, mode, backlog), context)
-    endpoint = UNIXServerEndpoint(reactor, path, backlog, mode)
+        where = UNIXSocket(path, mode, backlog, lockfile=lockfile)
+        return LoopServerEndpoint(reactor, where, context)
+    endpoint = UNIXServerEndpoint(reactor, path, backlog, mode, lockfile)
     return endpoint if tls is None else _TLSEndpoint(endpoint, tls.twisted_options())
 
 
 # Endpoint strings
+
+# The arguments of each kind in Twisted's order, which they have without their names.
+_ARGUMENTS = {
+    "tcp": ("port", "interface", "backlog"),
+    "tcp6": ("port", "backlog", "interface"),
+    "ssl": (
+        *("port", "privateKey", "certKey", "sslmethod", "interface"),
+        *("backlog", "extraCertChain", "dhParameters"),
+    ),
+    "unix": ("address", "mode", "backlog", "lockfile"),
+}
+_TWISTED_ONLY = {"sslmethod", "dhParameters"}
 
 
 def endpoint_from_string(
@@ -337,21 +238,14 @@ def endpoint_from_string(
 ) -> IStreamServerEndpoint:
     """Return an endpoint for a string such as `tcp:8080:interface=127.0.0.1`.
 
-    `tcp:`, `ssl:` and `unix:` take Twisted's keywords; all other kinds are Twisted's. With `tls`
-    connections are inside TLS whatever the string says.
+    `tcp:`, `tcp6:`, `ssl:` and `unix:` take Twisted's keywords; all other kinds are Twisted's.
+    With `tls` connections are inside TLS. Raises ImproperlyConfigured for both ways to ask for
+    it, and for TLS files that cannot be used.
     """
-    kind, *parts = re.split(r"(?<!\\):", description)
-    if kind == "ssl" and tls is not None:
+    if tls is not None and is_inside_tls(description):
         raise ImproperlyConfigured(f"TLS is asked for twice: by files and by {description!r}.")
-    positional: list[str] = []
-    named: dict[str, str] = {}
-    for part in parts:
-        name, equals, value = part.partition("=")
-        if equals:
-            named[name] = _unescaped(value)
-        else:
-            positional.append(_unescaped(part))
     if _loop_of(reactor) is not None:
+        kind, positional, named = _parts(description)
         endpoint = endpoint_from_arguments(reactor, kind, positional, named, tls=tls)
         if endpoint is not None:
             return endpoint
@@ -373,26 +267,46 @@ def endpoint_from_arguments(
     """
     names = _ARGUMENTS.get(kind, ())
     given = dict(zip(names, positional, strict=False)) | dict(named)
-    is_ours = set(given) <= {*names, "backlog"} and names and names[0] in given
-    if not is_ours or len(given) != len(positional) + len(named):
+    is_complete = len(given) == len(positional) + len(named) and names and names[0] in given
+    if not is_complete or not set(given) <= set(names) - _TWISTED_ONLY:
         return None
     backlog = int(given.get("backlog", LISTEN_BACKLOG))
     if kind == "unix":
-        mode = int(given.get("mode", "666"), 8)
-        return unix_endpoint(reactor, given["address"], mode=mode, backlog=backlog, tls=tls)
+        return unix_endpoint(
+            reactor,
+            given["address"],
+            mode=int(given.get("mode", "666"), 8),
+            backlog=backlog,
+            lockfile=bool(int(given.get("lockfile", "1"))),
+            tls=tls,
+        )
     if kind == "ssl":
         key = given.get("privateKey", "server.pem")
-        tls = TLSFiles(given.get("certKey", key), key)
-    host = given.get("interface", "")
+        tls = TLSFiles(given.get("certKey", key), key, given.get("extraCertChain"))
+    host = given.get("interface", "::" if kind == "tcp6" else "")
     return tcp_endpoint(reactor, host, int(given["port"]), backlog=backlog, tls=tls)
 
 
-# The arguments that we take, those first that need no name.
-_ARGUMENTS = {
-    "tcp": ("port", "interface"),
-    "ssl": ("port", "privateKey", "certKey", "interface"),
-    "unix": ("address", "mode"),
-}
+def is_inside_tls(description: str) -> bool:
+    """Tell whether the endpoint of a string is inside TLS, as far as its kind says so."""
+    kinds = description.split(":")
+    while kinds[0] in ("native", "haproxy"):
+        del kinds[0]
+    return kinds[:1] == ["ssl"]
+
+
+def _parts(description: str) -> tuple[str, list[str], dict[str, str]]:
+    r"""Split an endpoint string; a colon, an equals sign or a backslash may follow a `\`."""
+    positional: list[str] = []
+    named: dict[str, str] = {}
+    # A colon at the end, so that no match is empty by mistake.
+    for part in re.findall(r"((?:\\.|[^\\:])*):", description.removeprefix("native:") + ":"):
+        [(name, equals, value)] = re.findall(r"^((?:\\.|[^\\=])*)(=?)(.*)$", part)
+        if equals:
+            named[_unescaped(name)] = _unescaped(value)
+        else:
+            positional.append(_unescaped(name))
+    return positional[0], positional[1:], named
 
 
 def _unescaped(text: str) -> str:
