@@ -1,0 +1,261 @@
+"""Ports that the asyncio reactor's loop listens on."""
+
+import asyncio
+import socket
+import ssl
+import stat
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import (
+    IListeningPort,
+    IProtocolFactory,
+    IProtocolNegotiationFactory,
+    IStreamServerEndpoint,
+)
+from twisted.python.failure import Failure
+from twisted.python.lockfile import FilesystemLock
+from zope.interface import implementer
+
+from aiorest_ws._loop_transport import Address, LoopTransport, address_of, log
+from aiorest_ws._loop_variants import DirectTransport, LoopTLSTransport, LoopUNIXTransport
+
+__all__ = ("LoopPort", "LoopServerEndpoint", "TCPSocket", "UNIXSocket")
+
+TLS_HANDSHAKE_SECONDS = 5
+TLS_SHUTDOWN_SECONDS = 5
+
+
+class TCPSocket:
+    """Where to listen: an address of this machine, of IPv4 or IPv6."""
+
+    def __init__(self, host: str, port: int, backlog: int) -> None:
+        self.backlog = backlog
+        self._host = host
+        self._port = port
+
+    def open(self) -> socket.socket:
+        """Return a listening socket; raise CannotListenError."""
+        # As with Twisted's ports, "::" takes IPv4 clients, too, where the system does so.
+        family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
+        try:
+            listening = socket.socket(family, socket.SOCK_STREAM)
+        except OSError as exc:
+            raise CannotListenError(self._host, self._port, exc) from exc
+        try:
+            listening.setblocking(False)
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listening.bind((self._host, self._port))
+            listening.listen(self.backlog)
+        except OSError as exc:
+            listening.close()
+            raise CannotListenError(self._host, self._port, exc) from exc
+        return listening
+
+    def close(self) -> None:
+        """Leave nothing behind."""
+
+
+class UNIXSocket:
+    """Where to listen: a path, or an abstract name that begins with a zero byte.
+
+    A socket that nobody listens on any more is replaced. With `lockfile`, Twisted's lock next to
+    it is taken, too, which tells Twisted's ports that this one is alive.
+    """
+
+    def __init__(self, path: str, mode: int, backlog: int, *, lockfile: bool = False) -> None:
+        self.backlog = backlog
+        self._path = path
+        self._mode = mode
+        self._is_file = not path.startswith("\0")
+        self._lock = FilesystemLock(f"{path}.lock") if lockfile and self._is_file else None
+        self._inode: int | None = None
+
+    def open(self) -> socket.socket:
+        """Return a listening socket; raise CannotListenError."""
+        if self._lock is not None and not self._lock.lock():
+            raise CannotListenError(None, self._path, OSError("Cannot acquire lock"))
+        listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            listening.setblocking(False)
+            if self._is_file:
+                self._remove_dead_socket()
+            listening.bind(self._path)
+            if self._is_file:
+                Path(self._path).chmod(self._mode)
+                self._inode = Path(self._path).stat().st_ino
+            listening.listen(self.backlog)
+        except OSError as exc:
+            listening.close()
+            self.close()
+            raise CannotListenError(None, self._path, exc) from exc
+        return listening
+
+    def close(self) -> None:
+        """Remove what this port has made, unless another server has replaced it."""
+        if self._inode is not None:
+            with suppress(OSError):
+                if Path(self._path).stat().st_ino == self._inode:
+                    Path(self._path).unlink()
+            self._inode = None
+        if self._lock is not None:
+            self._lock.unlock()
+
+    def _remove_dead_socket(self) -> None:
+        """Remove what a server that was killed has left; a living one keeps its socket."""
+        path = Path(self._path)
+        with suppress(FileNotFoundError):
+            if not stat.S_ISSOCK(path.stat().st_mode):
+                return
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+                try:
+                    probe.setblocking(False)  # a living one may have a full backlog
+                    probe.connect(self._path)
+                except ConnectionRefusedError:
+                    path.unlink()
+                except BlockingIOError:
+                    return
+
+
+@implementer(IStreamServerEndpoint)
+class LoopServerEndpoint:
+    """Listen with the transports of an asyncio reactor's loop.
+
+    With an SSL context connections are inside TLS.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        where: TCPSocket | UNIXSocket,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self._loop: asyncio.AbstractEventLoop = reactor._asyncioEventloop
+        self._where = where
+        self._tls = tls
+
+    def listen(self, protocolFactory: IProtocolFactory) -> Deferred[IListeningPort]:
+        """Return a Deferred that has fired: with the port, or with CannotListenError.
+
+        Connections wait in the port until the loop runs.
+        """
+        port = LoopPort(self._loop, protocolFactory, self._where, self._tls)
+        try:
+            port.startListening()
+        except CannotListenError:
+            return fail()
+        return succeed(port)
+
+
+@implementer(IListeningPort)
+class LoopPort:
+    """A port under an asyncio loop.
+
+    It sees to it that what protocols raise is in Twisted's log, and not asyncio's.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        factory: Any,
+        where: TCPSocket | UNIXSocket,
+        tls: ssl.SSLContext | None,
+    ) -> None:
+        self._loop = loop
+        self._factory = factory
+        self._where = where
+        self._tls = tls
+        self._name: Any = None
+        self._serving: Deferred[asyncio.Server | None] | None = None
+
+    def startListening(self) -> None:
+        """Listen; raise CannotListenError if that cannot be."""
+        listening = self._where.open()
+        self._name = listening.getsockname()
+        self._factory.doStart()
+        if self._tls is not None and IProtocolNegotiationFactory.providedBy(self._factory):
+            names = self._factory.acceptableProtocols()
+            self._tls.set_alpn_protocols([name.decode() for name in names])
+        _FailureReporter.attach(self._loop)
+        serving = asyncio.ensure_future(self._serve(listening), loop=self._loop)
+        self._serving = Deferred.fromFuture(serving)
+        self._serving.addErrback(self._give_up, listening)
+        if getattr(self._factory, "noisy", False):
+            log.info(
+                "{factory} listens on {address}",
+                factory=type(self._factory).__name__,
+                address=self.getHost(),
+            )
+
+    async def _serve(self, listening: socket.socket) -> asyncio.Server | None:
+        is_unix = listening.family == socket.AF_UNIX
+        create: Any = self._loop.create_unix_server if is_unix else self._loop.create_server
+        has_tls = self._tls is not None
+        server: asyncio.Server = await create(
+            partial(self._kind(listening), self._factory),
+            sock=listening,
+            backlog=self._where.backlog,
+            ssl=self._tls,
+            ssl_handshake_timeout=TLS_HANDSHAKE_SECONDS if has_tls else None,
+            ssl_shutdown_timeout=TLS_SHUTDOWN_SECONDS if has_tls else None,
+        )
+        return server
+
+    def _kind(self, listening: socket.socket) -> type[LoopTransport]:
+        if self._tls is not None:
+            return LoopTLSTransport
+        if listening.family == socket.AF_UNIX:
+            return LoopUNIXTransport
+        return DirectTransport if _is_uvloop(self._loop) else LoopTransport
+
+    def _give_up(self, failure: Failure, listening: socket.socket) -> None:
+        log.failure("the loop does not serve {address}", failure, address=self._name)
+        listening.close()
+
+    def stopListening(self) -> Deferred[None]:
+        """Accept no more; open connections go on."""
+        serving, self._serving = self._serving, None
+        if serving is None:
+            return succeed(None)
+        return serving.addCallback(self._stop)
+
+    def _stop(self, server: asyncio.Server | None) -> None:
+        if server is not None:
+            server.close()
+        self._where.close()
+        self._factory.doStop()
+
+    def getHost(self) -> Address:
+        """Return the address that this port listens on."""
+        return address_of(self._name)
+
+
+class _FailureReporter:
+    """A loop's exception handler that knows protocols of Twisted's; the rest goes on as before."""
+
+    def __init__(self, before: Callable[..., Any] | None) -> None:
+        self._before = before
+
+    @classmethod
+    def attach(cls, loop: asyncio.AbstractEventLoop) -> None:
+        before = loop.get_exception_handler()
+        if not isinstance(before, cls):
+            loop.set_exception_handler(cls(before))
+
+    def __call__(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        exc = context.get("exception")
+        if exc is not None and isinstance(context.get("protocol"), LoopTransport):
+            log.failure("a protocol failed, its connection is closed", Failure(exc))
+        elif self._before is not None:
+            self._before(loop, context)
+        else:
+            loop.default_exception_handler(context)
+
+
+def _is_uvloop(loop: asyncio.AbstractEventLoop) -> bool:
+    return type(loop).__module__.partition(".")[0] == "uvloop"
