@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.python.failure import Failure
@@ -70,6 +70,14 @@ class RequestHandlerProtocol(FastPathProtocol):
     _held_messages: list[tuple[bytes, bool]] | None = None
     _is_greeted = False
 
+    # Whether a subclass has changed how a message becomes a request.
+    _has_own_requests: ClassVar[bool] = False
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        ours = RequestHandlerProtocol._decode_message
+        cls._has_own_requests = cls._decode_message is not ours
+
     if TYPE_CHECKING:  # Autobahn does not say
 
         def sendClose(self, code: int | None = None, reason: str | None = None) -> None: ...
@@ -78,11 +86,12 @@ class RequestHandlerProtocol(FastPathProtocol):
         """Answer one message. Every fault in it becomes a failure; the connection stays."""
         request: Request | None = None
         try:
-            request = self._decode_message(payload, isBinary)
-            if type(request) is Request:
-                request._connection = self  # its factory is the request's
-            else:
+            if self._has_own_requests:
+                request = self._decode_message(payload, isBinary)
                 request.connection, request.factory = self, self.factory
+            else:
+                request = decode_message(payload, isBinary)
+                request._connection = self  # its factory is the request's
             if self._calls and request.id is not None and request.id in self._calls.values():
                 raise MalformedMessage("`id` belongs to a call that is still running.")
             answer = self.factory.router.process_request(request)

@@ -1,5 +1,6 @@
 """`ApplicationService`: a factory that listens, and what has to happen before and after."""
 
+import gc
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -83,6 +84,10 @@ class ApplicationService(Service):
         reactor = self.factory.reactor
         reactor.addSystemEventTrigger("before", "shutdown", self.stopService)
         self.startService()
+        # What the program has made so far stays. The collector, which large messages call often,
+        # need not look at it each time.
+        gc.collect()
+        gc.freeze()
         reactor.run()
         if self.failure is not None:
             raise self.failure
