@@ -44,7 +44,8 @@ class TCPSocket:
         # As with Twisted's ports, "::" takes IPv4 clients, too, where the system does so.
         family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
         try:
-            listening = socket.socket(family, socket.SOCK_STREAM)
+            # asyncio's own loop looks at the protocol before it lets small pieces leave at once.
+            listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         except OSError as exc:
             raise CannotListenError(self._host, self._port, exc) from exc
         try:

@@ -35,7 +35,7 @@ def address_of(name: Any) -> Address:
     """Return Twisted's address for a name of the socket module's."""
     if isinstance(name, tuple):
         return IPv4Address("TCP", *name) if len(name) == 2 else IPv6Address("TCP", *name)
-    return UNIXAddress(name)
+    return UNIXAddress(name or None)
 
 
 def _drop_read(_: bytes) -> None:

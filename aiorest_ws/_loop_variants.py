@@ -76,7 +76,8 @@ class LoopTLSTransport(LoopUNIXTransport):
     def eof_received(self) -> bool:
         """Let the loop answer the peer's close_notify and close the connection."""
         if self._cause is None:
-            self._cause = ConnectionLost() if self._is_truncated() else ConnectionDone()
+            is_cut_off = not self.disconnecting and self._is_truncated()
+            self._cause = ConnectionLost() if is_cut_off else ConnectionDone()
         self._stop()
         return False
 

@@ -1,8 +1,10 @@
 """A server of ours on a real socket, and a client that speaks to it, in the test's own reactor."""
 
+import asyncio
 import base64
 import datetime
 import json
+import os
 from typing import Any
 
 import pytest
@@ -11,17 +13,35 @@ from autobahn.twisted.websocket import WebSocketClientFactory, WebSocketClientPr
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from twisted.internet import asyncioreactor
 from twisted.internet.defer import Deferred, DeferredQueue, maybeDeferred
 from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.protocols.tls import TLSMemoryBIOFactory
 
 from aiorest_ws.request import RequestHandlerFactory
-from aiorest_ws.transports import install_reactor, tcp_endpoint
+from aiorest_ws.transports import describe_reactor, install_reactor, tcp_endpoint
 
-# Before pytest-twisted looks: tests run on what a server runs on.
-install_reactor()
+# The loop under the asyncio reactor: uvloop's, or `asyncio` for Python's own.
+LOOP_VARIABLE = "AIOREST_WS_TEST_LOOP"
 
 ANSWER_SECONDS = 30
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config):
+    """Install the reactor before pytest-twisted does: tests run on what a server runs on."""
+    if config.getoption("reactor", None) != "asyncio":
+        return
+    if os.environ.get(LOOP_VARIABLE) == "asyncio":
+        asyncioreactor.install(asyncio.SelectorEventLoop())
+    install_reactor()
+
+
+def pytest_runtest_setup(item):
+    if item.get_closest_marker("asyncio_reactor") is not None:
+        reactor = install_reactor()
+        if not isinstance(reactor, asyncioreactor.AsyncioSelectorReactor):
+            pytest.skip(f"needs the asyncio reactor, and this is {describe_reactor(reactor)}")
 
 
 class Client(WebSocketClientProtocol):
