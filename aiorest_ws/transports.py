@@ -249,7 +249,7 @@ def endpoint_from_string(
         endpoint = endpoint_from_arguments(reactor, kind, positional, named, tls=tls)
         if endpoint is not None:
             return endpoint
-    endpoint = serverFromString(reactor, description)
+    endpoint = serverFromString(reactor, description.removeprefix("native:"))
     return endpoint if tls is None else _TLSEndpoint(endpoint, tls.twisted_options())
 
 
@@ -290,7 +290,7 @@ def endpoint_from_arguments(
 def is_inside_tls(description: str) -> bool:
     """Tell whether the endpoint of a string is inside TLS, as far as its kind says so."""
     kinds = description.split(":")
-    while kinds[0] in ("native", "haproxy"):
+    while kinds and kinds[0] in ("native", "haproxy"):
         del kinds[0]
     return kinds[:1] == ["ssl"]
 

@@ -211,6 +211,7 @@ async def test_the_notes_are_kept_in_the_database(load, network, tmp_path, monke
     assert not service.factory.pool.running
 
 
+@pytest.mark.asyncio_reactor
 @pytest_twisted.ensureDeferred
 async def test_views_may_wait_in_each_of_the_ways_shown(load, network):
     client = await network.connect(await start(load("async_views"), network))
@@ -222,6 +223,7 @@ async def test_views_may_wait_in_each_of_the_ways_shown(load, network):
     assert re.fullmatch("[0-9a-f]{64}", digest["data"])
 
 
+@pytest.mark.asyncio_reactor
 @pytest_twisted.ensureDeferred
 async def test_an_ordered_view_answers_one_call_after_another(load, network):
     module = load("async_views")

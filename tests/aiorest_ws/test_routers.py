@@ -1155,6 +1155,8 @@ async def test_a_deferred_that_fails_is_our_fault(caplog):
     assert line.exc_info[0] is ValueError
 
 
+# On other reactors a coroutine can catch the cancellation, and the router answers with 499.
+@pytest.mark.asyncio_reactor
 @pytest.mark.parametrize("middlewares", [0, 1])
 @pytest_twisted.ensureDeferred
 async def test_a_call_that_is_cancelled_cancels_what_it_waits_for(middlewares):
@@ -1285,6 +1287,8 @@ async def test_a_blocking_view_runs_in_another_thread():
     assert await ask_later(router_of(elsewhere), data=threading.get_ident()) == success(False)
 
 
+# Without a loop of asyncio's a router that has no factory waits for its thread.
+@pytest.mark.asyncio_reactor
 @pytest_twisted.ensureDeferred
 async def test_a_blocking_view_holds_nobody_up():
     go_on = threading.Event()
@@ -1306,6 +1310,8 @@ async def test_a_blocking_view_fails_as_others_do(exc, status):
     assert (await ask_later(router_of(raising(exc), blocking=True)))["status"] == status
 
 
+# Without a loop of asyncio's a router that has no factory waits for its thread.
+@pytest.mark.asyncio_reactor
 @pytest.mark.logs_errors
 @pytest_twisted.ensureDeferred
 async def test_a_blocking_view_that_raises_stop_iteration_is_our_fault():
@@ -1440,6 +1446,8 @@ async def test_a_view_that_is_not_ordered_does_not_wait():
         assert json.loads(await call) == success(1)
 
 
+# On other reactors a coroutine can catch the cancellation, and the router answers with 499.
+@pytest.mark.asyncio_reactor
 @pytest_twisted.ensureDeferred
 async def test_a_turn_ends_with_a_failure_or_a_cancellation():
     view, connection = Fires(), Connection()

@@ -4,12 +4,14 @@ import asyncio
 import gc
 import http.client
 import os
+import signal
 import socket
 import ssl
 import stat
 import struct
 import subprocess
 import sys
+import threading
 from io import BytesIO
 from pathlib import Path
 
@@ -18,6 +20,7 @@ import pytest_twisted
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred, DeferredQueue, maybeDeferred
 from twisted.internet.endpoints import (
+    SSL4ServerEndpoint,
     TCP4ServerEndpoint,
     TCP6ServerEndpoint,
     UNIXServerEndpoint,
@@ -40,10 +43,17 @@ from twisted.web.server import Site
 from zope.interface import implementer
 
 from aiorest_ws import _loop_port
+from aiorest_ws.app import Application
+from aiorest_ws.exceptions import ImproperlyConfigured
+from aiorest_ws.native import NativeParser
+from aiorest_ws.routers import SimpleRouter
 from aiorest_ws.transports import (
     LoopServerEndpoint,
     TLSFiles,
+    endpoint_from_string,
     install_reactor,
+    is_inside_tls,
+    unix_endpoint,
 )
 
 SECONDS = 30
@@ -215,6 +225,11 @@ class Server:
             )
             self.clients.append(client)
         connection = await bounded(self.factories[-1].made.get())
+        # Twisted builds a protocol before TLS is ready, and what is closed by then is cut off.
+        for _ in range(SECONDS * 1000):
+            if getattr(connection.transport, "_handshakeDone", True):
+                break
+            await deferLater(install_reactor(), 0.001)
         return client, connection
 
     def client_context(self, **versions):
@@ -386,7 +401,9 @@ async def test_a_client_that_resets_is_a_connection_lost(server, tls, logged):
 async def test_tls_that_is_cut_off_is_a_connection_lost(server):
     await server.listen(tls=True)
     client, connection = await server.connect()
-    client.close()  # no close_notify
+    raw = socket.socket(fileno=os.dup(client.fileno()))
+    server.clients.append(raw)
+    raw.shutdown(socket.SHUT_WR)  # no close_notify before it
     assert type(await connection.gone()) is ConnectionLost
 
 
@@ -564,6 +581,29 @@ async def test_a_push_producer_is_held_back_by_a_client_that_does_not_read(serve
 
 @with_and_without_tls
 @pytest_twisted.ensureDeferred
+async def test_a_push_producer_that_comes_when_too_much_waits_is_paused_at_once(native, tls):
+    await native.listen(tls=tls)
+    _, connection = await native.connect()
+    for _ in range(16):
+        connection.transport.write(b"x" * BIG)
+    await turns(3)  # TLS tells later
+    producer = Pusher(connection.transport, 0)
+    connection.transport.registerProducer(producer, True)
+    assert producer.calls == ["pause"]
+    connection.transport.abortConnection()
+    await connection.gone()
+
+
+@with_and_without_tls
+@pytest_twisted.ensureDeferred
+async def test_as_much_may_wait_as_with_twisted(native, tls):
+    await native.listen(tls=tls)
+    _, connection = await native.connect()
+    assert connection.transport._loop_transport.get_write_buffer_limits()[1] == 1 << 16
+
+
+@with_and_without_tls
+@pytest_twisted.ensureDeferred
 async def test_a_pull_producer_is_held_back_by_a_client_that_does_not_read(server, tls):
     await server.listen(tls=tls)
     _, connection = await server.connect()
@@ -697,7 +737,7 @@ async def test_stop_producing_closes_the_connection(server, tls):
     connection.transport.stopProducing()
     assert await in_thread(read_all, client) == b""
     client.close()
-    # Twisted's TLS may still be in its handshake, which it gives up.
+    # Twisted's TLS does not see it: the connection under it is closed.
     kinds = ConnectionDone if server.is_native else (ConnectionDone, ConnectionLost)
     assert isinstance(await connection.gone(), kinds)
 
@@ -1144,6 +1184,226 @@ async def test_a_web_site_answers_pipelined_requests_in_their_order(server, tls)
         for part in (await in_thread(read_all, client)).split(b"HTTP/1.1 ")
     ]
     assert [body.strip() for body in bodies[1:]] == [b"1/%d" % i for i in range(50)]
+
+
+# Endpoint strings
+
+
+def described(endpoint):
+    """Return what an endpoint of ours listens on."""
+    assert type(endpoint) is LoopServerEndpoint, endpoint
+    return {name: value for name, value in vars(endpoint._where).items() if name != "_inode"}
+
+
+@pytest.mark.asyncio_reactor
+@pytest.mark.parametrize(
+    ("string", "expected"),
+    [
+        ("tcp:8080", ("", 8080, 1024)),
+        ("tcp:port=8080:interface=127.0.0.1:backlog=7", ("127.0.0.1", 8080, 7)),
+        ("tcp:8080:127.0.0.1:7", ("127.0.0.1", 8080, 7)),
+        (r"tcp:8080:interface=\:\:1", ("::1", 8080, 1024)),
+        ("tcp6:8080", ("::", 8080, 1024)),
+        (r"tcp6:8080:7:\:\:1", ("::1", 8080, 7)),
+        ("native:tcp:8080", ("", 8080, 1024)),
+    ],
+)
+def test_tcp_strings_are_served_by_the_loop(string, expected):
+    found = described(endpoint_from_string(install_reactor(), string))
+    assert (found["_host"], found["_port"], found["backlog"]) == expected
+
+
+@pytest.mark.asyncio_reactor
+@pytest.mark.parametrize(
+    ("string", "path", "mode", "backlog", "is_locked"),
+    [
+        ("unix:/run/a.sock", "/run/a.sock", 0o666, 1024, True),
+        ("unix:address=/a:mode=600:backlog=7:lockfile=0", "/a", 0o600, 7, False),
+        ("unix:/a:600:7:0", "/a", 0o600, 7, False),
+        (r"unix:/a\:b\=c\\:mode=600", "/a:b=c\\", 0o600, 1024, True),
+    ],
+)
+def test_unix_strings_are_served_by_the_loop(string, path, mode, backlog, is_locked):
+    found = described(endpoint_from_string(install_reactor(), string))
+    assert (found["_path"], found["_mode"], found["backlog"]) == (path, mode, backlog)
+    assert (found["_lock"] is not None) is is_locked
+
+
+@pytest.mark.parametrize("string", ["tcp:8080:speed=fast", "tcp", "unix", "tcp:1:2:3:4:5"])
+def test_arguments_that_nobody_knows_are_refused(string):
+    with pytest.raises(TypeError):
+        endpoint_from_string(install_reactor(), string)
+
+
+@pytest.mark.parametrize("string", ["nonsense:1", "tcp:many", "native:nonsense:1"])
+def test_values_that_nobody_knows_are_refused(string):
+    with pytest.raises(ValueError, match=r"nonsense|many"):
+        endpoint_from_string(install_reactor(), string)
+
+
+def test_arguments_that_only_twisted_knows_go_to_twisted(tls_files):
+    chain, key = tls_files
+    string = f"ssl:0:privateKey={key}:certKey={chain}:sslmethod=TLS_METHOD"
+    with pytest.warns(DeprecationWarning, match="method"):
+        endpoint = endpoint_from_string(install_reactor(), string)
+    assert type(endpoint) is SSL4ServerEndpoint
+
+
+@pytest.mark.parametrize(
+    ("string", "expected"),
+    [
+        ("ssl:8443", True),
+        ("native:ssl:8443", True),
+        ("haproxy:ssl:8443", True),
+        ("tcp:8080", False),
+        ("unix:ssl", False),
+        ("native", False),
+    ],
+)
+def test_a_string_says_whether_its_endpoint_is_inside_tls(string, expected):
+    assert is_inside_tls(string) is expected
+
+
+def test_tls_cannot_be_asked_for_twice(tls_files):
+    with pytest.raises(ImproperlyConfigured, match="twice"):
+        endpoint_from_string(install_reactor(), "ssl:0", tls=TLSFiles(*tls_files))
+
+
+@pytest.fixture
+def split_files(tls_files, tmp_path):
+    """A certificate, that of its authority, and the key, each in its own file."""
+    chain, key = tls_files
+    mark = b"-----BEGIN CERTIFICATE-----"
+    own, authority = (mark + part for part in chain.read_bytes().split(mark)[1:])
+    (tmp_path / "own.pem").write_bytes(own)
+    (tmp_path / "authority.pem").write_bytes(authority)
+    return tmp_path / "own.pem", tmp_path / "authority.pem", key
+
+
+# Twisted's own `ssl:` gives pyOpenSSL objects that are on their way out.
+@pytest.mark.filterwarnings("ignore:Passing pyOpenSSL:DeprecationWarning")
+@pytest.mark.parametrize("prefix", ["ssl", "native:ssl"])
+@pytest_twisted.ensureDeferred
+async def test_a_string_names_the_files_of_tls(split_files, tls_files, prefix):
+    own, authority, key = split_files
+    string = f"{prefix}:0:interface=127.0.0.1:privateKey={key}:certKey={own}"
+    endpoint = endpoint_from_string(install_reactor(), f"{string}:extraCertChain={authority}")
+    factory = Factory.forProtocol(Echo)
+    factory.noisy = False
+    factory.made = DeferredQueue()
+    port = await endpoint.listen(factory)
+    context = ssl.create_default_context(cafile=str(authority))
+
+    def talk():
+        address = ("127.0.0.1", port.getHost().port)
+        with (
+            socket.create_connection(address, SECONDS) as plain,
+            context.wrap_socket(plain, server_hostname="localhost") as client,
+        ):
+            client.sendall(b"hi")
+            return read_exactly(client, 2), chain_length(client)
+
+    assert await in_thread(talk) == (b"hi", 2)
+    await (await bounded(factory.made.get())).gone()
+    await maybeDeferred(port.stopListening)
+
+
+def chain_length(client):
+    return len(client._sslobj.get_unverified_chain())  # public from Python 3.13 on
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_service_inside_tls_logs_wss(tls_files, caplog):
+    chain, key = tls_files
+    strings = {
+        f"native:ssl:0:interface=127.0.0.1:privateKey={key}:certKey={chain}": "wss",
+        "native:tcp:0:interface=127.0.0.1": "ws",
+    }
+    for string, scheme in strings.items():
+        with caplog.at_level("INFO", "aiorest-ws"):
+            service = Application(router=SimpleRouter()).service(listen=string, log_level="info")
+            service.startService()
+            port = await bounded(service.listening)
+        assert f" {scheme}://127.0.0.1:{port.getHost().port}/" in caplog.text
+        await service.stopService()
+
+
+@pytest.mark.parametrize("method", ["ssl_context", "twisted_options"])
+def test_files_that_cannot_be_used_are_named(tls_files, tmp_path, method):
+    chain, key = tls_files
+    (tmp_path / "empty.pem").touch()
+    for files in (
+        TLSFiles(chain, tmp_path / "absent.pem"),
+        TLSFiles(tmp_path / "absent.pem", key),
+        TLSFiles(key, key),
+        TLSFiles(chain, key, tmp_path / "absent.pem"),
+        TLSFiles(chain, key, tmp_path / "empty.pem"),
+    ):
+        with pytest.raises(ImproperlyConfigured) as raised:
+            getattr(files, method)()
+        words = f"The certificate '{files.certificate}' and the key '{files.key}' cannot be used: "
+        assert str(raised.value).startswith(words)
+        assert len(str(raised.value)) > len(words) + 3
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_native_string_is_known_to_twisted(tmp_path):
+    reactor = install_reactor()
+    endpoint = NativeParser().parseStreamServer(reactor, "tcp", "0", interface="127.0.0.1")
+    kind = LoopServerEndpoint if hasattr(reactor, "_asyncioEventloop") else TCP4ServerEndpoint
+    assert type(endpoint) is kind
+    for arguments in (("tcp", "0", "a", "b", "c"), ("nonsense", "1"), ()):
+        with pytest.raises(ValueError, match="native:"):
+            NativeParser().parseStreamServer(reactor, *arguments)
+
+
+@pytest.mark.parametrize("reactor", ["asyncio", "epoll"])
+def test_twist_serves_a_directory_by_a_native_string(tmp_path, reactor):
+    (tmp_path / "page.txt").write_text("a page")
+    path = tmp_path / "s"
+    options = [f"--reactor={reactor}", "--log-format=text"]
+    command = [sys.executable, "-m", "twisted", *options, "web", "--path", "."]
+    with subprocess.Popen(
+        [*command, "--listen", f"native:unix:{path}:lockfile=0"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as process:
+        alarm = threading.Timer(SECONDS, process.kill)
+        alarm.start()
+        seen = []
+        try:
+            for line in process.stdout:
+                seen.append(line)
+                if "Starting reactor" in line:
+                    break
+            with socket.socket(socket.AF_UNIX) as client:
+                client.settimeout(SECONDS)
+                client.connect(str(path))
+                client.sendall(b"GET /page.txt HTTP/1.0\r\n\r\n")
+                assert read_all(client).endswith(b"\r\n\r\na page"), seen
+            process.send_signal(signal.SIGTERM)
+            seen += process.stdout
+        finally:
+            process.kill()
+            alarm.cancel()
+    assert not path.exists()
+    served_by_the_loop = any("Site listens on" in line for line in seen)
+    assert served_by_the_loop is (reactor == "asyncio"), seen
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_lock_file_keeps_a_second_server_away(tmp_path):
+    reactor, path = install_reactor(), str(tmp_path / "s")
+    first = await unix_endpoint(reactor, path, lockfile=True).listen(Factory())
+    with pytest.raises(CannotListenError):
+        await unix_endpoint(reactor, path, lockfile=True).listen(Factory())
+    await maybeDeferred(first.stopListening)
+    assert list(tmp_path.iterdir()) == []
+    again = await unix_endpoint(reactor, path, lockfile=True).listen(Factory())
+    await maybeDeferred(again.stopListening)
 
 
 # Python's own loop
