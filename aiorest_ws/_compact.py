@@ -12,7 +12,6 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from functools import cached_property
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qs, urlparse
@@ -24,10 +23,12 @@ from autobahn.twisted.util import (
 )
 from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
 from autobahn.wamp.types import TransportDetails
-from autobahn.websocket.protocol import parseHttpHeader
+from autobahn.websocket.protocol import WebSocketProtocol, parseHttpHeader
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import ISSLTransport
+from twisted.internet.protocol import connectionDone
 from twisted.protocols.tls import TLSMemoryBIOProtocol
+from twisted.python.failure import Failure
 
 from aiorest_ws._timers import TimerWheel
 from aiorest_ws._traffic import CompactTrafficStats
@@ -38,11 +39,27 @@ __all__ = ("CompactFactory", "CompactProtocol", "ConnectionState")
 
 Value = TypeVar("Value")
 
+
+class _OnDemand:
+    """A `functools.cached_property` without its lock: a connection belongs to one thread."""
+
+    def __init__(self, make: Callable[[Any], Any]) -> None:
+        self._make = make
+        self._name = make.__name__
+        self.__doc__ = make.__doc__
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        if instance is None:
+            return self
+        value = vars(instance)[self._name] = self._make(instance)
+        return value
+
+
 if TYPE_CHECKING:
     # For a type checker it is the attribute that it makes: Autobahn assigns to all of them.
     def on_demand(make: Callable[[Any], Value]) -> Value: ...
 else:
-    on_demand = cached_property
+    on_demand = _OnDemand
 
 
 # What Autobahn sets on each instance as it begins, as attributes of the class.
@@ -77,9 +94,10 @@ _INITIAL: dict[str, Any] = {
     "wasServerConnectionDropTimeout": False,
     "wasServingFlashSocketPolicyFile": False,
     "websocket_protocol_in_use": None,
+    "websocket_version": 13,
 }
 
-# What the opening handshake leaves behind, and a cached_property below finds again; with what
+# What the opening handshake leaves behind, and a property below finds again; with what
 # Autobahn keeps for its own test suite.
 _NOT_KEPT = (
     "_transport_details",
@@ -97,7 +115,6 @@ _NOT_KEPT = (
     "websocket_extensions",
     "websocket_origin",
     "websocket_protocols",
-    "websocket_version",
 )
 
 
@@ -154,19 +171,37 @@ class CompactProtocol(WebSocketServerProtocol):
         # A function in a class would become a method.
         return staticmethod(value) if callable(value) else value
 
-    # Autobahn's way would ask for the details of the transport, which few applications do, and
-    # demands Twisted's own TLS of a secure one.
+    # The next four are Autobahn's own without what they format for a log that is mostly off, which
+    # is a fifth of a handshake. Its `connectionMade` would also ask for the details of the
+    # transport, which few applications do, and demands Twisted's own TLS of a secure one.
 
     def connectionMade(self) -> None:
         """Begin the opening handshake."""
         with suppress(AttributeError, OSError):  # a Unix socket has no such option
             self.transport.setTcpNoDelay(self.tcpNoDelay)
-        self._connectionMade()
-
-    def _connectionMade(self) -> None:
-        super()._connectionMade()
-        del self.utf8validator  # the one below is made when there is something to look at
+        WebSocketProtocol._connectionMade(self)
+        self.factory.countConnections += 1
         self.trafficStats = CompactTrafficStats()  # type: ignore[no-untyped-call]
+        del self.utf8validator  # the one below is made when there is something to look at
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """End, with `onClose`."""
+        self._connectionLost(reason)
+
+    def _connectionLost(self, reason: Any) -> None:
+        WebSocketProtocol._connectionLost(self, reason)
+        self.factory.countConnections -= 1
+
+    def sendData(self, data: bytes, sync: bool = False, chopsize: int | None = None) -> None:
+        """Write bytes; in pieces of `chopsize`, each in a turn of its own, if that is given."""
+        if sync or chopsize or self.triggered or self.logOctets:
+            super().sendData(data, sync, chopsize)
+            return
+        self.transport.write(data)
+        if self._state == self.STATE_OPEN:
+            self.trafficStats.outgoingOctetsWireLevel += len(data)
+        elif self._state == self.STATE_CONNECTING:
+            self.trafficStats.preopenOutgoingOctetsWireLevel += len(data)
 
     def succeedHandshake(self, res: Any) -> None:
         """Answer the opening handshake, and forget what can be found again."""
@@ -274,10 +309,6 @@ class CompactProtocol(WebSocketServerProtocol):
         host = self.http_headers["host"].strip()
         has_port = ":" in host and not host.endswith("]")
         return host.rpartition(":")[0] if has_port else host
-
-    @on_demand
-    def websocket_version(self) -> int:
-        return int(self.http_headers["sec-websocket-version"])
 
     @on_demand
     def websocket_protocols(self) -> list[str]:

@@ -63,12 +63,16 @@ def settled(answer: Deferred[Any]) -> tuple[bool, Any]:
     The result of a failed one is a Failure, which is consumed here.
     """
     results: list[Any] = []
+    is_asking = True
 
     def keep(result: Any) -> Any:
+        if not is_asking:
+            return result  # it fires later, and is not for us
         results.append(result)
         return None if isinstance(result, Failure) else result
 
     answer.addBoth(keep)
+    is_asking = False
     if results:
         return True, results[0]
     return False, None

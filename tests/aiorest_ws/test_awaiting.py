@@ -59,6 +59,15 @@ def test_settled_gives_the_result_of_a_fired_deferred():
     assert settled(Deferred()) == (False, None)
 
 
+def test_settled_leaves_alone_what_fires_later():
+    waiting = Deferred()
+    assert settled(waiting) == (False, None)
+    waiting.errback(KeyError("x"))
+    failures = []
+    waiting.addErrback(failures.append)
+    assert failures[0].type is KeyError
+
+
 def test_settled_consumes_a_failure():
     fired, result = settled(defer.fail(KeyError("x")))
     assert fired

@@ -191,4 +191,5 @@ def test_connections_that_are_gone_leave_nothing_behind():
         connection.connectionLost(Failure(ConnectionDone()))
     del connection
     gc.collect()
-    assert not [o for o in gc.get_objects() if isinstance(o, RequestHandlerProtocol)]
+    left = [o for o in gc.get_objects() if isinstance(o, RequestHandlerProtocol)]
+    assert not [connection for connection in left if connection.factory is factory]
