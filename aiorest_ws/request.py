@@ -11,7 +11,7 @@ from twisted.python.failure import Failure
 from aiorest_ws._compact import CompactFactory, ConnectionState
 from aiorest_ws._fast_path import FastPathProtocol
 from aiorest_ws.abstract import AbstractRouter
-from aiorest_ws.awaiting import drive, is_awaitable
+from aiorest_ws.awaiting import Ready, drive, is_awaitable
 from aiorest_ws.blocking import BlockingPool
 from aiorest_ws.codecs import (
     decode_message,
@@ -99,6 +99,8 @@ class RequestHandlerProtocol(FastPathProtocol):
             answer = self._refusal(request, exc)
         except Exception:  # noqa: BLE001  an override may raise anything
             answer = self._internal_error(request)
+        if type(answer) is Ready:
+            answer = bytes(answer)
         if type(answer) is bytes and not isBinary and len(answer) <= self._reply_limit:
             self._send_ordinary(answer, False)
         elif isinstance(answer, bytes) or not is_awaitable(answer):

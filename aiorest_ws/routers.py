@@ -206,9 +206,10 @@ class SimpleRouter(AbstractRouter):
             view = handler.view_class()
             call = getattr(view, handler.attribute)
             answer = call(request, *values, **keywords) if keywords else call(request, *values)
-            if type(answer) not in PLAIN_TYPES and is_awaitable(answer):
+            kind = type(answer)
+            if kind is CoroutineType or (kind not in PLAIN_TYPES and is_awaitable(answer)):
                 is_awaited = True
-                coroutine = answer if type(answer) is CoroutineType else _awaited(answer)
+                coroutine = answer if kind is CoroutineType else _awaited(answer)
                 answer = drive(coroutine, context)
                 if isinstance(answer, Deferred):
                     answered = partial(
