@@ -314,7 +314,7 @@ def close_pool(factory: RequestHandlerFactory) -> Deferred[None]:
 @app.on_connect
 async def greet(connection: RequestHandlerProtocol) -> None:
     connection.state.user_id = 7
-    assert_type(connection.peer, str | None)
+    assert_type(connection.peer, str)
     connection.http_headers["origin"]
 
 
