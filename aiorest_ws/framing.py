@@ -26,7 +26,6 @@ BINARY = 0x82
 # The second byte: the mask bit, and a length of 7 bits or the mark of a longer one.
 _MASKED = 0x80
 _LENGTH_OF_16_BITS = 0xFE
-_LENGTH_OF_64_BITS = 0xFF
 
 # The headers of unmasked frames of less than 126 bytes, by their first byte.
 SHORT_HEADERS = {
