@@ -137,8 +137,11 @@ class CompactProtocol(WebSocketServerProtocol):
     _state = ConnectionState(WebSocketServerProtocol.STATE_CONNECTING)
 
     if TYPE_CHECKING:  # Autobahn sets them from a list of names
+        autoFragmentSize: int
         logFrames: bool
         logOctets: bool
+        maskServerFrames: bool
+        maxMessagePayloadSize: int
         tcpNoDelay: bool
         trafficStats: CompactTrafficStats
         transport: Any

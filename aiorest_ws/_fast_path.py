@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 from twisted.logger import Logger
 
-from aiorest_ws._compact import CompactProtocol
+from aiorest_ws._handshake import GuardedProtocol
 from aiorest_ws.framing import (
     BINARY,
     SHORT_HEADERS,
@@ -78,7 +78,7 @@ class _WatchedOption:
         connection._choose_ways()
 
 
-class FastPathProtocol(CompactProtocol):
+class FastPathProtocol(GuardedProtocol):
     """Autobahn's protocol; ordinary messages come to `onMessage`, and leave, without it.
 
     A client that pipelines gets a bounded part of each turn of the loop. What is sent while the
@@ -200,9 +200,10 @@ class FastPathProtocol(CompactProtocol):
             self._corked = None
         return taken
 
-    def _onMessage(self, payload: bytes, isBinary: bool) -> None:
+    def onFrameEnd(self) -> Any:
+        """Handle a frame, which counts as a message: one may be a ping, or a part of a message."""
         self._messages_left -= 1
-        self.onMessage(payload, isBinary)
+        return super().onFrameEnd()
 
     # Turns
 
@@ -216,25 +217,39 @@ class FastPathProtocol(CompactProtocol):
         # One is taken, however slow the machine.
         if left == MESSAGES_PER_TURN or (left > 0 and time.monotonic() < self._turn_ends):
             return False
-        self._is_resting = True
         self.transport.pauseProducing()
-        self.factory.reactor.callLater(0, self._go_on_next_turn)
+        self._go_on_soon()
         return True
+
+    def _go_on_soon(self) -> None:
+        """Go on in the next turn with what has been received."""
+        if not self._is_resting:
+            self._is_resting = True
+            self._choose_ways()
+            self.factory.reactor.callLater(0, self._go_on_next_turn)
 
     def _go_on_next_turn(self) -> None:
         self._is_resting = False
         if self.state == self.STATE_CLOSED:
             return
-        self._resume_reading()
         self._begin_turn()
         try:
-            self.consumeData()
+            self._go_on()
         except Exception:  # noqa: BLE001  as a transport does, in whose call this mostly is
             _log.failure("a message could not be handled")
             self.transport.abortConnection()
+        self._resume_reading()
+
+    def _go_on(self) -> None:
+        self.consumeData()
+
+    def _reads(self) -> bool:
+        """Tell whether more may be read from the client."""
+        return not self._is_resting
 
     def _resume_reading(self) -> None:
-        self.transport.resumeProducing()
+        if self._reads():
+            self.transport.resumeProducing()
 
     # Sending
 
@@ -307,13 +322,7 @@ class FastPathProtocol(CompactProtocol):
             or self.trackedTimings is not None
         ):
             return
-        if not (
-            self._sends_in_parts
-            or self._perMessageCompress is not None
-            or self.maskServerFrames
-            or self.triggered
-            or self.autoFragmentSize > 0
-        ):
+        if self._may_send():
             limit = self.maxMessagePayloadSize
             self._send_limit = limit if limit > 0 else sys.maxsize
             if not self._has_own_replies:
@@ -323,6 +332,15 @@ class FastPathProtocol(CompactProtocol):
             self._receive_limit = min(
                 (limit for limit in limits if limit > 0), default=sys.maxsize
             )
+
+    def _may_send(self) -> bool:
+        return not (
+            self._sends_in_parts
+            or self._perMessageCompress is not None
+            or self.maskServerFrames
+            or self.triggered
+            or self.autoFragmentSize > 0
+        )
 
     def _may_receive(self) -> bool:
         return not (

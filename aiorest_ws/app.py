@@ -1,5 +1,6 @@
 """`Application`: a router, middlewares, hooks and a factory become a running service."""
 
+import dataclasses
 import importlib
 import inspect
 import os
@@ -14,6 +15,7 @@ from aiorest_ws.abstract import AbstractRouter
 from aiorest_ws.conf import settings
 from aiorest_ws.exceptions import ImproperlyConfigured
 from aiorest_ws.failures import ErrorHandler
+from aiorest_ws.limits import Limits
 from aiorest_ws.log import log_to_stream, log_to_twisted, set_level
 from aiorest_ws.request import ConnectionHook, RequestHandlerFactory, RequestHandlerProtocol
 from aiorest_ws.service import ApplicationService, FactoryHook
@@ -38,7 +40,8 @@ class Application:
 
     `factory` and `protocol` are classes. With `certificate` and `key`, paths of PEM files, it
     serves `wss://`. `middlewares` are classes, made here; those of the setting
-    MIDDLEWARE_CLASSES come before them. `factory_options` are keywords for the factory class.
+    MIDDLEWARE_CLASSES come before them. With `access_log` each reply is a line in the log.
+    `factory_options` are keywords for the factory class.
     """
 
     def __init__(
@@ -50,6 +53,8 @@ class Application:
         middlewares: Any = (),
         *,
         router: AbstractRouter | None = None,
+        limits: Limits | None = None,
+        access_log: bool = False,
         factory_options: Mapping[str, Any] | None = None,
     ) -> None:
         self._factory: type[RequestHandlerFactory] = RequestHandlerFactory
@@ -59,6 +64,8 @@ class Application:
         self.certificate = certificate
         self.key = key
         self.router = router
+        self.limits = limits
+        self.access_log = access_log
         self.factory_options = dict(factory_options or {})
         classes = [_imported(middleware) for middleware in settings.MIDDLEWARE_CLASSES]
         self._middlewares = [middleware() for middleware in [*classes, *middlewares]]
@@ -106,6 +113,15 @@ class Application:
     def url(self) -> str:
         """The template of the server's URL: host, port and path."""
         return "wss://{0}:{1}/{2}" if self.isSecure else "ws://{0}:{1}/{2}"
+
+    def limits_with(self, texts: Mapping[str, str]) -> Limits | None:
+        """Return this application's limits with those that a command line names."""
+        if not texts:
+            return self.limits
+        changed = Limits.from_texts(texts)
+        return dataclasses.replace(
+            self.limits or Limits(), **{name: getattr(changed, name) for name in texts}
+        )
 
     def generate_url(self, host: str, port: int, path: str = "") -> str:
         """Return the URL that clients connect to."""
@@ -167,7 +183,12 @@ class Application:
         """
         if log_level is not None:
             set_level(log_level)
-        factory = self.factory(url, **{**self.factory_options, **factory_options})
+        options = {**self.factory_options, **factory_options}
+        if self.limits is not None:
+            options.setdefault("limits", self.limits)
+        if self.access_log:
+            options.setdefault("access_log", True)
+        factory = self.factory(url, **options)
         factory.protocol = self.protocol
         router = router if router is not None else self.router
         if router is not None:
@@ -180,7 +201,7 @@ class Application:
         factory.connect_hooks = self._connect_hooks
         factory.disconnect_hooks = self._disconnect_hooks
         if compress:
-            factory.setProtocolOptions(perMessageCompressionAccept=accept_function)  # type: ignore[no-untyped-call]
+            factory.setProtocolOptions(perMessageCompressionAccept=accept_function)
         set_urlconf(
             {
                 "path": (url or "").rstrip("/"),

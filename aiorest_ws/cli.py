@@ -10,6 +10,7 @@ from aiorest_ws import __version__
 from aiorest_ws.app import load_application
 from aiorest_ws.demo import run_demo
 from aiorest_ws.exceptions import ImproperlyConfigured
+from aiorest_ws.limits import Limits
 from aiorest_ws.log import LEVELS
 from aiorest_ws.transports import install_reactor
 
@@ -36,6 +37,10 @@ def _run(options: argparse.Namespace) -> None:
     application = load_application(options.app)
     if options.certificate or options.key:
         application.certificate, application.key = options.certificate, options.key
+    names = [name for name, _, _ in Limits.options()]
+    given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    application.limits = application.limits_with(given)
+    application.access_log = application.access_log or options.access_log
     application.run(
         host=options.host,
         port=options.port,
@@ -61,6 +66,13 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--compress", action="store_true", help="offer permessage-deflate")
     run.add_argument("--certificate", help="PEM file; with --key the server speaks wss://")
     run.add_argument("--key", help="PEM file")
+
+    run.add_argument("--access-log", action="store_true", help="a line in the log for each reply")
+    limits = run.add_argument_group("limits", "none is no limit where it may be")
+    for name, default, words in Limits.options():
+        limits.add_argument(
+            f"--{name.replace('_', '-')}", metavar="N", help=f"{words} ({default})"
+        )
 
     demo = commands.add_parser("demo", help="serve a small API and call it")
     demo.add_argument("--port", type=_port, help="TCP port (8080, or a free one if it is busy)")

@@ -12,6 +12,9 @@
     |   |-- NotSpecifiedMethodName       400
     |   `-- NotSpecifiedHandler          404   no such URL
     |       `-- MethodNotAllowed         405   the URL does not take this method
+    |-- DeadlineExceeded                 408   the call was not done in time
+    |-- ReplyTooLarge                    413   the reply is over the limit
+    |-- TooManyMessages                  429   the client is over its rate
     |-- CallCancelled                    499   the call was cancelled before it was done
     |-- InternalError                    500   our fault; the log has the traceback
     |-- ServiceUnavailable               503   full, or shutting down
@@ -32,14 +35,19 @@ from aiorest_ws.status import (
     STATUS_INTERNAL_ERROR,
     STATUS_METHOD_NOT_ALLOWED,
     STATUS_NOT_FOUND,
+    STATUS_TIMEOUT,
+    STATUS_TOO_LARGE,
+    STATUS_TOO_MANY,
     STATUS_UNAVAILABLE,
     WS_DATA_CANNOT_ACCEPT,
+    WS_MESSAGE_VIOLATE_POLICY,
     WS_PROTOCOL_ERROR,
 )
 
 __all__ = (
     "BaseAPIException",
     "CallCancelled",
+    "DeadlineExceeded",
     "EndpointValueError",
     "ImproperlyConfigured",
     "IncorrectArgument",
@@ -152,6 +160,28 @@ class InternalError(BaseAPIException):
 
     default_detail = "Internal server error."
     status = STATUS_INTERNAL_ERROR
+
+
+class DeadlineExceeded(BaseAPIException):
+    """A call was not done in time."""
+
+    default_detail = "The call took too long."
+    status = STATUS_TIMEOUT
+
+
+class ReplyTooLarge(BaseAPIException):
+    """A reply is larger than a message may be."""
+
+    default_detail = "The reply is too large."
+    status = STATUS_TOO_LARGE
+
+
+class TooManyMessages(BaseAPIException):
+    """A client sends more messages than it may."""
+
+    default_detail = "Too many messages."
+    status_code = WS_MESSAGE_VIOLATE_POLICY
+    status = STATUS_TOO_MANY
 
 
 class CallCancelled(BaseAPIException):

@@ -18,7 +18,7 @@ from aiorest_ws.log import logger
 from aiorest_ws.status import STATUS_INTERNAL_ERROR
 from aiorest_ws.wrappers import Request
 
-__all__ = ("ErrorHandler", "ErrorHandlers", "failure_reply", "judge")
+__all__ = ("ErrorHandler", "ErrorHandlers", "failure_reply", "judge", "log_failure")
 
 ErrorHandler = Callable[[Request, Any], BaseAPIException]
 ErrorHandlers = Mapping[type[BaseException], ErrorHandler]
@@ -30,7 +30,7 @@ def failure_reply(request: Request, exc: BaseException, handlers: ErrorHandlers)
     try:
         return encode_failure(failure, request)
     except SerializerError as unrenderable:
-        _log(request, unrenderable)
+        log_failure(request, unrenderable)
         return encode_internal_error(request)
 
 
@@ -49,13 +49,13 @@ def judge(request: Request, exc: BaseException, handlers: ErrorHandlers) -> Base
             exc = from_handler
     if isinstance(exc, BaseAPIException):
         if exc.status == STATUS_INTERNAL_ERROR:
-            _log(request, exc)
+            log_failure(request, exc)
         else:
             logger.info("%r refused: %s %s", request, type(exc).__name__, exc.status)
         return exc
     if isinstance(exc, (asyncio.CancelledError, CancelledError)):
         return CallCancelled()
-    _log(request, exc)
+    log_failure(request, exc)
     return InternalError()
 
 
@@ -67,5 +67,20 @@ def _nearest(handlers: ErrorHandlers, kind: type[BaseException]) -> ErrorHandler
     return None
 
 
-def _log(request: Request, exc: BaseException) -> None:
-    logger.error("%r failed: %s", request, explain(exc) or type(exc).__name__, exc_info=exc)
+def log_failure(request: Request | None, exc: BaseException | None) -> None:
+    """Say in one line, with the traceback, what of ours has failed."""
+    connection = getattr(request, "connection", None)
+    fields = {
+        "event": "failure",
+        "request_id": None if request is None else request.log_id,
+        "peer": getattr(connection, "peer", None),
+    }
+    words = "a failure" if exc is None else explain(exc) or type(exc).__name__
+    logger.error(
+        "request %s: %r failed: %s",
+        fields["request_id"],
+        request,
+        words,
+        exc_info=exc,
+        extra=fields,
+    )

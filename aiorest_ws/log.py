@@ -3,12 +3,12 @@
 import logging
 import sys
 from functools import cache
-from typing import TextIO
+from typing import Any, TextIO
 
 from twisted.logger import ILogObserver, Logger, LogLevel, STDLibLogObserver, globalLogBeginner
 from zope.interface import implementer
 
-__all__ = ("LEVELS", "log_to_stream", "log_to_twisted", "logger", "set_level")
+__all__ = ("LEVELS", "ConnectionLog", "log_to_stream", "log_to_twisted", "logger", "set_level")
 
 logger = logging.getLogger("aiorest-ws")
 
@@ -90,3 +90,25 @@ class _ToTwisted(logging.Handler):
             (theirs for ours, theirs in self._levels if record.levelno >= ours), LogLevel.debug
         )
         self._logger.emit(level, "{text}", text=self.format(record))
+
+
+class ConnectionLog:
+    """A connection's `log`, with the lines of the application, and without Autobahn's own.
+
+    Those hold whole requests, `Authorization` and `Cookie` included, and warn of what is a
+    client's fault. Autobahn's errors go through.
+    """
+
+    def __init__(self, logger: Any) -> None:
+        self._logger = logger
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in ("error", "critical", "failure"):
+            caller = sys._getframe(1).f_globals.get("__name__", "")
+            if caller.startswith("autobahn."):
+                return _say_nothing
+        return getattr(self._logger, name)
+
+
+def _say_nothing(*args: Any, **values: Any) -> None:
+    """Take a line that is not to be logged."""

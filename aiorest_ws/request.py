@@ -1,15 +1,19 @@
 """One protocol per client, one factory for all: Autobahn's WebSocket protocol, answering calls."""
 
 import difflib
+import sys
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from twisted.internet.defer import Deferred, DeferredList
-from twisted.python.failure import Failure
 
-from aiorest_ws._compact import CompactFactory, ConnectionState
-from aiorest_ws._fast_path import FastPathProtocol
+from aiorest_ws._access_log import with_access_log
+from aiorest_ws._calls import CallingProtocol, is_cancel, may_be_cancel
+from aiorest_ws._compact import CompactProtocol, ConnectionState
+from aiorest_ws._flow import UnsentBudget
+from aiorest_ws._handshake import GuardedFactory
 from aiorest_ws.abstract import AbstractRouter
 from aiorest_ws.awaiting import Ready, drive, is_awaitable
 from aiorest_ws.blocking import BlockingPool
@@ -21,12 +25,18 @@ from aiorest_ws.codecs import (
 )
 from aiorest_ws.exceptions import (
     BaseAPIException,
-    MalformedMessage,
+    ReplyTooLarge,
     SerializerError,
+    TooManyMessages,
 )
+from aiorest_ws.failures import log_failure
 from aiorest_ws.log import logger
 from aiorest_ws.routers import SimpleRouter
-from aiorest_ws.status import WS_SERVICE_RESTART, WS_UNEXPECTED_CONDITION
+from aiorest_ws.status import (
+    WS_MESSAGE_VIOLATE_POLICY,
+    WS_SERVICE_RESTART,
+    WS_UNEXPECTED_CONDITION,
+)
 from aiorest_ws.transports import install_reactor
 from aiorest_ws.wrappers import Request
 
@@ -42,10 +52,12 @@ __all__ = (
 ConnectionHook = Callable[[Any], Any]
 
 _AUTOBAHN_OPTIONS = ("url", "protocols", "server", "headers", "externalPort", "reactor")
-_OWN_OPTIONS = ("router", "blocking_threads")
+_OWN_OPTIONS = ("router", "limits", "blocking_threads", "access_log")
 
 BLOCKING_THREADS = 20
-CLOSE_HANDSHAKE_SECONDS = 5
+
+# How often the bytes are added up that very many clients have not read.
+AUDIT_SECONDS = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +72,12 @@ class CloseReason:
     reason: str | None
 
 
-class RequestHandlerProtocol(FastPathProtocol):
+class RequestHandlerProtocol(CallingProtocol):
     """One client's connection: a request in, its reply out in the same form."""
 
     close_reason: CloseReason | None = None
 
-    # None: no call has been made, or no hook is running. A connection that idles has neither.
-    _calls: dict[Any, str | int | None] | None = None
-    _held_messages: list[tuple[bytes, bool]] | None = None
+    _greeting: Deferred[Any] | None = None
     _is_greeted = False
 
     # Whether a subclass has changed how a message becomes a request.
@@ -92,8 +102,11 @@ class RequestHandlerProtocol(FastPathProtocol):
             else:
                 request = decode_message(payload, isBinary)
                 request._connection = self  # its factory is the request's
-            if self._calls and request.id is not None and request.id in self._calls.values():
-                raise MalformedMessage("`id` belongs to a call that is still running.")
+            if request.url is None and is_cancel(request):
+                self.cancel_call(request)
+                return
+            if self._calls is not None or self._takes_no_calls:
+                self._check_room_for(request)
             answer = self.factory.router.process_request(request)
         except BaseAPIException as exc:
             answer = self._refusal(request, exc)
@@ -116,28 +129,6 @@ class RequestHandlerProtocol(FastPathProtocol):
         """Return a reply in the form of its request."""
         return encode_message(response, isBinary) if isBinary else response
 
-    def _reply_later(self, request: Request | None, answer: Any, isBinary: bool) -> None:
-        try:
-            pending = answer if isinstance(answer, Deferred) else drive(_awaited(answer))
-        except Exception as exc:  # noqa: BLE001  a router of somebody else's may raise anything
-            pending = self._internal_error(request, exc)
-        if not isinstance(pending, Deferred):
-            self._reply(request, pending, isBinary)
-            return
-        if self._calls is None:
-            self._calls = {}
-        self._calls[pending] = request.id if request is not None else None
-
-        def answered(reply: Any) -> None:
-            if self._calls is None:
-                return  # nobody is there any more
-            del self._calls[pending]
-            if isinstance(reply, Failure):
-                reply = self._internal_error(request, reply.value)
-            self._reply(request, reply, isBinary)
-
-        pending.addBoth(answered)
-
     def _reply(self, request: Request | None, reply: Any, isBinary: bool) -> None:
         if self._send_limit < 0 and self._state != self.STATE_OPEN:
             return
@@ -148,18 +139,40 @@ class RequestHandlerProtocol(FastPathProtocol):
                 payload = bytes(memoryview(payload))
         except Exception:  # noqa: BLE001  an override may raise anything
             payload = encode_message(self._internal_error(request), isBinary)
+        if 0 < self.maxMessagePayloadSize < len(payload):
+            self.factory.limit_hits.note("message_bytes", self.peer, f"413: {len(payload)} bytes")
+            payload = encode_message(self._failure(request, ReplyTooLarge()), isBinary)
         self.sendMessage(payload, isBinary)
 
     def _refusal(self, request: Request | None, exc: BaseAPIException) -> bytes:
         logger.info("%r refused: %s %s", request, type(exc).__name__, exc.status)
+        return self._failure(request, exc)
+
+    def _failure(self, request: Request | None, exc: BaseAPIException) -> bytes:
         try:
             return encode_failure(exc, request)
         except SerializerError as unrenderable:
             return self._internal_error(request, unrenderable)
 
     def _internal_error(self, request: Request | None, exc: BaseException | None = None) -> bytes:
-        logger.error("%r failed", request, exc_info=exc or True)
+        log_failure(request, exc or sys.exception())
         return encode_internal_error(request)
+
+    def _is_urgent(self, payload: bytes, isBinary: bool) -> bool:
+        if not may_be_cancel(payload, isBinary):
+            return False
+        try:
+            request = self._decode_message(payload, isBinary)
+        except Exception:  # noqa: BLE001  it will be judged when its turn comes
+            return False
+        return request.url is None and is_cancel(request)
+
+    def _refuse_rate(self, payload: bytes, isBinary: bool) -> None:
+        request: Request | None = None
+        with suppress(Exception):  # whatever it is, it is one too many
+            request = self._decode_message(payload, isBinary)
+        self._reply(request, self._failure(request, TooManyMessages()), isBinary)
+        super()._refuse_rate(payload, isBinary)
 
     # The underscored callbacks are what Autobahn calls; the public ones stay free for subclasses,
     # which need not call super().
@@ -169,22 +182,19 @@ class RequestHandlerProtocol(FastPathProtocol):
             # Its handshake was under way when the service began to stop.
             self.sendCloseFrame(WS_SERVICE_RESTART, None, isReply=False)
             return
-        self.factory.connections.add(self)
+        self.factory.add(self)
         self.onOpen()
         hooks = self.factory.connect_hooks
         if not hooks:
             self._is_greeted = True
             return
-        self._held_messages = []
-        self._choose_ways()
+        self._begin_holding()
         greeting = drive(self._greet(hooks))
         if isinstance(greeting, Deferred):
-            # At most what is read already waits in _held_messages.
-            self.transport.pauseProducing()
-            self._calls = {greeting: None}
-            greeting.addBoth(self._go_on)
+            self._greeting = greeting
+            greeting.addBoth(self._greeted)
         else:
-            self._go_on(None)
+            self._greeted(None)
 
     async def _greet(self, hooks: list[ConnectionHook]) -> None:
         try:
@@ -196,40 +206,21 @@ class RequestHandlerProtocol(FastPathProtocol):
         except Exception as exc:  # noqa: BLE001  a hook may raise anything
             _log_hook_failure("on_connect", exc)
 
-    def _go_on(self, _: Any) -> None:
-        if self._calls is not None:
-            self._calls = None
-        held, self._held_messages = self._held_messages or [], None
-        if self.state != self.STATE_CLOSED:
-            self.transport.resumeProducing()  # a close frame of the client is to be read, too
-        if self.state != self.STATE_OPEN:
-            return
-        if not self._is_greeted:
+    def _greeted(self, _: Any) -> None:
+        self._greeting = None
+        if self._is_greeted:
+            self._end_holding()
+        elif self.state == self.STATE_OPEN:
             self.sendCloseFrame(WS_UNEXPECTED_CONDITION, None, isReply=False)
-            return
-        self._choose_ways()
-        for message in held:
-            self._onMessage(*message)
-
-    def _may_receive(self) -> bool:
-        return self._held_messages is None and super()._may_receive()
-
-    def _resume_reading(self) -> None:
-        if self._held_messages is None:
-            super()._resume_reading()
-
-    def _onMessage(self, payload: bytes, isBinary: bool) -> None:
-        if self._held_messages is not None:
-            self._messages_left -= 1
-            self._held_messages.append((payload, isBinary))
-        else:
-            super()._onMessage(payload, isBinary)
 
     def _onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
+        if self._abort_reason is not None:
+            code, reason = WS_MESSAGE_VIOLATE_POLICY, self._abort_reason
         self.close_reason = CloseReason(wasClean, code, reason)
-        calls, self._calls = self._calls, None
-        for pending in calls or ():
-            pending.cancel()
+        greeting, self._greeting = self._greeting, None
+        if greeting is not None:
+            greeting.cancel()
+        self._end_calls()
         try:
             super()._onClose(wasClean, code, reason)
         finally:
@@ -240,10 +231,6 @@ class RequestHandlerProtocol(FastPathProtocol):
                     if isinstance(parting, Deferred):
                         self.factory.keep(parting)
             self.factory.forget(self)
-
-
-async def _awaited(answer: Any) -> Any:
-    return await answer
 
 
 async def _called(hook: ConnectionHook, connection: RequestHandlerProtocol) -> None:
@@ -259,13 +246,13 @@ def _log_hook_failure(name: str, exc: BaseException | None) -> None:
     logger.error("an %s hook failed", name, exc_info=exc or True)
 
 
-class RequestHandlerFactory(CompactFactory):
+class RequestHandlerFactory(GuardedFactory):
     """Make a protocol for each client, and hold what all of them share.
 
     Besides Autobahn's own arguments (`url`, `protocols`, `server`, `headers`, `externalPort`,
-    `reactor`) it takes `router` and `blocking_threads`. A subclass may pass keywords of its own
-    through; this class itself raises TypeError for unknown ones. Without `reactor` the asyncio
-    reactor is installed if there is none yet.
+    `reactor`) it takes `router`, `limits`, `blocking_threads` and `access_log`. A subclass may
+    pass keywords of its own through; this class itself raises TypeError for unknown ones. Without
+    `reactor` the asyncio reactor is installed if there is none yet.
     """
 
     protocol = RequestHandlerProtocol
@@ -273,6 +260,8 @@ class RequestHandlerFactory(CompactFactory):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         router = kwargs.pop("router", None)
         threads = kwargs.pop("blocking_threads", BLOCKING_THREADS)
+        limits = kwargs.pop("limits", None)
+        self.access_log = bool(kwargs.pop("access_log", False))
         known = {name: kwargs.pop(name) for name in _AUTOBAHN_OPTIONS if name in kwargs}
         if kwargs and type(self) is RequestHandlerFactory:
             raise TypeError(
@@ -280,13 +269,12 @@ class RequestHandlerFactory(CompactFactory):
             )
         if known.get("reactor") is None:
             known["reactor"] = install_reactor()
-        super().__init__(*args, **known)
-        # A protocol error is answered with its close code; Autobahn's default drops the client.
-        self.setProtocolOptions(failByDrop=False, closeHandshakeTimeout=CLOSE_HANDSHAKE_SECONDS)  # type: ignore[no-untyped-call]
-        self.is_stopping = False
+        super().__init__(*args, limits=limits, **known)
+        self.unsent = UnsentBudget(self.limits.unsent_bytes_in_all)
         self.connections: set[RequestHandlerProtocol] = set()
         self.connect_hooks: list[ConnectionHook] = []
         self.disconnect_hooks: list[ConnectionHook] = []
+        self._is_auditing = False
         self._router: AbstractRouter = SimpleRouter()
         self._blocking_pool = BlockingPool(self.reactor, threads)
         self._kept: set[Deferred[Any]] = set()
@@ -308,6 +296,24 @@ class RequestHandlerFactory(CompactFactory):
     def run_blocking(self, call: Callable[[], Any]) -> Deferred[Any]:
         """Run `call` in the thread pool; raise ServiceUnavailable when too many wait already."""
         return self._blocking_pool.run(call)
+
+    def add(self, connection: RequestHandlerProtocol) -> None:
+        """Note that a connection is open."""
+        self.connections.add(connection)
+        if not self._is_auditing and self._may_exceed_budget():
+            self._is_auditing = True
+            self._batched_timer.call_later(AUDIT_SECONDS, self._audit)
+
+    def _may_exceed_budget(self) -> bool:
+        # With less than the mark each, which nobody tells of, so many cannot be over the limit.
+        limits = self.limits
+        return len(self.connections) * limits.unsent_pause_bytes > limits.unsent_bytes_in_all
+
+    def _audit(self) -> None:
+        self._is_auditing = self._may_exceed_budget()
+        if self._is_auditing:
+            self.unsent.audit(self.connections)
+            self._batched_timer.call_later(AUDIT_SECONDS, self._audit)
 
     def forget(self, connection: RequestHandlerProtocol) -> None:
         """Note that a connection has ended."""
@@ -334,6 +340,11 @@ class RequestHandlerFactory(CompactFactory):
     def hooks_done(self) -> Deferred[Any]:
         """Return a Deferred that fires when the disconnect hooks that still run are done."""
         return DeferredList(list(self._kept))
+
+    def _configure(self, kind: type[CompactProtocol], options: tuple[Any, ...]) -> type:
+        if self.access_log and issubclass(kind, CallingProtocol):
+            kind = with_access_log(kind)
+        return super()._configure(kind, options)
 
     def stopFactory(self) -> None:
         """Let the thread pool go; a thread that is still busy ends with the process."""

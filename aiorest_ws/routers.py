@@ -41,8 +41,9 @@ __all__ = ("SimpleRouter",)
 # slower to ask for. The first reply reads them.
 _SETTINGS = vars(settings)
 
-# Words of the wire protocol that have no endpoint yet: 405, wherever they point.
-_NOT_YET_SERVED = frozenset({"CANCEL", "SUBSCRIBE", "UNSUBSCRIBE"})
+# Words of the wire protocol that are not for an endpoint: 405, wherever they point. A CANCEL that
+# names no URL is a connection's.
+_NOT_FOR_ENDPOINTS = frozenset({"CANCEL", "SUBSCRIBE", "UNSUBSCRIBE"})
 
 
 _Found = tuple[Route, tuple[str, ...]]
@@ -212,6 +213,7 @@ class SimpleRouter(AbstractRouter):
                 coroutine = answer if kind is CoroutineType else _awaited(answer)
                 answer = drive(coroutine, context)
                 if isinstance(answer, Deferred):
+                    request._call_seconds = handler.view_class.call_seconds
                     answered = partial(
                         self._answered, answer, request, handler, view, values, keywords
                     )
@@ -260,6 +262,7 @@ class SimpleRouter(AbstractRouter):
         for middleware in self._middlewares:
             _refuse_reserved(request, middleware)
         view, values, arguments = self._search(request)
+        request._call_seconds = view.call_seconds
         reply = self._through_middlewares(request, view, values, arguments)
         if view.ordered and request.connection is not None:
             reply = self._in_turn(request.connection, type(view), reply)
@@ -274,7 +277,7 @@ class SimpleRouter(AbstractRouter):
         except (NotSpecifiedURL, NotSpecifiedHandler) as exc:
             if (
                 isinstance(request.method, str)
-                and request.method.strip().upper() in _NOT_YET_SERVED
+                and request.method.strip().upper() in _NOT_FOR_ENDPOINTS
             ):
                 raise MethodNotAllowed from exc
             raise

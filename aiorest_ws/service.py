@@ -17,15 +17,13 @@ from twisted.internet.interfaces import (
 from twisted.python.failure import Failure
 
 from aiorest_ws import __version__
+from aiorest_ws._drain import SignalWatch, Watchdog, drain
 from aiorest_ws.awaiting import drive, is_awaitable
 from aiorest_ws.log import logger
-from aiorest_ws.request import RequestHandlerFactory, RequestHandlerProtocol
-from aiorest_ws.status import WS_SERVICE_RESTART
+from aiorest_ws.request import RequestHandlerFactory
 from aiorest_ws.transports import describe_reactor
 
-__all__ = ("CLOSING_SECONDS", "ApplicationService", "FactoryHook")
-
-CLOSING_SECONDS = 5
+__all__ = ("ApplicationService", "FactoryHook")
 
 FactoryHook = Callable[[Any], Any]
 
@@ -59,6 +57,11 @@ class ApplicationService(Service):
         self._is_begun = False
         self._delayed: IDelayedCall | None = None
         self._starting: Deferred[Any] | None = None
+        # What a client has not read of its last replies, when the time was up.
+        self.cut_off = 0
+        self._watchdog = Watchdog(factory, lambda: self.cut_off)
+        self._signals = SignalWatch(factory.reactor, self._watchdog)
+        self._ends_process = False
 
     def privilegedStartService(self) -> None:
         """Listen while twistd may still bind a port under 1024, unless a hook has to run first."""
@@ -69,20 +72,37 @@ class ApplicationService(Service):
     def startService(self) -> None:
         """Run the start-up hooks, then listen."""
         super().startService()  # type: ignore[no-untyped-call]
+        self.factory.reactor.callWhenRunning(self._signals.begin)
         if not self._is_begun:
             # Not yet: services are started before the loop that a hook may need.
             self._delayed = self.factory.reactor.callLater(0, self._begin)
 
     def stopService(self) -> Deferred[None]:
-        """Stop listening, close every connection with 1012, run the shutdown hooks."""
+        """Stop listening, answer the calls that run, close every connection with 1012.
+
+        Then the shutdown hooks run. It has `drain_seconds` and twice `closing_seconds` of the
+        factory's limits: after that the process is ended.
+        """
         super().stopService()  # type: ignore[no-untyped-call]
+        self._watchdog.begin()
         stopping = drive(self._stop())
-        return stopping if isinstance(stopping, Deferred) else maybeDeferred(lambda: None)
+        done = stopping if isinstance(stopping, Deferred) else maybeDeferred(lambda: None)
+        return done.addBoth(self._stopped)
+
+    def _stopped(self, result: Any) -> Any:
+        if not (self._ends_process or self._signals.is_told):
+            # What stopped is a service; its program may go on.
+            self._watchdog.cancel()
+            self._signals.end()
+        return result
 
     def run(self) -> None:
-        """Run the reactor with this service until it is stopped; raise its `failure`."""
+        """Run the reactor with this service until it is stopped; raise its `failure`.
+
+        Raises SystemExit(1) if a client was cut off from its last replies.
+        """
         reactor = self.factory.reactor
-        reactor.addSystemEventTrigger("before", "shutdown", self.stopService)
+        reactor.addSystemEventTrigger("before", "shutdown", self._stop_with_process)
         self.startService()
         # What the program has made so far stays. The collector, which large messages call often,
         # need not look at it each time.
@@ -91,6 +111,12 @@ class ApplicationService(Service):
         reactor.run()
         if self.failure is not None:
             raise self.failure
+        if self.cut_off:
+            raise SystemExit(1)
+
+    def _stop_with_process(self) -> Deferred[None]:
+        self._ends_process = True
+        return self.stopService()
 
     def _begin(self) -> None:
         self._is_begun = True
@@ -138,43 +164,27 @@ class ApplicationService(Service):
             self._delayed.cancel()
         if self._starting is not None:
             self._starting.cancel()
+        self.factory.is_stopping = True
         if self.port is not None:
             await maybeDeferred(self.port.stopListening)
             self.port = None
-        self.factory.is_stopping = True
-        await self._close_connections()
+        self.cut_off = await drain(self.factory)
+        seconds = self.factory.limits.closing_seconds
         try:
-            await self.factory.hooks_done().addTimeout(CLOSING_SECONDS, self.factory.reactor)
+            await self.factory.hooks_done().addTimeout(seconds, self.factory.reactor)
         except DeferredTimeout:
-            logger.warning("on_disconnect hooks were given up after %d s", CLOSING_SECONDS)
+            logger.warning("on_disconnect hooks were given up after %g s", seconds)
         for hook in self._shutdown_hooks:
             try:
                 await _called(hook, self.factory)
             except Exception as exc:  # noqa: BLE001  the other hooks run all the same
                 logger.error("an on_shutdown hook failed", exc_info=exc)
 
-    async def _close_connections(self) -> None:
-        connections = list(self.factory.connections)
-        for connection in connections:
-            # sendClose() refuses this code.
-            connection.sendCloseFrame(WS_SERVICE_RESTART, None, isReply=False)
-            connection.transport.resumeProducing()  # it may wait for its on_connect hooks
-        timer = self.factory.reactor.callLater(CLOSING_SECONDS, _abort, connections)
-        await self.factory.last_closed()
-        if timer.active():
-            timer.cancel()
-
 
 async def _called(hook: FactoryHook, argument: Any) -> None:
     done = hook(argument)
     if is_awaitable(done):
         await done
-
-
-def _abort(connections: list[RequestHandlerProtocol]) -> None:
-    for connection in connections:
-        if connection.state != connection.STATE_CLOSED:
-            connection.transport.abortConnection()
 
 
 def _ignore_cancellation(failure: Failure) -> None:

@@ -6,6 +6,7 @@ from twisted.python import usage
 
 from aiorest_ws.app import load_application
 from aiorest_ws.exceptions import ImproperlyConfigured
+from aiorest_ws.limits import Limits
 from aiorest_ws.log import LEVELS
 from aiorest_ws.service import ApplicationService
 from aiorest_ws.transports import install_reactor
@@ -23,8 +24,15 @@ class Options(usage.Options):
         ("listen", "l", "tcp:8080", "Server endpoint string: tcp:8080, unix:/run/a.sock, ..."),
         ("path", "p", "", "Path of the server's URL."),
         ("log-level", None, "info", f"One of {', '.join(LEVELS)}."),
+        *(
+            (name.replace("_", "-"), None, None, f"Limit: {words} ({default}).")
+            for name, default, words in Limits.options()
+        ),
     )
-    optFlags = (("compress", None, "Offer permessage-deflate."),)
+    optFlags = (
+        ("compress", None, "Offer permessage-deflate."),
+        ("access-log", None, "A line in the log for each reply."),
+    )
 
     def postOptions(self) -> None:
         """Install the reactor, which twist does only later, and find the application."""
@@ -33,8 +41,14 @@ class Options(usage.Options):
         if self["log-level"] not in LEVELS:
             raise usage.UsageError(f"--log-level must be one of {', '.join(LEVELS)}")
         install_reactor()
+        names = [name for name, _, _ in Limits.options()]
+        given = {name: self[name.replace("_", "-")] for name in names}
         try:
-            self["application"] = load_application(self["app"])
+            application = self["application"] = load_application(self["app"])
+            application.limits = application.limits_with(
+                {name: text for name, text in given.items() if text is not None}
+            )
+            application.access_log = application.access_log or bool(self["access-log"])
         except ImproperlyConfigured as exc:
             raise usage.UsageError(str(exc)) from exc
 

@@ -36,6 +36,8 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 from zope.interface import implementer
 
 from aiorest_ws._loop_port import LoopServerEndpoint, TCPSocket, UNIXSocket
+from aiorest_ws._loop_transport import LoopTransport
+from aiorest_ws._loop_variants import HIGH_WATER_BYTES
 from aiorest_ws.exceptions import ImproperlyConfigured
 
 __all__ = (
@@ -47,8 +49,10 @@ __all__ = (
     "endpoint_from_string",
     "install_reactor",
     "is_inside_tls",
+    "set_high_water",
     "tcp_endpoint",
     "unix_endpoint",
+    "unsent_bytes",
 )
 
 LISTEN_BACKLOG = 1024
@@ -311,3 +315,26 @@ def _parts(description: str) -> tuple[str, list[str], dict[str, str]]:
 
 def _unescaped(text: str) -> str:
     return re.sub(r"\\(.)", r"\1", text)
+
+
+# What waits in a transport of either kind
+
+
+def unsent_bytes(transport: Any) -> int:
+    """Return how many bytes a transport has taken, and the system has not; 0 if nobody knows."""
+    if isinstance(transport, LoopTransport):
+        return int(transport._loop_transport.get_write_buffer_size())
+    # Twisted's have no name for it. Inside TLS the first is what is not encrypted yet.
+    waiting = sum(map(len, getattr(transport, "_appSendBuffer", ())))
+    rest = len(getattr(transport, "dataBuffer", b"")) - getattr(transport, "offset", 0)
+    return waiting + rest + int(getattr(transport, "_tempDataLen", 0))
+
+
+def set_high_water(transport: Any, size: int) -> None:
+    """Let a transport tell its producer to pause when more bytes than `size` wait."""
+    if size == HIGH_WATER_BYTES:
+        return  # as they are made
+    if isinstance(transport, LoopTransport):
+        transport._loop_transport.set_write_buffer_limits(high=size)
+    else:
+        getattr(transport, "transport", transport).bufferSize = size

@@ -173,12 +173,14 @@ class MethodBasedView(View, metaclass=MethodViewMeta):
     Such a method gets the request, the values in the path (strings, in order) and the request's
     `args` as keywords; it may return a value, a coroutine or a Deferred. `blocking` runs it in
     the server's thread pool; `ordered` runs the calls of one connection one after another.
+    A call that is not done after `call_seconds` is cancelled, and answered with 408.
     """
 
     renderers: ClassVar[Any] = ()
     methods: ClassVar[list[str]]
     blocking: ClassVar[bool] = False
     ordered: ClassVar[bool] = False
+    call_seconds: ClassVar[float | None] = None
 
     def dispatch(self, request: Request, *args: Any, **kwargs: Any) -> Any:
         """Call the handler of the request's method."""

@@ -5,6 +5,7 @@ keys of the wire protocol (docs/reference/wire-protocol) and nothing else.
 """
 
 import copy
+import secrets
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -48,7 +49,7 @@ class _ServerSide:
     Slots, because an attribute of a Struct that is no field would cost every request a dict.
     """
 
-    __slots__ = ("_connection", "_factory")
+    __slots__ = ("_begun", "_call_seconds", "_connection", "_factory", "_log_id")
 
 
 class Request(
@@ -118,6 +119,13 @@ class Request(
             self._factory = factory
 
     @property
+    def log_id(self) -> str:
+        """A name for this request in the log of the server, made when it is first asked for."""
+        if not hasattr(self, "_log_id"):
+            self._log_id = secrets.token_hex(6)
+        return self._log_id
+
+    @property
     def args(self) -> dict[str, Any]:
         """The arguments for the view; empty when the message had none."""
         if self._args is None:
@@ -149,7 +157,7 @@ class Request(
 
     def __copy__(self) -> "Request":
         twin: Request = super().__copy__()  # type: ignore[misc]
-        for name in (*_ServerSide.__slots__, *vars(self)):
+        for name in ("_connection", "_factory", *vars(self)):
             if hasattr(self, name):
                 setattr(twin, name, getattr(self, name))
         return twin
@@ -164,7 +172,11 @@ class Request(
     def __repr__(self) -> str:
         # Shown in logs: no args, no data, no token, no extra key.
         method = self.method if isinstance(self.method, str) else type(self.method).__name__
-        url = ascii(self.url)
+        # A query may be one of theirs, too.
+        path, query, _ = (
+            self.url.partition("?") if isinstance(self.url, str) else (self.url, "", "")
+        )
+        url = ascii(f"{path}?..." if query else path)
         if len(url) > LOGGED_URL_LENGTH:
             url = f"{url[:LOGGED_URL_LENGTH]}..."
         return f"<Request {method[:20]!a} {url}>"

@@ -17,6 +17,7 @@ from zope.interface.verify import verifyObject
 
 from aiorest_ws.app import Application, load_application
 from aiorest_ws.exceptions import BaseAPIException, ImproperlyConfigured
+from aiorest_ws.limits import Limits
 from aiorest_ws.log import logger, set_level
 from aiorest_ws.request import RequestHandlerFactory, RequestHandlerProtocol
 from aiorest_ws.routers import SimpleRouter
@@ -397,14 +398,18 @@ async def test_disconnect_hooks_end_before_the_shutdown_hooks_begin(network):
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_handshake_that_ends_after_the_service_is_closed_with_1012(network):
+async def test_a_handshake_that_ends_after_the_service_is_closed_with_1012(network, monkeypatch):
     greeted = []
     app = Application(router=hello_router())
     app.on_connect(greeted.append)
     service = service_on_any_port(app)
     service.startService()
     port = await service.listening
-    service.factory.is_stopping = True
+
+    def stop(connection, request):
+        connection.factory.is_stopping = True
+
+    monkeypatch.setattr(RequestHandlerProtocol, "onConnect", stop)
     client = await network.connect(port.getHost().port)
     assert (await client.closed)[1] == 1012
     assert greeted == []
@@ -495,14 +500,13 @@ class StoppableReactor:
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_client_that_does_not_answer_the_close_is_dropped(network, monkeypatch):
-    monkeypatch.setattr("aiorest_ws.service.CLOSING_SECONDS", 0.05)
-
+async def test_a_client_that_does_not_answer_the_close_is_dropped(network):
     class Deaf(network.client_class):
         def onCloseFrame(self, code, reasonRaw):
             pass
 
-    service = service_on_any_port(Application(router=hello_router()))
+    app = Application(router=hello_router(), limits=Limits(closing_seconds=0.05))
+    service = service_on_any_port(app)
     service.factory.setProtocolOptions(closeHandshakeTimeout=60)
     service.startService()
     port = await service.listening

@@ -30,6 +30,7 @@ GOOD_REPLY = b'{"data":"Hello, world!","event_name":"still there"}'
 
 NO_URL = "In query not specified `url` argument."
 NO_HANDLER = "For URL, typed in request, handler not specified."
+NO_ID = "`id` is missing: CANCEL ends the call that has it."
 NO_METHOD = "In query not specified `method` argument."
 METHOD_TYPE = "Method name should be a string type."
 OUR_FAULT = "Internal server error."
@@ -351,8 +352,8 @@ def wrong_targets():
         yield f'{{"url":"/hello","method":{method},{SENT}}}', failure(400, METHOD_TYPE, SENT)
     for method in NOT_ALLOWED:
         yield f'{{"url":"/hello","method":"{method}",{SENT}}}', failure(405, NO_HANDLER, SENT)
-    # These have no `url`, and will have none when they are served.
-    yield f'{{"method":"CANCEL",{SENT}}}', failure(405, NO_HANDLER, SENT)
+    # Not the `id` of a call that runs, which needs no answer: none at all.
+    yield '{"method":"CANCEL"}', failure(400, NO_ID)
 
 
 def wrong_names():
@@ -801,7 +802,7 @@ async def test_a_broken_view_is_our_fault_and_nobody_elses(
     assert await reply_to(client, GOOD) == (GOOD_REPLY, False)
     errors = [record for record in caplog.records if record.levelname == "ERROR"]
     assert len(errors) == 1
-    assert errors[0].getMessage().startswith(f"<Request '{method}' '/broken'> failed")
+    assert errors[0].getMessage().split(": ")[1] == f"<Request {method!r} '/broken'> failed"
     assert errors[0].exc_info
     assert "s3cr3t" not in caplog.text
 

@@ -267,8 +267,8 @@ FAULTS = {
     ),
     "loses what follows a rest": (
         "_fast_path",
-        "try:\n            self.consumeData()",
-        "try:\n            pass",
+        "def _go_on(self) -> None:\n        self.consumeData()",
+        "def _go_on(self) -> None:\n        pass",
     ),
 }
 

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import re
 import threading
 
 import pytest
@@ -735,7 +736,7 @@ def test_our_fault_is_in_the_log_with_its_traceback_and_not_in_the_reply(exc, de
     assert ask(router_of(raising(exc)), token="t-1", data="d-1") == failure(500, detail)
     (line,) = lines(caplog)
     assert line.levelname == "ERROR"
-    assert line.getMessage().startswith("<Request 'GET' '/x'> failed")
+    assert re.match("request [0-9a-f]{12}: <Request 'GET' '/x'> failed", line.getMessage())
     assert line.exc_info[1] is exc or line.exc_info[0] is exc
     assert line.exc_info[2] is not None
     assert "t-1" not in caplog.text

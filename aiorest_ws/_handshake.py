@@ -1,0 +1,376 @@
+"""The opening handshake: what is refused before Autobahn sees it, and how it is refused."""
+
+import ipaddress
+from collections import Counter
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+from autobahn.twisted.websocket import WebSocketServerProtocol
+from twisted.internet.address import UNIXAddress
+from twisted.internet.defer import Deferred
+from twisted.internet.protocol import connectionDone
+
+from aiorest_ws._compact import CompactFactory, CompactProtocol, on_demand
+from aiorest_ws._decision import deciding
+from aiorest_ws._http_head import (
+    HeadOfRequest,
+    early_fault,
+    fits_host,
+    fits_origin,
+    forwarded_address,
+    is_in,
+    is_same_origin,
+)
+from aiorest_ws._limit_hits import LimitHits
+from aiorest_ws.limits import UNIX_SOCKET, Limits
+from aiorest_ws.log import ConnectionLog, logger
+from aiorest_ws.status import WS_UNEXPECTED_CONDITION
+
+__all__ = ("GuardedFactory", "GuardedProtocol")
+
+HEALTH_PATH = b"/healthz"
+
+_END_OF_HEAD = b"\r\n\r\n"
+
+# How long a client that was refused may still send, so that it reads why: to close a socket with
+# something unread resets the connection, and the answer may be lost with it.
+LINGER_SECONDS = 1
+
+# Connections over the limit that are told so; further ones are closed at once.
+REFUSED_AT_ONCE = 50
+
+# Names of this machine for itself. Another name that leads here is an attack: DNS rebinding.
+_LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
+
+
+class GuardedProtocol(CompactProtocol):
+    """Autobahn's protocol, taking only a handshake that is HTTP to the letter."""
+
+    if TYPE_CHECKING:
+        factory: Any  # a GuardedFactory, or what a subclass needs of its own
+
+    log = ConnectionLog(WebSocketServerProtocol.log)
+
+    _is_deciding = False
+    _is_lingering = False
+    _is_counted = False
+    _decision: Deferred[Any] | None = None
+
+    @on_demand
+    def address(self) -> str:
+        """The address of the client, without a port; empty for a Unix socket.
+
+        Behind a trusted proxy it is what that one has forwarded.
+        """
+        return self._address_of(HeadOfRequest(self.http_request_data))
+
+    def connectionMade(self) -> None:
+        """Begin the opening handshake, if there is room for a connection more."""
+        super().connectionMade()
+        most = self.factory.connections_at_most + REFUSED_AT_ONCE
+        if self.factory.countConnections > most:
+            self.factory.limit_hits.note("connections", self.peer, "not answered")
+            self.transport.abortConnection()
+
+    def _connectionLost(self, reason: Any = connectionDone) -> None:
+        decision, self._decision = self._decision, None
+        if decision is not None:
+            decision.cancel()
+        if self._is_counted:
+            self._is_counted = False
+            self.factory.forget_address(self.address)
+        super()._connectionLost(reason)
+
+    # The bytes of the request
+
+    def _dataReceived(self, data: bytes) -> None:
+        if self._state == self.STATE_CONNECTING:
+            self._take_early(data)
+        elif self._state != self.STATE_CLOSED:
+            super()._dataReceived(data)
+
+    def _take_early(self, data: bytes) -> None:
+        self.trafficStats.preopenIncomingOctetsWireLevel += len(data)
+        before = len(self.data)
+        self.data += data
+        limits = self.factory.limits
+        if self._is_deciding:
+            if len(self.data) > limits.early_bytes:
+                self.transport.pauseProducing()
+            return
+        end = self.data.find(_END_OF_HEAD, max(0, before - len(_END_OF_HEAD) + 1))
+        size = len(self.data) if end < 0 else end + len(_END_OF_HEAD)
+        if size > limits.handshake_bytes:
+            self._refuse(
+                "handshake_bytes", f"The request is over {limits.handshake_bytes} bytes", 431
+            )
+        elif end >= 0:
+            self._judge(HeadOfRequest(self.data[:size]))
+        else:
+            fault = early_fault(self.data, max(0, before - 1))
+            if fault is not None:
+                self.failHandshake(fault)
+
+    def _judge(self, head: HeadOfRequest) -> None:
+        if head.fault is not None:
+            self.failHandshake(head.fault)
+        elif head.asks_for(HEALTH_PATH):
+            self._tell_health()
+        elif self.factory.is_stopping:
+            self.failHandshake("The server is shutting down", HTTPStatus.SERVICE_UNAVAILABLE)
+        elif self.factory.countConnections > self.factory.connections_at_most:
+            self._refuse("connections", "The server has too many connections", 503)
+        elif not self._has_room(head):
+            self._refuse("connections_per_address", "Too many connections from your address", 503)
+        elif self._is_allowed(head):
+            self._is_deciding = True
+            self.consumeData()
+
+    def _has_room(self, head: HeadOfRequest) -> bool:
+        address = self._address_of(head)
+        if self.factory.trusted_networks or self.factory.trusts_unix:
+            self.address = address
+            self.peer = address or self.peer
+        if self.factory.limits.connections_per_address is None:
+            return True
+        self._is_counted = self.factory.has_room_for(address)
+        return self._is_counted
+
+    def _address_of(self, head: HeadOfRequest) -> str:
+        peer = self.transport.getPeer()
+        if isinstance(peer, UNIXAddress):
+            address, is_trusted = "", self.factory.trusts_unix
+        else:
+            address = peer.host
+            is_trusted = is_in(address, self.factory.trusted_networks)
+        if not is_trusted:
+            if self.trustXForwardedFor:
+                self.trustXForwardedFor = 0  # Autobahn would believe anybody
+            return address
+        return forwarded_address(
+            address,
+            head.values(b"x-forwarded-for"),
+            is_trusted=True,
+            trusted=self.factory.trusted_networks,
+        )
+
+    def _is_allowed(self, head: HeadOfRequest) -> bool:
+        """Tell whether the request's `Host` and `Origin` are, and refuse it if not."""
+        host = (head.values(b"host") or [b""])[0]
+        allowed = self.factory.hosts_allowed_at(self.transport)
+        if allowed is not None and host and not fits_host(host, allowed):
+            shown = host.decode("latin-1")[:100]
+            self._refuse("allowed_hosts", f"The host {shown!a} is not one of this server's", 403)
+            return False
+        origins = head.values(b"origin")
+        if origins and self.factory.judges_origins and not self._fits_origin(origins[0], host):
+            shown = origins[0].decode("latin-1")[:100]
+            self._refuse(
+                "allowed_origins",
+                f"The origin {shown!a} is neither the host that was asked for nor an allowed one",
+                403,
+            )
+            return False
+        return True
+
+    def _fits_origin(self, origin: bytes, host: bytes) -> bool:
+        if origin in (b"null", b"file://"):
+            return bool(self.factory.allowNullOrigin)
+        if is_same_origin(origin, host):
+            return True
+        return fits_origin(origin, self.factory.limits.allowed_origins)
+
+    # The decision
+
+    def succeedHandshake(self, res: Any) -> None:
+        """Answer the opening handshake, unless its client has gone."""
+        vars(self).pop("_decision", None)
+        if self._state != self.STATE_CONNECTING:
+            return
+        vars(self).pop("_is_deciding", None)
+        if len(self.data) > self.factory.limits.early_bytes:
+            self.transport.resumeProducing()
+        try:
+            super().succeedHandshake(res)
+        except Exception as exc:  # noqa: BLE001  `onOpen` may raise anything
+            logger.error("%s: the connection could not be opened", self.peer, exc_info=exc)
+            if self._state == self.STATE_CONNECTING:
+                self.failHandshake("Internal server error", HTTPStatus.INTERNAL_SERVER_ERROR)
+            elif self._state == self.STATE_OPEN:
+                self.sendCloseFrame(WS_UNEXPECTED_CONDITION, None, isReply=False)
+
+    def failHandshake(
+        self, reason: str, code: int = 400, responseHeaders: list[tuple[str, str]] | None = None
+    ) -> None:
+        """Answer the opening handshake with a failure of HTTP, and close the connection."""
+        self._decision = None
+        if self._state != self.STATE_CONNECTING:
+            return
+        fields = {"event": "handshake", "peer": self.peer, "status": int(code)}
+        # What stands behind a quotation mark is the client's, who may have sent a secret there.
+        words = reason.partition('"')[0]
+        logger.info("%s: handshake refused, %d: %s", self.peer, code, words, extra=fields)
+        headers = list(responseHeaders or ())
+        if code == HTTPStatus.UPGRADE_REQUIRED:
+            headers.append(("Upgrade", "websocket"))
+        self.wasNotCleanReason = reason
+        self.sendHttpErrorResponse(code, reason, headers)
+        self._is_lingering = True
+        self.dropConnection(abort=False)
+
+    def sendHttpErrorResponse(
+        self, code: int, reason: str, responseHeaders: list[tuple[str, str]] | None = None
+    ) -> None:
+        """Send an answer of HTTP that ends the connection; `reason` is its text, too."""
+        reason = " ".join(reason.encode("ascii", "backslashreplace").decode()[:300].split())
+        lines = [
+            f"HTTP/1.1 {int(code)} {reason}",
+            *(f"{name}: {value}" for name, value in responseHeaders or ()),
+            "Connection: close",
+            "Content-Type: text/plain; charset=utf-8",
+            f"Content-Length: {len(reason) + 1}",
+        ]
+        if self.factory.server:
+            lines.insert(1, f"Server: {self.factory.server}")
+        self.sendData("\r\n".join([*lines, "", f"{reason}\n"]).encode())
+
+    def _tell_health(self) -> None:
+        is_well = not self.factory.is_stopping
+        self.sendHttpErrorResponse(200 if is_well else 503, "ok" if is_well else "stopping")
+        self.wasClean = True
+        self._is_lingering = True
+        self.dropConnection(abort=False)
+
+    def _refuse(self, limit: str, reason: str, code: int) -> None:
+        self.factory.limit_hits.note(limit, self.peer, f"{code}: {reason}")
+        self.failHandshake(reason, code)
+
+    def _closeConnection(self, abort: bool = False) -> None:
+        transport = self.transport
+        # Inside TLS one direction cannot be closed alone.
+        cannot = getattr(transport, "TLS", False) or not hasattr(transport, "loseWriteConnection")
+        if not self._is_lingering or abort or cannot:
+            super()._closeConnection(abort)
+            return
+        transport.loseWriteConnection()
+        transport.resumeProducing()
+        self.factory._batched_timer.call_later(LINGER_SECONDS, transport.abortConnection)
+
+    # What Autobahn would say in the log itself
+
+    def onOpenHandshakeTimeout(self) -> None:
+        """Drop a client that has not finished the opening handshake in time."""
+        if self._state == self.STATE_CONNECTING:
+            self.factory.limit_hits.note("handshake_seconds", self.peer, "dropped")
+        super().onOpenHandshakeTimeout()
+
+    def onCloseHandshakeTimeout(self) -> None:
+        """Drop a client that has not finished the closing handshake in time."""
+        if self._state != self.STATE_CLOSED:
+            self.factory.limit_hits.note("closing_seconds", self.peer, "dropped")
+        super().onCloseHandshakeTimeout()
+
+    def onAutoPingTimeout(self) -> None:
+        """Drop a client that has not answered a ping in time."""
+        self.factory.limit_hits.note("pong_seconds", self.peer, "dropped")
+        super().onAutoPingTimeout()
+
+    def _fail_connection(self, code: int = 1001, reason: str = "going away") -> None:
+        if self._state == self.STATE_OPEN:
+            fields = {"event": "protocol", "peer": self.peer, "code": code}
+            logger.info("%s: closed with %d: %s", self.peer, code, reason, extra=fields)
+        super()._fail_connection(code, reason)
+
+    def _max_message_size_exceeded(self, msg_size: int, max_msg_size: int, reason: str) -> None:
+        self.factory.limit_hits.note("message_bytes", self.peer, f"1009: {msg_size} bytes")
+        super()._max_message_size_exceeded(msg_size, max_msg_size, reason)
+
+
+class GuardedFactory(CompactFactory):
+    """Autobahn's factory, with limits on what a client may cost."""
+
+    server: str
+
+    def __init__(self, *args: Any, limits: Limits | None = None, **kwargs: Any) -> None:
+        self.limits = Limits() if limits is None else limits
+        if not isinstance(self.limits, Limits):
+            raise TypeError(f"limits must be Limits(...), not {limits!r}")
+        # Autobahn's own name says its version.
+        kwargs.setdefault("server", "aiorest-ws")
+        super().__init__(*args, **kwargs)
+        self.is_stopping = False
+        self.judges_origins = True
+        self.limit_hits = LimitHits(self.reactor.seconds)
+        self.connections_at_most = self.limits.connections_at_most()
+        self.trusts_unix = UNIX_SOCKET in self.limits.trusted_proxies
+        self.trusted_networks = [
+            ipaddress.ip_network(network)
+            for network in self.limits.trusted_proxies
+            if network != UNIX_SOCKET
+        ]
+        self._addresses: Counter[str] = Counter()
+        self._hosts: WeakKeyDictionary[Any, tuple[str, ...] | None] = WeakKeyDictionary()
+        self.allowNullOrigin = "null" in self.limits.allowed_origins
+        self.setProtocolOptions(
+            # A protocol error is answered with its close code; Autobahn would drop the client.
+            failByDrop=False,
+            webStatus=False,
+            maxMessagePayloadSize=self.limits.message_bytes,
+            openHandshakeTimeout=self.limits.handshake_seconds,
+            closeHandshakeTimeout=self.limits.closing_seconds,
+            autoPingInterval=self.limits.ping_seconds,
+            autoPingTimeout=self.limits.pong_seconds,
+        )
+
+    def setProtocolOptions(self, *args: Any, **options: Any) -> None:
+        """Set options of Autobahn's; those that are not named stay as they are.
+
+        With `allowedOrigins` Autobahn judges origins, and `allowed_origins` is not looked at.
+        """
+        if options.get("allowedOrigins") is not None:
+            self.judges_origins = False
+        # Autobahn takes an `allowNullOrigin` that is not named for False.
+        options.setdefault("allowNullOrigin", self.allowNullOrigin)
+        super().setProtocolOptions(*args, **options)  # type: ignore[no-untyped-call]
+
+    def hosts_allowed_at(self, transport: Any) -> tuple[str, ...] | None:
+        """Return what `Host` may be for a connection; None for anything."""
+        if self.limits.allowed_hosts is not None:
+            return self.limits.allowed_hosts
+        port = getattr(transport, "server", None)
+        if port is None:
+            return None
+        if port not in self._hosts:
+            self._hosts[port] = _hosts_of(port.getHost())
+        return self._hosts[port]
+
+    def has_room_for(self, address: str) -> bool:
+        """Count a connection from an address, unless there are too many."""
+        if self._addresses[address] >= (self.limits.connections_per_address or 0):
+            return False
+        self._addresses[address] += 1
+        return True
+
+    def forget_address(self, address: str) -> None:
+        """Note that a connection that was counted has ended."""
+        self._addresses[address] -= 1
+        if not self._addresses[address]:
+            del self._addresses[address]
+
+    def _configure(self, kind: type[CompactProtocol], options: tuple[Any, ...]) -> type:
+        configured = super()._configure(kind, options)
+        if kind.onConnect is not WebSocketServerProtocol.onConnect:
+            configured.onConnect = deciding(kind.onConnect)  # type: ignore[attr-defined]
+        return configured
+
+
+def _hosts_of(bound: Any) -> tuple[str, ...] | None:
+    try:
+        address = ipaddress.ip_address(bound.host)
+    except (AttributeError, ValueError):  # a Unix socket
+        return None
+    if not address.is_loopback:
+        return None
+    own = f"[{address}]" if address.version == 6 else str(address)
+    return (*_LOOPBACK_NAMES, own)

@@ -1,0 +1,37 @@
+"""What happened at the limits: counted, and said in the log without flooding it."""
+
+from collections import Counter
+from collections.abc import Callable
+
+from aiorest_ws.log import logger
+
+__all__ = ("LimitHits",)
+
+# Lines per limit and second; an attack is not to fill the disk with its own description.
+LINES_PER_SECOND = 10
+
+
+class LimitHits(Counter[str]):
+    """How often each limit was hit, by its name in `Limits`."""
+
+    def __init__(self, seconds: Callable[[], float]) -> None:
+        super().__init__()
+        self._seconds = seconds
+        self._lines: dict[str, tuple[int, int]] = {}
+        self._unsaid: Counter[str] = Counter()
+
+    def note(self, name: str, peer: str, words: str) -> None:
+        """Count a hit of the limit `name`, and say what became of it."""
+        self[name] += 1
+        second = int(self._seconds())
+        then, lines = self._lines.get(name, (second, 0))
+        if then != second:
+            lines = 0
+        if lines >= LINES_PER_SECOND:
+            self._unsaid[name] += 1
+            return
+        self._lines[name] = (second, lines + 1)
+        unsaid = self._unsaid.pop(name, 0)
+        more = f" ({unsaid} more before it)" if unsaid else ""
+        fields = {"event": "limit", "limit": name, "peer": peer}
+        logger.info("limit %s: %s %s%s", name, peer, words, more, extra=fields)
