@@ -5,7 +5,7 @@ from http import HTTPStatus
 from typing import Any
 
 from autobahn.websocket.types import ConnectionDeny
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from aiorest_ws.awaiting import drive, is_awaitable
@@ -35,7 +35,7 @@ def deciding(decide: Callable[..., Any]) -> Callable[..., Any]:
     def failed(failure: Failure, self: Any) -> Any:
         if failure.check(ConnectionDeny):
             return failure
-        if failure.check(CancelledError) and self._state == self.STATE_CLOSED:
+        if self._state == self.STATE_CLOSED:
             raise ConnectionDeny(499, "nobody is there any more")
         raise _denial(self, failure.value)
 

@@ -24,6 +24,9 @@ MESSAGE_OVERHEAD = 128
 # How often a client that does not read is looked at while its time runs.
 CHECKS = 4
 
+# A timer so late tells of a loop that was kept from its work, by a view say.
+STALL_SECONDS = 1
+
 # Pieces of a message that are kept apart; a million of them would be 40 times their bytes.
 PIECES = 256
 
@@ -336,20 +339,13 @@ class FlowProtocol(FastPathProtocol):
 
     def onAutoPingTimeout(self) -> None:
         """Drop a client that has not answered a ping, unless its answer may be unread."""
-        self.autoPingTimeoutCall = None
+        timer = self.factory._batched_timer
         if not self._reads():
             seconds = self.factory.limits.pong_seconds
-        elif not self._is_pong_late:
+        elif timer.lateness > STALL_SECONDS:
             # The answer may be there, and the loop has been kept from reading it.
-            self._is_pong_late, seconds = True, 0
+            seconds = STALL_SECONDS
         else:
             super().onAutoPingTimeout()
             return
-        timer = self.factory._batched_timer
         self.autoPingTimeoutCall = timer.call_later(seconds, self.onAutoPingTimeout)
-
-    _is_pong_late = False
-
-    def _sendAutoPing(self) -> None:
-        self._is_pong_late = False
-        super()._sendAutoPing()

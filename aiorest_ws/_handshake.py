@@ -74,13 +74,13 @@ class GuardedProtocol(CompactProtocol):
             self.transport.abortConnection()
 
     def _connectionLost(self, reason: Any = connectionDone) -> None:
-        decision, self._decision = self._decision, None
-        if decision is not None:
-            decision.cancel()
         if self._is_counted:
             self._is_counted = False
             self.factory.forget_address(self.address)
         super()._connectionLost(reason)
+        decision, self._decision = self._decision, None
+        if decision is not None:
+            decision.cancel()
 
     # The bytes of the request
 

@@ -38,12 +38,14 @@ class _Timer:
 class TimerWheel:
     """Take the place of Autobahn's batched timer, whose cancellations search a list.
 
-    A call is never made early, and at most a slot late.
+    A call is never made early, and at most a slot late, unless the loop is. `lateness` is how many
+    seconds after its time the slot came whose calls are made.
     """
 
     def __init__(self, reactor: Any) -> None:
         self._reactor = reactor
         self._slots: dict[int, dict[_Timer, None]] = {}
+        self.lateness = 0.0
 
     def call_later(self, delay: float, call: Callable[[], Any]) -> _Timer:
         """Call `call` after `delay` seconds."""
@@ -56,6 +58,7 @@ class TimerWheel:
         return _Timer(call, slot)
 
     def _fire(self, due: int) -> None:
+        self.lateness = self._reactor.seconds() - due / SLOTS_PER_SECOND
         for timer in list(self._slots.pop(due)):
             try:
                 timer.fire()

@@ -15,7 +15,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from twisted.internet import asyncioreactor
 from twisted.internet.defer import Deferred, DeferredQueue, maybeDeferred
-from twisted.internet.endpoints import TCP4ClientEndpoint
+from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
+from twisted.internet.protocol import Protocol, connectionDone
 from twisted.protocols.tls import TLSMemoryBIOFactory
 
 from aiorest_ws.request import RequestHandlerFactory
@@ -81,6 +82,43 @@ class Client(WebSocketClientProtocol):
         return self.receive()
 
 
+class Raw(Protocol):
+    """A TCP connection: bytes as they come, and the moment of its end."""
+
+    def connectionMade(self):
+        self.received = b""
+        self.closed = Deferred()
+        self._waiting = []
+
+    def dataReceived(self, data):
+        self.received += data
+        self._look()
+
+    def connectionLost(self, reason=connectionDone):
+        self._look()
+        for _, waiting in self._waiting:
+            waiting.errback(AssertionError(f"closed after {self.received[-200:]!r}"))
+        self.closed.callback(reason.value)
+
+    def until(self, mark: bytes, count: int = 1) -> Deferred[bytes]:
+        """Wait until `mark` has come so often; the result is all that has."""
+        waiting = Deferred()
+        self._waiting.append((lambda: self.received.count(mark) >= count, waiting))
+        waiting.addTimeout(ANSWER_SECONDS, install_reactor())
+        self._look()
+        return waiting
+
+    def end(self) -> Deferred[bytes]:
+        """Wait for the end of the connection; the result is all that has come."""
+        self.closed.addTimeout(ANSWER_SECONDS, install_reactor())
+        return self.closed.addCallback(lambda _: self.received)
+
+    def _look(self):
+        for one in [one for one in self._waiting if one[0]()]:
+            self._waiting.remove(one)
+            one[1].callback(self.received)
+
+
 class Network:
     """What a test opens; all of it is closed at its end."""
 
@@ -90,6 +128,7 @@ class Network:
         self.reactor = reactor
         self.ports: list[Any] = []
         self.clients: list[Client] = []
+        self.raws: list[Raw] = []
         self.factories: list[RequestHandlerFactory] = []
 
     async def serve(self, router: Any = None, factory: RequestHandlerFactory | None = None) -> int:
@@ -116,7 +155,17 @@ class Network:
         self.clients.append(client)
         return client
 
+    async def raw(self, port: int, first: bytes = b"") -> Raw:
+        """Open a TCP connection to a port on loopback, and send something."""
+        endpoint = TCP4ClientEndpoint(self.reactor, "127.0.0.1", port)
+        raw = await connectProtocol(endpoint, Raw())
+        self.raws.append(raw)
+        raw.transport.write(first)
+        return raw
+
     async def close(self) -> None:
+        for raw in self.raws:
+            raw.transport.abortConnection()
         for client in self.clients:
             client.sendClose()
         for client in self.clients:

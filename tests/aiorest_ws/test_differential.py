@@ -277,7 +277,7 @@ def planted(monkeypatch: pytest.MonkeyPatch, file: str, old: str, new: str) -> A
     """Return factory and protocol of a copy of the package in which one text is another."""
     package = Path(aiorest_ws.__file__).parent
     with monkeypatch.context() as patch:
-        for name in ("framing", "_fast_path", "request"):
+        for name in ("framing", "_fast_path", "_flow", "_calls", "_access_log", "request"):
             path = package / f"{name}.py"
             source = path.read_text()
             if name == file:
@@ -286,6 +286,8 @@ def planted(monkeypatch: pytest.MonkeyPatch, file: str, old: str, new: str) -> A
             module = ModuleType(f"aiorest_ws.{name}")
             patch.setitem(sys.modules, module.__name__, module)
             exec(compile(source, str(path), "exec"), vars(module))
+            if name == "_flow":
+                module.STALL_SECONDS = harness.WAIT_SECONDS  # as in the harness
     return module.RequestHandlerFactory, module.RequestHandlerProtocol
 
 
