@@ -45,10 +45,17 @@ class Outcome(Deferred[Any]):
 
     was_cancelled = False
 
+    def __init__(self, end: Callable[[Deferred[Any]], None]) -> None:
+        super().__init__(end)
+        self._end = end
+
     def cancel(self) -> None:
-        """Cancel what the coroutine awaits."""
-        self.was_cancelled = not self.called
-        super().cancel()
+        """Cancel what the coroutine awaits. It fires when the coroutine has ended, not before."""
+        if self.called:
+            super().cancel()
+        else:
+            self.was_cancelled = True
+            self._end(self)
 
     def __await__(self) -> Generator[Any, Any, Any]:
         if _current_task() is None:
@@ -236,10 +243,12 @@ class _ParkedTask:
         result: Any
         try:
             result = await stepper.finish(suspended_on, interruption)
-        except BaseException:
+        except BaseException as exc:
             if stepper.is_dropped:
                 raise  # by the collector, outside the loop: nobody waits for the outcome
             result = Failure()
+            if outcome.was_cancelled and isinstance(exc, asyncio.CancelledError):
+                result = Failure(CancelledError())  # which Deferreds fail with
         if not outcome.called:
             # What is called back does not belong to this task, and must not find itself in it.
             tasks._leave_task(stepper.loop, self.task)

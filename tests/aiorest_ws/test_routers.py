@@ -1166,8 +1166,11 @@ async def test_a_call_that_is_cancelled_cancels_what_it_waits_for(middlewares):
     router = router_of(lambda request: answer, middlewares=[Passing()] * middlewares)
     reply = router.process_request(Request("GET", "/x", event_name="e"))
     reply.cancel()
-    with pytest.raises(CancelledError):
-        await reply
+    if middlewares:  # which hear of it
+        assert json.loads(await reply)["status"] == 499
+    else:
+        with pytest.raises(CancelledError):
+            await reply
     assert await cancelled is CancelledError
 
 
@@ -1467,8 +1470,7 @@ async def test_a_turn_ends_with_a_failure_or_a_cancellation():
     name, answer = await view.called.get()
     assert name == "cancelled"
     cancelled.cancel()
-    with pytest.raises(CancelledError):
-        await cancelled
+    assert json.loads(await cancelled)["status"] == 499
     name, answer = await view.called.get()
     assert name == "last"
     answer.callback("answered")
