@@ -30,31 +30,26 @@ class _AccessLogged(CallingProtocol):
         super()._choose_ways()
         self._reply_limit = -1  # each reply passes the next one
 
-    def _reply(self, request: Request | None, reply: Any, isBinary: bool) -> None:
-        super()._reply(request, reply, isBinary)
-        took = time.monotonic() - getattr(request, "_begun", time.monotonic())
-        reply = bytes(reply) if isinstance(reply, bytes) else b""
-        match = _STATUS.match(reply)
-        status = int(match[1]) if match else 200
-        request_id = request.log_id if request is not None else "-"
+    def _reply(self, request: Request | None, reply: Any, isBinary: bool) -> Any:
+        sent = super()._reply(request, reply, isBinary)
+        if isinstance(sent, bytes):
+            self._write_line(request, sent)
+        return sent
+
+    def _write_line(self, request: Request | None, sent: bytes) -> None:
+        now = time.monotonic()
+        match = _STATUS.match(sent)
         fields = {
-            "event": "reply",
             "peer": self.peer,
-            "request_id": request_id,
-            "status": status,
-            "milliseconds": took * 1000,
-            "bytes": len(reply),
+            "request_id": request.log_id if request is not None else "-",
+            "status": int(match[1]) if match else 200,
+            "bytes": len(sent),
+            "milliseconds": (now - getattr(request, "_begun", now)) * 1000,
         }
-        logger.info(
-            "%s %s %r %d %d bytes %.1f ms",
-            self.peer,
-            request_id,
-            request,
-            status,
-            len(reply),
-            took * 1000,
-            extra=fields,
+        line = (
+            "%(peer)s %(request_id)s %(request)r %(status)d %(bytes)d bytes %(milliseconds).1f ms"
         )
+        logger.info(line, {**fields, "request": request}, extra={"event": "reply", **fields})
 
 
 def with_access_log(kind: type[CallingProtocol]) -> type[CallingProtocol]:

@@ -209,7 +209,7 @@ class CallingProtocol(FlowProtocol):
 
     _greeting: Deferred[Any] | None = None
 
-    def _reply(self, request: Request | None, reply: Any, isBinary: bool) -> None:
+    def _reply(self, request: Request | None, reply: Any, isBinary: bool) -> Any:
         raise NotImplementedError
 
     def _failure(self, request: Request | None, exc: BaseAPIException) -> bytes:

@@ -51,7 +51,8 @@ def judge(request: Request, exc: BaseException, handlers: ErrorHandlers) -> Base
         if exc.status == STATUS_INTERNAL_ERROR:
             log_failure(request, exc)
         else:
-            logger.info("%r refused: %s %s", request, type(exc).__name__, exc.status)
+            # Not info: clients that ask for what there is not would fill the disk.
+            logger.debug("%r refused: %s %s", request, type(exc).__name__, exc.status)
         return exc
     if isinstance(exc, (asyncio.CancelledError, CancelledError)):
         return CallCancelled()

@@ -129,23 +129,27 @@ class RequestHandlerProtocol(CallingProtocol):
         """Return a reply in the form of its request."""
         return encode_message(response, isBinary) if isBinary else response
 
-    def _reply(self, request: Request | None, reply: Any, isBinary: bool) -> None:
+    def _reply(self, request: Request | None, reply: Any, isBinary: bool) -> Any:
+        """Send a reply; return what was sent, before it was encoded."""
         if self._send_limit < 0 and self._state != self.STATE_OPEN:
-            return
+            return None
         try:
             payload = self._encode_message(reply, isBinary)
             if type(payload) is not bytes:
                 # Autobahn takes no subclass, and bytes(42) would be 42 zeros.
                 payload = bytes(memoryview(payload))
         except Exception:  # noqa: BLE001  an override may raise anything
-            payload = encode_message(self._internal_error(request), isBinary)
+            reply = self._internal_error(request)
+            payload = encode_message(reply, isBinary)
         if 0 < self.maxMessagePayloadSize < len(payload):
             self.factory.limit_hits.note("message_bytes", self.peer, f"413: {len(payload)} bytes")
-            payload = encode_message(self._failure(request, ReplyTooLarge()), isBinary)
+            reply = self._failure(request, ReplyTooLarge())
+            payload = encode_message(reply, isBinary)
         self.sendMessage(payload, isBinary)
+        return reply
 
     def _refusal(self, request: Request | None, exc: BaseAPIException) -> bytes:
-        logger.info("%r refused: %s %s", request, type(exc).__name__, exc.status)
+        logger.debug("%r refused: %s %s", request, type(exc).__name__, exc.status)
         return self._failure(request, exc)
 
     def _failure(self, request: Request | None, exc: BaseAPIException) -> bytes:
