@@ -125,16 +125,21 @@ class GuardedProtocol(CompactProtocol):
             self._refuse("connections_per_address", "Too many connections from your address", 503)
         elif self._is_allowed(head):
             self._is_deciding = True
-            self.consumeData()
+            self.processHandshake()
 
     def _has_room(self, head: HeadOfRequest) -> bool:
-        address = self._address_of(head)
-        if self.factory.trusted_networks or self.factory.trusts_unix:
-            self.address = address
-            self.peer = address or self.peer
-        if self.factory.limits.connections_per_address is None:
+        factory = self.factory
+        if self.trustXForwardedFor:
+            self.trustXForwardedFor = 0  # Autobahn would believe anybody
+        is_counting = factory.limits.connections_per_address is not None
+        has_proxies = factory.trusted_networks or factory.trusts_unix
+        if is_counting or has_proxies:
+            self.address = self._address_of(head)
+        if has_proxies:
+            self.peer = self.address or self.peer
+        if not is_counting:
             return True
-        self._is_counted = self.factory.has_room_for(address)
+        self._is_counted = factory.has_room_for(self.address)
         return self._is_counted
 
     def _address_of(self, head: HeadOfRequest) -> str:
@@ -145,8 +150,6 @@ class GuardedProtocol(CompactProtocol):
             address = peer.host
             is_trusted = is_in(address, self.factory.trusted_networks)
         if not is_trusted:
-            if self.trustXForwardedFor:
-                self.trustXForwardedFor = 0  # Autobahn would believe anybody
             return address
         return forwarded_address(
             address,

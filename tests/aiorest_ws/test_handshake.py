@@ -371,6 +371,15 @@ async def test_connections_of_one_address_are_counted_apart(network):
     assert (await answered(b"192.0.2.1"))[1] == 101
 
 
+@pytest_twisted.ensureDeferred
+async def test_an_address_is_counted_without_a_proxy_too(network):
+    factory = factory_with(connections_per_address=2)
+    port = await network.serve(factory=factory)
+    for expected in (101, 101, 503):
+        raw = await network.raw(port, request())
+        assert status(await raw.until(b"\r\n\r\n")) == expected
+
+
 # Proxies
 
 
