@@ -134,6 +134,9 @@ class ConnectionState(int):
 class CompactProtocol(WebSocketServerProtocol):
     """Autobahn's protocol, holding no more than this connection's own."""
 
+    # `peer` is what a proxy has told.
+    _is_forwarded = False
+
     _state = ConnectionState(WebSocketServerProtocol.STATE_CONNECTING)
 
     if TYPE_CHECKING:  # Autobahn sets them from a list of names
@@ -218,7 +221,7 @@ class CompactProtocol(WebSocketServerProtocol):
         members = vars(self)
         for name in _NOT_KEPT:
             members.pop(name, None)
-        if not self.trustXForwardedFor:
+        if not (self.trustXForwardedFor or self._is_forwarded):
             members.pop("peer", None)
         if not members.get("websocket_extensions_in_use"):
             members.pop("websocket_extensions_in_use", None)

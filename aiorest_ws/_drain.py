@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable
 from types import FrameType
@@ -24,6 +25,10 @@ __all__ = ("SignalWatch", "Watchdog", "drain")
 # again, to whoever takes over.
 BATCH = 500
 BATCH_SECONDS = 0.05
+
+# A signal so soon after the first is the same one: `timeout` and shells send it to a process, and
+# to its group.
+ECHO_SECONDS = 0.05
 
 # What a last line in the log may take; a thread may be stopped with the lock of the log.
 LAST_WORDS_SECONDS = 1
@@ -157,6 +162,7 @@ class SignalWatch:
         self._watchdog = watchdog
         self._before: dict[int, Any] = {}
         self.is_told = False
+        self._told_at = 0.0
 
     def begin(self) -> None:
         """Take the place of the reactor's handlers, if it has any."""
@@ -181,8 +187,11 @@ class SignalWatch:
         return (self._reactor, getattr(self._reactor, "_signals", None))
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        now = time.monotonic()
+        if self.is_told and now - self._told_at < ECHO_SECONDS:
+            return
         if self.is_told:
             self._watchdog.end_now(f"a second signal, {signal.Signals(number).name}")
-        self.is_told = True
+        self.is_told, self._told_at = True, now
         self._watchdog.begin()
         self._before[number](number, frame)

@@ -115,6 +115,8 @@ class FlowProtocol(FastPathProtocol):
     def dropConnection(self, abort: bool = False) -> None:
         """Close the connection; what a client has not read soon is lost with it."""
         was_closed = self._state == self.STATE_CLOSED
+        if abort and self.wasClean and unsent_bytes(self._transport):
+            abort = False  # what the client is owed, be it the frame that says what is wrong
         if self._transport is not None:
             self._transport.unregisterProducer()
         super().dropConnection(abort)

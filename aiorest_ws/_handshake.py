@@ -26,6 +26,7 @@ from aiorest_ws._limit_hits import LimitHits
 from aiorest_ws.limits import UNIX_SOCKET, Limits
 from aiorest_ws.log import ConnectionLog, logger
 from aiorest_ws.status import WS_UNEXPECTED_CONDITION
+from aiorest_ws.utils.websocket import is_offer
 
 __all__ = ("GuardedFactory", "GuardedProtocol")
 
@@ -135,8 +136,9 @@ class GuardedProtocol(CompactProtocol):
         has_proxies = factory.trusted_networks or factory.trusts_unix
         if is_counting or has_proxies:
             self.address = self._address_of(head)
-        if has_proxies:
-            self.peer = self.address or self.peer
+        if has_proxies and self.address:
+            self._is_forwarded = True
+            self.peer = self.address
         if not is_counting:
             return True
         self._is_counted = factory.has_room_for(self.address)
@@ -194,6 +196,9 @@ class GuardedProtocol(CompactProtocol):
         vars(self).pop("_is_deciding", None)
         if len(self.data) > self.factory.limits.early_bytes:
             self.transport.resumeProducing()
+        if self.websocket_extensions:
+            # One that cannot be accepted is declined, not an error (RFC 7692, 7.1).
+            self.websocket_extensions = list(filter(is_offer, self.websocket_extensions))
         try:
             super().succeedHandshake(res)
         except Exception as exc:  # noqa: BLE001  `onOpen` may raise anything
@@ -210,10 +215,15 @@ class GuardedProtocol(CompactProtocol):
         self._decision = None
         if self._state != self.STATE_CONNECTING:
             return
-        fields = {"event": "handshake", "peer": self.peer, "status": int(code)}
         # What stands behind a quotation mark is the client's, who may have sent a secret there.
         words = reason.partition('"')[0]
+        fields = {"event": "handshake", "peer": self.peer, "status": int(code)}
         logger.info("%s: handshake refused, %d: %s", self.peer, code, words, extra=fields)
+        self._answer_failure(reason, code, responseHeaders)
+
+    def _answer_failure(
+        self, reason: str, code: int, responseHeaders: list[tuple[str, str]] | None = None
+    ) -> None:
         headers = list(responseHeaders or ())
         if code == HTTPStatus.UPGRADE_REQUIRED:
             headers.append(("Upgrade", "websocket"))
@@ -247,7 +257,7 @@ class GuardedProtocol(CompactProtocol):
 
     def _refuse(self, limit: str, reason: str, code: int) -> None:
         self.factory.limit_hits.note(limit, self.peer, f"{code}: {reason}")
-        self.failHandshake(reason, code)
+        self._answer_failure(reason, code)
 
     def _closeConnection(self, abort: bool = False) -> None:
         transport = self.transport

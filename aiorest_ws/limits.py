@@ -6,6 +6,7 @@ Where the numbers come from is told in docs/explanation/security.md.
 import dataclasses
 import ipaddress
 import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,10 @@ __all__ = ("UNIX_SOCKET", "Limits")
 
 # A name among `trusted_proxies` for who connects by a Unix socket.
 UNIX_SOCKET = "unix"
+
+# A `*.` in front stands for any name before the rest.
+_HOST = re.compile(r"(\*\.)?[^\s:/?#@\[\]\\,*]+|\[[0-9A-Fa-f:.]+\]")
+_ORIGIN = re.compile(rf"[A-Za-z][A-Za-z0-9+.-]*://(?:{_HOST.pattern})(:\d{{1,5}})?")
 
 KiB = 1024
 MiB = 1024 * KiB
@@ -87,6 +92,12 @@ class Limits:
                 object.__setattr__(self, field.name, self._checked_names(field.name, value))
             else:
                 self._check_number(field.name, value, is_whole="float" not in str(field.type))
+        for origin in self.allowed_origins:
+            if origin not in ("*", "null") and not _ORIGIN.fullmatch(origin):
+                raise self._wrong("allowed_origins", "must be like https://app.example.com")
+        for host in self.allowed_hosts or ():
+            if host != "*" and not _HOST.fullmatch(host):
+                raise self._wrong("allowed_hosts", "must be names without a port")
         for network in self.trusted_proxies:
             if network == UNIX_SOCKET:
                 continue

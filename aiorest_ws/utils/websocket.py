@@ -1,11 +1,16 @@
 """Negotiation of the WebSocket handshake."""
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
-from autobahn.websocket.compress import PerMessageDeflateOffer, PerMessageDeflateOfferAccept
+from autobahn.websocket.compress import (
+    PERMESSAGE_COMPRESSION_EXTENSION,
+    PerMessageDeflateOffer,
+    PerMessageDeflateOfferAccept,
+)
 
-__all__ = ("deflate_offer_accept",)
+__all__ = ("deflate_offer_accept", "is_offer")
 
 
 # A compressor of zlib's defaults is 256 KiB for as long as its connection lasts, this one 32.
@@ -25,3 +30,18 @@ def deflate_offer_accept(offers: Iterable[Any]) -> PerMessageDeflateOfferAccept 
                 offer, window_bits=min(most, WINDOW_BITS), mem_level=MEMORY_LEVEL
             )
     return None
+
+
+def is_offer(extension: tuple[str, dict[str, list[Any]]]) -> bool:
+    """Tell whether an extension that a client offers can be accepted at all (RFC 7692, 7.1)."""
+    name, parameters = extension
+    # Autobahn takes whatever `int` does.
+    for value in (value for values in parameters.values() for value in values):
+        if isinstance(value, str) and not re.fullmatch("[1-9][0-9]?", value):
+            return False
+    kinds: Any = PERMESSAGE_COMPRESSION_EXTENSION.get(name)
+    try:
+        kinds["Offer"].parse(parameters)
+    except Exception:  # noqa: BLE001  Autobahn raises nothing more exact
+        return False
+    return True

@@ -5,6 +5,8 @@ import decimal
 import enum
 import uuid
 
+from twisted.internet.defer import Deferred
+
 from aiorest_ws.app import Application
 from aiorest_ws.exceptions import BaseAPIException
 from aiorest_ws.routers import SimpleRouter
@@ -30,6 +32,11 @@ class Echo(MethodBasedView):
 
     def get(self, request):
         return getattr(request, "colour", None)
+
+
+class Slow(MethodBasedView):
+    def get(self, request):
+        return Deferred()  # which nothing ever fires
 
 
 class Colour(enum.Enum):
@@ -69,6 +76,7 @@ router.register("/hello", Hello, methods="GET")
 router.register("/users/{user_id}", User, methods=["GET", "PUT"])
 router.register("/echo", Echo, methods=["GET", "POST"])
 router.register("/values/{name}", Values, methods="GET")
+router.register("/slow", Slow, methods="GET")
 router.register("/faults", Faults, methods=["GET", "POST"])
 
 app = Application(router=router)

@@ -5,6 +5,7 @@ import itertools
 
 from aiorest_ws.app import Application
 from aiorest_ws.exceptions import BaseAPIException
+from aiorest_ws.limits import Limits
 from aiorest_ws.renderers import JSONRenderer, XMLRenderer
 from aiorest_ws.routers import SimpleRouter
 from aiorest_ws.views import MethodBasedView
@@ -71,9 +72,11 @@ router.register("/hello", Hello, methods="GET")
 router.register("/notes", Notes, methods=["GET", "POST"], name="notes")
 router.register("/notes/{number}", Note, methods=["GET", "PUT", "DELETE"], name="note")
 
-app = Application(router=router)
-
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, default=8080, help="0 takes a free one")
-    app.run(port=parser.parse_args().port)
+    parser.add_argument("--page", default="http://127.0.0.1:8000", help="origin of index.html")
+    options = parser.parse_args()
+    # A browser tells where a page is from; only that of the server itself is let in otherwise.
+    app = Application(router=router, limits=Limits(allowed_origins=(options.page,)))
+    app.run(port=options.port)

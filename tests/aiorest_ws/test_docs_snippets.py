@@ -3,6 +3,7 @@
 import base64
 import configparser
 import contextlib
+import dataclasses
 import datetime
 import http.server
 import importlib
@@ -14,10 +15,14 @@ import pkgutil
 import re
 import shutil
 import signal
+import socket
 import ssl
 import subprocess
 import sys
 import threading
+import time
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 import msgspec
@@ -33,6 +38,7 @@ import aiorest_ws
 import aiorest_ws.exceptions
 from aiorest_ws.auth.token.middlewares import BaseTokenMiddleware
 from aiorest_ws.auth.user.abstractions import User
+from aiorest_ws.limits import Limits
 from aiorest_ws.routers import SimpleRouter
 from aiorest_ws.wrappers import Request
 
@@ -51,6 +57,8 @@ EXCHANGES = {
     "xml_exchange.txt": "xml_views",
     "wire_arguments.txt": "wire",
     "wire_base64.txt": "wire",
+    "wire_cancel.txt": "wire",
+    "wire_deadline.txt": "wire",
     "wire_order.txt": "wire",
     "wire_replies.txt": "wire",
     "wire_unreadable.txt": "wire",
@@ -89,21 +97,28 @@ def wire_protocol():
 
 
 def exchanges(text):
-    """Split an exchange into pairs of what is sent and what comes back, in lines of the page."""
+    """Split an exchange into what is sent and the one reply to it, in lines of the page.
+
+    Only a CANCEL has no reply of its own, so that more than one line may be sent.
+    """
     for part in text.strip("\n").split("\n\n"):
-        sent, *received = part.splitlines()
-        assert sent.startswith("--> "), part
+        lines = part.splitlines()
+        sent = [line for line in lines if line.startswith("--> ")]
+        received = lines[len(sent) :]
+        assert sent, part
+        assert len([line for line in sent if "CANCEL" not in line]) <= 1, part
         assert received, part
         assert all(line.startswith("<-- ") for line in received), part
-        yield sent[4:], "\n".join(line[4:] for line in received)
+        yield [line[4:] for line in sent], "\n".join(line[4:] for line in received)
 
 
 async def hold(client, text):
     """Send each message of an exchange and compare each reply, to the byte."""
     held = 0
-    for sent, expected in exchanges(text):
-        is_binary = sent.startswith("(binary) ")
-        client.sendMessage(sent.removeprefix("(binary) ").encode(), is_binary)
+    for messages, expected in exchanges(text):
+        for sent in messages:
+            is_binary = sent.startswith("(binary) ")
+            client.sendMessage(sent.removeprefix("(binary) ").encode(), is_binary)
         reply, is_reply_binary = await client.replies.get()
         assert is_reply_binary is is_binary, sent
         if expected.startswith("(binary, decoded) "):
@@ -367,11 +382,17 @@ def served_url(server):
     return wait_for_line(server, server.stdout, "^Server started at ").split()[-1]
 
 
+REFUSALS = (
+    r"\S+ \S+ INFO aiorest-ws: "
+    r"(\S+: handshake refused, 4\d\d: .*|limit (allowed_origins|call_seconds): .*)\n"
+)
+
+
 def stop(server):
     server.send_signal(signal.SIGTERM)
     out, err = server.communicate(timeout=PROCESS_SECONDS)
     # What a client was refused is in the log, at info; nothing else is.
-    unexpected = re.sub(r"\S+ \S+ INFO aiorest-ws: <Request .*> refused: \w+ 4\d\d\n", "", err)
+    unexpected = re.sub(REFUSALS, "", err)
     assert (server.returncode, unexpected) == (0, ""), out
 
 
@@ -530,10 +551,171 @@ def test_a_token_opens_the_account_of_its_user(run_app, tmp_path):
     stop(server)
 
 
+def test_the_client_that_cancels_prints_what_the_page_shows(run_app, processes, environment):
+    server = run_app("deadlines:app", "--port", "0")
+    command = (sys.executable, SNIPPETS / "cancel_client.py", served_url(server))
+    client = processes(*command, env=environment)
+    out, err = client.communicate(timeout=PROCESS_SECONDS)
+    assert (out, err) == ((SNIPPETS / "cancel_client.out").read_text(encoding="utf-8"), "")
+    stop(server)
+
+
+@pytest.mark.asyncio_reactor
+@pytest_twisted.ensureDeferred
+async def test_a_call_that_is_cancelled_is_cancelled_in_the_view(load, network):
+    module = load("deadlines")
+    client = await network.connect(await start(module, network))
+    client.send({"method": "GET", "url": "/reports/long", "id": 1})
+    client.send({"method": "CANCEL", "id": 1})
+    assert json.loads(await client.receive())["status"] == 499
+    call = {"method": "GET", "url": "/reports/long", "timeout": 0.05}
+    assert json.loads(await client.ask(call))["status"] == 408
+    assert module.Report.undone == ("long", "long")
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_limits_of_the_guide_are_those_of_its_server(load, network):
+    module = load("limits_server")
+    factory = module.app.generate_factory(None)
+    client = await network.connect(await network.serve(factory=factory))
+    # The same name is in a little less than it is in the reply.
+    name = b"a" * (64 * 1024 - 33)
+    reply = json.loads(await client.ask(b'{"method":"GET","url":"/hello/' + name + b'"}'))
+    assert reply["status"] == 413
+    client.sendMessage(b" " * (64 * 1024 + 1))
+    await client.is_closed
+    assert client.remoteCloseCode == 1009
+    assert factory.limit_hits == {"message_bytes": 2}
+
+
+@pytest.mark.parametrize("tool", ["run", "twist"])
+def test_limits_can_be_given_in_each_of_the_ways_that_the_guide_shows(tool, load, monkeypatch):
+    from aiorest_ws import cli, tap
+
+    guide = (DOCS / "how-to" / "limits.md").read_text(encoding="utf-8")
+    command, plugin, application, *options = re.search(
+        rf"^(\S+) ({tool}|aiorest-ws) (--app )?limits_server:app (.*)$", guide, re.MULTILINE
+    ).groups()
+    assert (command, plugin) in {("aiorest-ws", "run"), ("twist", "aiorest-ws")}
+    app = load("limits_server").app
+    before = app.limits
+    options = options[-1].split()
+    if tool == "run":
+        monkeypatch.setattr(type(app), "run", lambda self, **_: None)
+        assert cli.main(["run", "limits_server:app", *options]) == 0
+    else:
+        assert application == "--app "
+        tap.Options().parseOptions(["--app", "limits_server:app", *options])
+    assert app.limits == dataclasses.replace(before, call_seconds=30, messages_per_second=None)
+
+
+def seconds_to_stop():
+    return Limits().drain_seconds + 2 * Limits().closing_seconds
+
+
+def test_the_pod_starts_the_server_and_leaves_it_the_time_to_stop(run_app):
+    pod = (SNIPPETS / "pod.yaml").read_text(encoding="utf-8")
+    (grace,) = re.findall("terminationGracePeriodSeconds: (.+)", pod)
+    assert int(grace) > seconds_to_stop()
+    (command,) = re.findall("command: \\[(.+)\\]", pod)
+    program, word, *arguments = command.replace('"', "").split(", ")
+    assert (program, word) == ("aiorest-ws", "run")
+    arguments[arguments.index("--port") + 1] = "0"
+    server = run_app(*arguments)
+    (path,) = re.findall("path: (.+)", pod)
+    port = served_url(server).rstrip("/").rpartition(":")[2]
+    assert fetched(f"http://127.0.0.1:{port}{path}", Host="10.0.0.7:8080") == (200, "ok\n")
+    stop(server)
+
+
+def fetched(url, **headers):
+    """Return the status and the text of a page."""
+    try:
+        with urllib.request.urlopen(
+            urllib.request.Request(url, headers=headers), timeout=PROCESS_SECONDS
+        ) as page:
+            return page.status, page.read().decode()
+    except urllib.error.HTTPError as refused:
+        with refused:
+            return refused.code, refused.read().decode()
+
+
+def test_a_server_behind_the_proxy_of_the_guide_knows_its_name_and_its_client(run_app):
+    proxy = (SNIPPETS / "nginx.conf").read_text(encoding="utf-8")
+    (name,) = re.findall("server_name (.+);", proxy)
+    sent = dict(re.findall("proxy_set_header (\\S+) (.+);", proxy))
+    assert sent == {
+        "Upgrade": "$http_upgrade",
+        "Connection": '"upgrade"',
+        "Host": "$http_host",
+        "X-Forwarded-For": "$proxy_add_x_forwarded_for",
+    }
+    server = run_app("behind_proxy:app", "--port", "0", "--access-log")
+    port = served_url(server).rstrip("/").rpartition(":")[2]
+    call = {"method": "GET", "url": "/hello"}
+    # What nginx makes of a client that has written a header of its own.
+    forwarded = {"Host": name, "X-Forwarded-For": "192.0.2.1, 203.0.113.7"}
+    assert call_behind_proxy(port, call, **forwarded, Origin=f"https://{name}")["data"]
+    assert call_behind_proxy(port, call, **forwarded, Origin="https://www.example.com")["data"]
+    for origin in ("https://example.com", f"https://{name}:8443"):
+        refused = call_behind_proxy(port, call, **forwarded, Origin=origin)
+        assert refused.startswith("HTTP/1.1 403 "), origin
+    for _ in range(2):
+        line = wait_for_line(server, server.stderr, " aiorest-ws.access: ")
+        assert " aiorest-ws.access: 203.0.113.7 " in line
+    server.terminate()
+    server.communicate(timeout=PROCESS_SECONDS)
+    assert server.returncode == 0
+
+
+def call_behind_proxy(port, message, **headers):
+    """Return the reply to a message, or the answer to a handshake that was refused."""
+    head = [
+        "GET / HTTP/1.1",
+        *("Upgrade: websocket", "Connection: upgrade", "Sec-WebSocket-Version: 13"),
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+        *(f"{name}: {value}" for name, value in headers.items()),
+    ]
+    with socket.create_connection(("127.0.0.1", int(port)), PROCESS_SECONDS) as connection:
+        connection.sendall("\r\n".join([*head, "", ""]).encode())
+        answer = connection.makefile("rb")
+        status = answer.readline().decode()
+        if " 101 " not in status:
+            return status
+        while answer.readline().strip():
+            pass
+        payload = json.dumps(message).encode()
+        assert len(payload) < 126
+        # Masked with zeros: RFC 6455, 5.3.
+        connection.sendall(bytes((0x81, 0x80 | len(payload), 0, 0, 0, 0)) + payload)
+        _, size = answer.read(2)
+        return json.loads(answer.read(size))
+
+
+def test_the_log_of_the_guide_is_json_with_the_fields_that_it_names(run_app):
+    server = run_app("json_log:app", "--port", "0")
+    url = served_url(server)
+    assert ask(url, {"method": "GET", "url": "/hello", "id": "mine"})["data"]
+    assert fetched(url.replace("ws://", "http://"))[0] == 426
+    server.terminate()
+    lines = [
+        json.loads(line) for line in server.communicate(timeout=PROCESS_SECONDS)[1].splitlines()
+    ]
+    by_event = {line["event"]: line for line in lines}
+    guide = (DOCS / "how-to" / "logging.md").read_text(encoding="utf-8")
+    for event in ("reply", "handshake"):
+        (row,) = re.findall(rf"^\| `{event}`.*?\| (.*) \|$", guide, re.MULTILINE)
+        always = {"time", "level", "logger", "message", "event"}
+        assert set(by_event[event]) == always | set(re.findall("`(\\w+)`", row))
+    assert by_event["reply"]["logger"] == "aiorest-ws.access"
+    assert "mine" not in str(lines)
+
+
 def test_the_unit_for_systemd_starts_the_server(run_app):
     unit = configparser.ConfigParser(interpolation=None)
     unit.optionxform = str
     unit.read(SNIPPETS / "aiorest-ws.service", encoding="utf-8")
+    assert int(unit["Service"]["TimeoutStopSec"]) > seconds_to_stop()
     program, command, *arguments = unit["Service"]["ExecStart"].split()
     assert (Path(program).name, command) == ("aiorest-ws", "run")
     arguments[arguments.index("--port") + 1] = "0"
@@ -648,16 +830,17 @@ def serve_page(tmp_path):
 
         def serve(text):
             (tmp_path / "page.html").write_text(text, encoding="utf-8")
-            return f"http://127.0.0.1:{server.server_port}/page.html"
+            return f"{serve.origin}/page.html"
 
+        serve.origin = f"http://127.0.0.1:{server.server_port}"
         yield serve
         server.shutdown()
         thread.join()
 
 
 @pytest.fixture
-def console_line(processes, tmp_path):
-    """Open a page in Chromium; return the first line that it writes to its console."""
+def browse(processes, tmp_path):
+    """Open a page in Chromium, which logs what the page writes to its console."""
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")
     if chromium is None:
         missing = "needs the browser Chromium (Debian package chromium)"
@@ -668,11 +851,12 @@ def console_line(processes, tmp_path):
         *("--disable-dev-shm-usage", "--enable-logging=stderr", "--remote-debugging-port=0"),
     ]
 
+    @contextlib.contextmanager
     def open_page(url):
         profile = f"--user-data-dir={tmp_path / 'profile'}"
         browser = processes(chromium, *flags, profile, url, start_new_session=True)
         try:
-            return wait_for_line(browser, browser.stderr, "CONSOLE").replace('\\"', '"')
+            yield browser
         finally:
             # Its helpers hold the pipes, too.
             os.killpg(browser.pid, signal.SIGKILL)
@@ -680,19 +864,87 @@ def console_line(processes, tmp_path):
     return open_page
 
 
-def test_the_javascript_client_of_the_readme_is_greeted(readme_url, serve_page, console_line):
+@pytest.fixture
+def console_line(browse):
+    """Open a page; return the first line that it writes to its console."""
+
+    def open_page(url):
+        with browse(url) as browser:
+            return wait_for_line(browser, browser.stderr, "CONSOLE").replace('\\"', '"')
+
+    return open_page
+
+
+def paste_in_console(browser, url, script):
+    """Run a script in the console of the tab that shows a URL; return the first line there."""
+    line = wait_for_line(browser, browser.stderr, "^DevTools listening on ")
+    tabs = line.split()[-1].replace("ws://", "http://").partition("/devtools/")[0] + "/json"
+    deadline = time.monotonic() + PROCESS_SECONDS
+    while True:  # until the tab has left the empty page
+        with urllib.request.urlopen(tabs, timeout=PROCESS_SECONDS) as listed:
+            found = [tab for tab in json.load(listed) if tab["url"] == url]
+        if found:
+            break
+        assert time.monotonic() < deadline, "the browser does not show the page"
+        time.sleep(0.05)
+    with websockets_connect(found[0]["webSocketDebuggerUrl"]) as tab:
+        tab.send(json.dumps({"id": 1, "method": "Runtime.enable"}))
+        evaluate = {"method": "Runtime.evaluate", "params": {"expression": script}}
+        while True:
+            event = json.loads(tab.recv(timeout=PROCESS_SECONDS))
+            assert "exceptionDetails" not in event.get("result", {}), event
+            if event.get("method") == "Runtime.executionContextCreated":
+                # The first one may be that of the empty page before.
+                if url.startswith(f"{event['params']['context']['origin']}/"):
+                    tab.send(json.dumps({"id": 2, **evaluate}))
+            elif event.get("method") == "Runtime.consoleAPICalled":
+                return event["params"]["args"][0]["value"]
+
+
+def test_the_javascript_client_of_the_readme_is_greeted(readme_url, browse):
+    readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    assert "Open `http://127.0.0.1:8080/healthz` in a browser, and paste this" in readme
+    port = port_of(readme_url)
+    url = f"http://127.0.0.1:{port}/healthz"
+    with browse(url) as browser:
+        line = paste_in_console(browser, url, with_port(readme_block("// client.js"), port))
+    assert line == '{"data":"Hello, Ada!","event_name":null,"id":1}'
+
+
+# Pages are not told why.
+SAY_WHEN_REFUSED = '<script>socket.onerror = () => console.log("refused");</script>'
+
+
+def test_a_page_of_another_origin_is_refused_as_the_readme_says(
+    readme_url, serve_page, console_line
+):
     script = with_port(readme_block("// client.js"), port_of(readme_url))
-    line = console_line(serve_page(f"<!doctype html><script>\n{script}</script>"))
-    assert '"{"data":"Hello, Ada!","event_name":null,"id":1}"' in line
+    page = f"<!doctype html><script>\n{script}</script>{SAY_WHEN_REFUSED}"
+    assert '"refused"' in console_line(serve_page(page))
 
 
-def test_the_page_of_the_tutorial_is_greeted(run_app, serve_page, console_line):
+@pytest.mark.parametrize("is_named", [True, False])
+def test_the_page_of_the_tutorial_is_greeted_if_its_origin_is_named(
+    is_named, run_app, serve_page, console_line
+):
     lesson = (DOCS / "tutorial" / "first-server.md").read_text(encoding="utf-8")
     (page,) = re.findall(r"^```html\n(.*?)^```$", lesson, re.MULTILINE | re.DOTALL)
-    server = run_app("first_server:app", "--port", "0")
-    url = served_url(server)
-    line = console_line(serve_page(with_port(page, port_of(url))))
-    assert '"Hello, Ada!"' in line
+    (command,) = re.findall("^aiorest-ws run (.* --allowed-origins .*)$", lesson, re.MULTILINE)
+    assert "open\n`http://127.0.0.1:8000/page.html`" in lesson
+    arguments = command.replace("http://127.0.0.1:8000", serve_page.origin).split()
+    server = run_app(*(arguments if is_named else arguments[:1]), "--port", "0")
+    page = with_port(page, port_of(served_url(server))) + SAY_WHEN_REFUSED
+    line = console_line(serve_page(page))
+    assert ('"Hello, Ada!"' if is_named else '"refused"') in line
+    stop(server)
+
+
+def test_the_page_that_cancels_is_told_what_became_of_its_calls(run_app, serve_page, console_line):
+    server = run_app("deadlines:app", "--port", "0", "--allowed-origins", serve_page.origin)
+    script = (SNIPPETS / "cancel_client.js").read_text(encoding="utf-8")
+    script = with_port(script, port_of(served_url(server)))
+    line = console_line(serve_page(f"<!doctype html><script>\n{script}</script>"))
+    assert '"499 408 The short report"' in line
     stop(server)
 
 
@@ -701,7 +953,7 @@ def test_the_readme_names_the_two_commands():
     assert readme_block("python3 -m pip install tox && python3 -m tox")
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md"])
 def test_links_to_files_lead_somewhere(page):
     text = (ROOT / page).read_text(encoding="utf-8")
     targets = [
@@ -732,6 +984,34 @@ def test_every_public_module_is_in_the_reference():
         )
     ]
     assert sorted(documented) == sorted(public_modules())
+
+
+HANDSHAKE = (
+    b"GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("head", "expected", "reason"),
+    [
+        (b"GET /healthz HTTP/1.1\r\n", 200, "well"),
+        (HANDSHAKE + b"Cookie : a\r\n", 400, "HTTP to the letter"),
+        (HANDSHAKE.replace(b"13", b"11"), 400, "not a handshake of RFC 6455"),
+        (HANDSHAKE + b"Origin: https://localhost:8443\r\n", 403, "`Origin`"),
+        (b"GET / HTTP/1.1\r\nHost: localhost\r\n", 426, "a plain GET"),
+        (HANDSHAKE + b"Cookie: " + b"a" * 16 * 1024 + b"\r\n", 431, "over 16 KiB"),
+    ],
+)
+@pytest_twisted.ensureDeferred
+async def test_an_answer_of_http_has_the_status_of_the_page(head, expected, reason, load, network):
+    raw = await network.raw(await start(load("wire"), network), head + b"\r\n")
+    answer = await raw.end()
+    assert answer.startswith(b"HTTP/1.1 %d " % expected)
+    assert answer.count(b"HTTP/1.1") == 1
+    page = (DOCS / "reference" / "wire-protocol.md").read_text(encoding="utf-8")
+    (section,) = re.findall("^## Answers of HTTP\n(.*)", page, re.MULTILINE | re.DOTALL)
+    assert re.search(rf"^\\| {expected} \\| .*{re.escape(reason)}", section, re.MULTILINE)
 
 
 def test_every_setting_is_in_the_reference():
@@ -768,6 +1048,27 @@ def test_every_option_for_twist_is_in_the_reference():
     named = {name for name, *_ in (*Options.optParameters, *Options.optFlags)}
     table = "\n".join(line for line in section.splitlines() if line.startswith("| `"))
     assert set(re.findall("--([a-z-]+)", table)) == named
+
+
+UNITS = {"": 1, " s": 1, " KiB": 2**10, " MiB": 2**20}
+
+
+def default_on_page(text):
+    """Return the value that a page writes as `16 KiB`, `5 s`, `64`, `none` or `empty`."""
+    if text in ("none", "empty"):
+        return {"none": None, "empty": ()}[text]
+    number, unit = re.fullmatch(r"([\d,]+)( \w+)?", text).groups()
+    return int(number.replace(",", "")) * UNITS[unit or ""]
+
+
+@pytest.mark.parametrize("page", ["reference/limits.md", "explanation/security.md"])
+def test_every_limit_is_on_the_page_with_its_default(page):
+    rows = re.findall(
+        r"^\| `(\w+)` \| ([^|]+) \|", (DOCS / page).read_text(encoding="utf-8"), re.MULTILINE
+    )
+    on_page = {name: default_on_page(text) for name, text in rows}
+    assert len(rows) == len(on_page)
+    assert on_page == {field.name: field.default for field in dataclasses.fields(Limits)}
 
 
 def test_every_status_of_an_error_is_in_the_reference():

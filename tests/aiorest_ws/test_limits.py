@@ -39,6 +39,9 @@ DEFAULTS = {
 }
 
 
+TEXTS = {"allowed_origins": "https://a.example", "trusted_proxies": "10.0.0.0/8, unix"}
+
+
 def test_every_default_is_that_of_the_design():
     assert dataclasses.asdict(Limits()) == DEFAULTS
 
@@ -64,6 +67,13 @@ def test_a_limit_cannot_be_changed_afterwards():
         ("unsent_seconds", None),
         ("allowed_origins", "https://a.example"),
         ("allowed_origins", None),
+        ("allowed_origins", ("www.example.com",)),
+        ("allowed_origins", ("https://a.example/",)),
+        ("allowed_origins", ("https://a.example/page",)),
+        ("allowed_origins", ("https://*",)),
+        ("allowed_hosts", ("a.example:8080",)),
+        ("allowed_hosts", ("https://a.example",)),
+        ("allowed_hosts", ("a.*.example",)),
         ("allowed_hosts", (1,)),
         ("allowed_hosts", ("",)),
         ("trusted_proxies", ("10.0.0.1/8",)),
@@ -156,7 +166,7 @@ def application(monkeypatch):
 
 @pytest.mark.parametrize("name", DEFAULTS)
 def test_each_limit_is_an_option_of_the_command(application, name):
-    value = "10.0.0.0/8" if isinstance(DEFAULTS[name], tuple) else "7"
+    value = TEXTS.get(name, "7")
     cli.main(["run", "any:app", f"--{name.replace('_', '-')}", value])
     changed = dataclasses.replace(
         Limits(calls_in_flight=3, drain_seconds=1),
@@ -167,7 +177,7 @@ def test_each_limit_is_an_option_of_the_command(application, name):
 
 @pytest.mark.parametrize("name", DEFAULTS)
 def test_each_limit_is_an_option_of_twist(application, name):
-    value = "10.0.0.0/8" if isinstance(DEFAULTS[name], tuple) else "7"
+    value = TEXTS.get(name, "7")
     options = tap.Options()
     options.parseOptions(["--app", "any:app", f"--{name.replace('_', '-')}", value])
     assert getattr(application.limits, name) == getattr(Limits.from_texts({name: value}), name)

@@ -129,9 +129,7 @@ class Drive:
         factory = factory_class("ws://localhost:9000", server="test", reactor=self.clock)
         factory.protocol = kind
         # Ours has limits, and pings, where Autobahn has none.
-        factory.setProtocolOptions(
-            maxMessagePayloadSize=0, autoPingInterval=0, autoPingTimeout=0
-        )
+        factory.setProtocolOptions(maxMessagePayloadSize=0, autoPingInterval=0, autoPingTimeout=0)
         factory.setProtocolOptions(**plan.options)
         if plan.is_deflate_offered:
             factory.setProtocolOptions(perMessageCompressionAccept=_accept_deflate)

@@ -1,0 +1,30 @@
+"""Calls that have an end: by the server's patience, and by their client's."""
+
+import asyncio
+
+from aiorest_ws.app import Application
+from aiorest_ws.limits import Limits
+from aiorest_ws.routers import SimpleRouter
+from aiorest_ws.views import MethodBasedView
+
+
+class Report(MethodBasedView):
+    call_seconds = 60
+    undone = ()
+
+    async def get(self, request, name):
+        try:
+            return await self.make(name)
+        except asyncio.CancelledError:
+            Report.undone = (*Report.undone, name)
+            raise
+
+    async def make(self, name):
+        await asyncio.sleep(3600 if name == "long" else 0)
+        return f"The {name} report"
+
+
+router = SimpleRouter()
+router.register("/reports/{name}", Report, methods="GET")
+
+app = Application(router=router, limits=Limits(call_seconds=5))

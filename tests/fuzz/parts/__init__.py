@@ -1,0 +1,1 @@
+"""Parts of test_fuzz.py, which loads them by their path."""
