@@ -26,9 +26,9 @@ __all__ = ("SignalWatch", "Watchdog", "drain")
 BATCH = 500
 BATCH_SECONDS = 0.05
 
-# A signal so soon after the first is the same one: `timeout` and shells send it to a process, and
-# to its group.
-ECHO_SECONDS = 0.05
+# A signal so soon after the first, before anything has come of that, is the same one: `timeout`
+# sends it to its child, and to the group that it is in.
+ECHO_SECONDS = 0.005
 
 # What a last line in the log may take; a thread may be stopped with the lock of the log.
 LAST_WORDS_SECONDS = 1
@@ -157,8 +157,9 @@ class SignalWatch:
 
     _SIGNALS = ("SIGINT", "SIGTERM", "SIGBREAK")
 
-    def __init__(self, reactor: Any, watchdog: Watchdog) -> None:
-        self._reactor = reactor
+    def __init__(self, factory: RequestHandlerFactory, watchdog: Watchdog) -> None:
+        self._factory = factory
+        self._reactor: Any = factory.reactor
         self._watchdog = watchdog
         self._before: dict[int, Any] = {}
         self.is_told = False
@@ -188,10 +189,11 @@ class SignalWatch:
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         now = time.monotonic()
-        if self.is_told and now - self._told_at < ECHO_SECONDS:
-            return
         if self.is_told:
+            if not self._factory.is_stopping and now - self._told_at < ECHO_SECONDS:
+                return
             self._watchdog.end_now(f"a second signal, {signal.Signals(number).name}")
-        self.is_told, self._told_at = True, now
+        self.is_told = True
         self._watchdog.begin()
         self._before[number](number, frame)
+        self._told_at = time.monotonic()

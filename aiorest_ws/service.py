@@ -60,7 +60,7 @@ class ApplicationService(Service):
         # What a client has not read of its last replies, when the time was up.
         self.cut_off = 0
         self._watchdog = Watchdog(factory, lambda: self.cut_off)
-        self._signals = SignalWatch(factory.reactor, self._watchdog)
+        self._signals = SignalWatch(factory, self._watchdog)
         self._ends_process = False
 
     def privilegedStartService(self) -> None:
