@@ -164,6 +164,7 @@ class SignalWatch:
         self._before: dict[int, Any] = {}
         self.is_told = False
         self._told_at = 0.0
+        self._is_over = False
 
     def begin(self) -> None:
         """Take the place of the reactor's handlers, if it has any."""
@@ -173,21 +174,22 @@ class SignalWatch:
             number = getattr(signal, name, None)
             handler = signal.getsignal(number) if number is not None else None
             # A program that handles a signal itself goes on doing so.
-            if number is not None and getattr(handler, "__self__", None) in self._owners():
+            owner = getattr(handler, "__self__", None)
+            if number is not None and (owner is self._reactor or isinstance(owner, SignalWatch)):
                 self._before[number] = handler
                 signal.signal(number, self._on_signal)
 
     def end(self) -> None:
-        """Give the reactor its handlers back."""
+        """Give the reactor its handlers back, or only pass signals on if somebody came later."""
+        self._is_over = True
         for number, handler in self._before.items():
             if signal.getsignal(number) == self._on_signal:
                 signal.signal(number, handler)
-        self._before.clear()
-
-    def _owners(self) -> tuple[Any, ...]:
-        return (self._reactor, getattr(self._reactor, "_signals", None))
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if self._is_over:
+            self._before[number](number, frame)
+            return
         now = time.monotonic()
         if self.is_told:
             if not self._factory.is_stopping and now - self._told_at < ECHO_SECONDS:

@@ -111,6 +111,9 @@ class FlowProtocol(FastPathProtocol):
         self.factory.unsent.forget(self)
         self._held = None
         super()._connectionLost(reason)
+        # It is part of a cycle, and may wait for the collector: what it has read need not.
+        self.data = b""
+        self.message_data = self.frame_data = None
 
     def dropConnection(self, abort: bool = False) -> None:
         """Close the connection; what a client has not read soon is lost with it."""

@@ -228,6 +228,7 @@ class GuardedProtocol(CompactProtocol):
         if code == HTTPStatus.UPGRADE_REQUIRED:
             headers.append(("Upgrade", "websocket"))
         self.wasNotCleanReason = reason
+        self.data = b""
         self.sendHttpErrorResponse(code, reason, headers)
         self._is_lingering = True
         self.dropConnection(abort=False)

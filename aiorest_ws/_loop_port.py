@@ -22,6 +22,7 @@ from twisted.python.failure import Failure
 from twisted.python.lockfile import FilesystemLock
 from zope.interface import implementer
 
+from aiorest_ws._acceptor import Acceptor
 from aiorest_ws._loop_transport import Address, LoopTransport, address_of, log
 from aiorest_ws._loop_variants import DirectTransport, LoopTLSTransport, LoopUNIXTransport
 
@@ -29,6 +30,11 @@ __all__ = ("LoopPort", "LoopServerEndpoint", "TCPSocket", "UNIXSocket")
 
 TLS_HANDSHAKE_SECONDS = 5
 TLS_SHUTDOWN_SECONDS = 5
+
+UNSENT_IN_SYSTEM_BYTES = 128 * 1024
+
+# What a TLS handshake may still take when its port stops.
+STOP_SECONDS = 1
 
 
 class TCPSocket:
@@ -51,6 +57,11 @@ class TCPSocket:
         try:
             listening.setblocking(False)
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            # What a client does not read is to wait here, where it is counted, and not megabytes
+            # of it in the system. Accepted sockets inherit it.
+            with suppress(AttributeError, OSError):
+                lowat = socket.TCP_NOTSENT_LOWAT
+                listening.setsockopt(socket.IPPROTO_TCP, lowat, UNSENT_IN_SYSTEM_BYTES)
             listening.bind((self._host, self._port))
             listening.listen(self.backlog)
         except OSError as exc:
@@ -167,69 +178,109 @@ class LoopPort:
         where: TCPSocket | UNIXSocket,
         tls: ssl.SSLContext | None,
     ) -> None:
+        self.factory = factory
         self._loop = loop
-        self._factory = factory
         self._where = where
         self._tls = tls
+        self._kind: type[LoopTransport] = LoopTransport
         self._name: Any = None
-        self._serving: Deferred[asyncio.Server | None] | None = None
+        self._acceptor: Acceptor | None = None
+        # Accepted, and without a protocol yet. A loop keeps no task alive by itself.
+        self._arriving: set[asyncio.Task[None]] = set()
+        self._stopping: Deferred[None] | None = None
+        self._patience: asyncio.TimerHandle | None = None
 
     def startListening(self) -> None:
         """Listen; raise CannotListenError if that cannot be."""
         listening = self._where.open()
         self._name = listening.getsockname()
-        self._factory.doStart()
-        if self._tls is not None and IProtocolNegotiationFactory.providedBy(self._factory):
-            names = self._factory.acceptableProtocols()
+        self._kind = self._kind_for(listening)
+        self.factory.doStart()
+        if self._tls is not None and IProtocolNegotiationFactory.providedBy(self.factory):
+            names = self.factory.acceptableProtocols()
             self._tls.set_alpn_protocols([name.decode() for name in names])
         _FailureReporter.attach(self._loop)
-        serving = asyncio.ensure_future(self._serve(listening), loop=self._loop)
-        self._serving = Deferred.fromFuture(serving)
-        self._serving.addErrback(self._give_up, listening)
-        if getattr(self._factory, "noisy", False):
+        self._acceptor = Acceptor(self._loop, listening, self.getHost(), self._take)
+        self._acceptor.begin()
+        if getattr(self.factory, "noisy", False):
             log.info(
                 "{factory} listens on {address}",
-                factory=type(self._factory).__name__,
+                factory=type(self.factory).__name__,
                 address=self.getHost(),
             )
 
-    async def _serve(self, listening: socket.socket) -> asyncio.Server | None:
-        is_unix = listening.family == socket.AF_UNIX
-        create: Any = self._loop.create_unix_server if is_unix else self._loop.create_server
-        has_tls = self._tls is not None
-        server: asyncio.Server = await create(
-            partial(self._kind(listening), self._factory),
-            sock=listening,
-            backlog=self._where.backlog,
-            ssl=self._tls,
-            ssl_handshake_timeout=TLS_HANDSHAKE_SECONDS if has_tls else None,
-            ssl_shutdown_timeout=TLS_SHUTDOWN_SECONDS if has_tls else None,
-        )
-        return server
-
-    def _kind(self, listening: socket.socket) -> type[LoopTransport]:
+    def _kind_for(self, listening: socket.socket) -> type[LoopTransport]:
         if self._tls is not None:
             return LoopTLSTransport
         if listening.family == socket.AF_UNIX:
             return LoopUNIXTransport
         return DirectTransport if _is_uvloop(self._loop) else LoopTransport
 
-    def _give_up(self, failure: Failure, listening: socket.socket) -> None:
-        log.failure("the loop does not serve {address}", failure, address=self._name)
-        listening.close()
+    def _take(self, accepted: socket.socket) -> None:
+        arriving = self._loop.create_task(self._connect(accepted))
+        self._arriving.add(arriving)
+        arriving.add_done_callback(self._arrived)
+
+    async def _connect(self, accepted: socket.socket) -> None:
+        has_tls = self._tls is not None
+        try:
+            await self._loop.connect_accepted_socket(
+                partial(self._kind, self),
+                accepted,
+                ssl=self._tls,
+                ssl_handshake_timeout=TLS_HANDSHAKE_SECONDS if has_tls else None,
+                ssl_shutdown_timeout=TLS_SHUTDOWN_SECONDS if has_tls else None,
+            )
+        except (OSError, asyncio.CancelledError) as exc:  # ssl.SSLError is an OSError
+            log.debug("a connection to {address} failed: {why!r}", address=self._name, why=exc)
+            self._give_up(accepted)
+        except Exception:  # noqa: BLE001  a task has nobody to tell
+            log.failure("a connection to {address} failed", address=self._name)
+            self._give_up(accepted)
+
+    def _give_up(self, accepted: socket.socket) -> None:
+        accepted.close()
+        self.connection_ended()
+
+    def _arrived(self, arriving: asyncio.Task[None]) -> None:
+        self._arriving.discard(arriving)
+        if not self._arriving and self._stopping is not None:
+            self._stop()
+
+    def connection_ended(self) -> None:
+        """Note that a connection has let its descriptor go."""
+        if self._acceptor is not None and self._acceptor.is_paused:
+            self._acceptor.try_soon()
 
     def stopListening(self) -> Deferred[None]:
-        """Accept no more; open connections go on."""
-        serving, self._serving = self._serving, None
-        if serving is None:
-            return succeed(None)
-        return serving.addCallback(self._stop)
+        """Accept no more; open connections go on.
 
-    def _stop(self, server: asyncio.Server | None) -> None:
-        if server is not None:
-            server.close()
+        The Deferred fires when those accepted so far have a protocol. TLS handshakes that are
+        not done in a second are given up.
+        """
+        acceptor, self._acceptor = self._acceptor, None
+        if acceptor is None:
+            return succeed(None)
+        acceptor.end(self._where.backlog)
         self._where.close()
-        self._factory.doStop()
+        if not self._arriving:
+            self.factory.doStop()
+            return succeed(None)
+        self._stopping = Deferred()
+        self._patience = self._loop.call_later(STOP_SECONDS, self._give_up_arriving)
+        return self._stopping
+
+    def _give_up_arriving(self) -> None:
+        for arriving in self._arriving:
+            arriving.cancel()
+
+    def _stop(self) -> None:
+        stopping, self._stopping = self._stopping, None
+        if self._patience is not None:
+            self._patience.cancel()
+        self.factory.doStop()
+        if stopping is not None:
+            stopping.callback(None)
 
     def getHost(self) -> Address:
         """Return the address that this port listens on."""

@@ -21,9 +21,12 @@ from zope.interface import implementer
 
 from aiorest_ws._loop_producer import PulledProducer
 
-__all__ = ("Address", "LoopTransport", "address_of", "log")
+__all__ = ("HIGH_WATER_BYTES", "Address", "LoopTransport", "address_of", "log")
 
 log = Logger("aiorest-ws")
+
+# As with Twisted, and with the loops outside of TLS, whose TLS would let eight times as much wait.
+HIGH_WATER_BYTES = 64 * 1024
 
 Address = IPv4Address | IPv6Address | UNIXAddress
 
@@ -52,12 +55,11 @@ def _drop_written(data: bytes) -> None:
 class LoopTransport(asyncio.Protocol):
     """Both ends of the bridge in one object: asyncio's protocol, and the protocol's transport.
 
-    Writing does not cross it: `write` is the loop's own.
+    Writing does not cross it where the loop's own `write` will do. `server` is the port.
     """
 
     __slots__ = (
         "_cause",
-        "_factory",
         "_held",
         "_is_delayed",
         "_is_full",
@@ -67,14 +69,14 @@ class LoopTransport(asyncio.Protocol):
         "_protocol",
         "data_received",
         "disconnecting",
+        "server",
         "write",
     )
 
     TLS = False
 
-    def __init__(self, factory: Any) -> None:
+    def __init__(self, server: Any) -> None:
         self._cause: BaseException | None = None
-        self._factory = factory
         self._held = b""
         self._is_delayed = False
         self._is_full = False
@@ -83,6 +85,7 @@ class LoopTransport(asyncio.Protocol):
         self._producer: Any = None
         self._protocol: Any = None
         self.disconnecting = False
+        self.server = server
         self.write: Callable[[bytes], None] = _drop_written
         self.data_received: Callable[[bytes], None] = _drop_read  # type: ignore[assignment]
 
@@ -91,16 +94,15 @@ class LoopTransport(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Let the factory build a protocol for a new connection."""
         self._loop_transport = transport
-        factory, self._factory = self._factory, None
         try:
-            protocol = factory.buildProtocol(self.getPeer())
+            protocol = self.server.factory.buildProtocol(self.getPeer())
         except Exception:  # noqa: BLE001  the loop would only complain
             log.failure("a factory could not build a protocol")
             protocol = None
         if protocol is None:
             self._end(ConnectionDone())
             return
-        self.write = self._loop_transport.write
+        self.write = self._writer()
         self.protocol = protocol
         try:
             protocol.makeConnection(self)
@@ -142,6 +144,7 @@ class LoopTransport(asyncio.Protocol):
                 protocol.connectionLost(Failure(reason))
             except Exception:  # noqa: BLE001
                 log.failure("a protocol could not end")
+        self.server.connection_ended()
 
     def pause_writing(self) -> None:
         """Stop the producer: more waits to be written than the high-water mark."""
@@ -252,6 +255,33 @@ class LoopTransport(asyncio.Protocol):
             producer.end()
         if producer is not None and self.disconnecting and self.connected:
             self._close()
+
+    # How bytes leave
+
+    def _writer(self) -> Callable[[bytes], None]:
+        """Return what takes the bytes to be written."""
+        return self._write
+
+    def _write(self, data: bytes) -> None:
+        # asyncio's transports take what is written after the peer has reset, and complain.
+        if self._loop_transport.is_closing():
+            self._drop(data)
+        else:
+            self._loop_transport.write(data)
+
+    def _drop(self, data: bytes) -> None:
+        self.write = _drop_written
+        self.write(data)
+
+    @property
+    def unsent_bytes(self) -> int:
+        """Bytes that were written, and that the system has not taken yet."""
+        return int(self._loop_transport.get_write_buffer_size()) if self.connected else 0
+
+    def set_high_water(self, size: int) -> None:
+        """Let the producer pause when more than so many bytes wait."""
+        if size != HIGH_WATER_BYTES and self.connected:
+            self._loop_transport.set_write_buffer_limits(high=size)
 
     # How bytes arrive
 

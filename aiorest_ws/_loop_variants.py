@@ -1,6 +1,7 @@
 """The transports of the loop's for its kinds of connections."""
 
 import asyncio
+import gc
 import ssl
 from collections.abc import Callable
 from typing import Any, cast
@@ -12,16 +13,13 @@ from twisted.internet.interfaces import ISSLTransport
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from aiorest_ws._loop_transport import LoopTransport, address_of, log
+from aiorest_ws._loop_transport import HIGH_WATER_BYTES, LoopTransport, address_of, log
 
-__all__ = ("DirectTransport", "LoopTLSTransport", "LoopUNIXTransport")
-
-# Twisted's own; asyncio's TLS would let eight times as much wait.
-HIGH_WATER_BYTES = 64 * 1024
+__all__ = ("HIGH_WATER_BYTES", "DirectTransport", "LoopTLSTransport", "LoopUNIXTransport")
 
 
 class DirectTransport(LoopTransport):
-    """A transport under a loop that gives bytes to `dataReceived` itself.
+    """A transport under a loop that takes and gives bytes itself: nothing of ours is between.
 
     uvloop ends the connection of a protocol that raises, and tells the loop's exception handler:
     see `LoopPort`.
@@ -31,6 +29,9 @@ class DirectTransport(LoopTransport):
 
     def _receiver(self) -> Callable[[bytes], None]:
         return cast("Callable[[bytes], None]", self._protocol.dataReceived)
+
+    def _writer(self) -> Callable[[bytes], None]:
+        return cast("Callable[[bytes], None]", self._loop_transport.write)
 
     def _reason(self, exc: BaseException | None) -> BaseException:
         # uvloop takes any OSError for a fault of the network. Its own were never raised.
@@ -64,14 +65,59 @@ class LoopUNIXTransport(LoopTransport):
 class LoopTLSTransport(LoopUNIXTransport):
     """A transport inside TLS. Its protocol is built when the TLS handshake is done."""
 
-    __slots__ = ()
+    # The loops' TLS passes on to the transport under it, and forgets, as much as is written at
+    # once: what waits there is not in its own numbers, and it would tell nobody to pause.
+    __slots__ = ("_high_water", "_under")
 
     TLS = True
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Let the factory build a protocol for a new connection."""
+        self._high_water = HIGH_WATER_BYTES
+        self._under = _transport_under(transport)
         cast("asyncio.Transport", transport).set_write_buffer_limits(HIGH_WATER_BYTES)
         super().connection_made(transport)
+
+    @property
+    def unsent_bytes(self) -> int:
+        """Bytes that were written, and that the system has not taken yet."""
+        if not self.connected:
+            return 0
+        waiting = self._loop_transport.get_write_buffer_size()
+        return int(waiting + self._under.get_write_buffer_size())
+
+    def set_high_water(self, size: int) -> None:
+        """Let the producer pause when more than so many bytes wait."""
+        if size != self._high_water and self.connected:
+            self._high_water = size
+            self._under.set_write_buffer_limits(high=size)
+            if not self._is_full:
+                self._loop_transport.set_write_buffer_limits(high=size)
+
+    def _write(self, data: bytes) -> None:
+        if self._under.is_closing():
+            self._drop(data)
+            return
+        self._loop_transport.write(data)
+        if not self._is_full and self.unsent_bytes > self._high_water:
+            self._pause_until_drained()
+
+    def _pause_until_drained(self) -> None:
+        # With this mark the loop pauses at once, and resumes when the transport under it does.
+        self._loop_transport.set_write_buffer_limits(high=0)
+
+    def pause_writing(self) -> None:
+        """Stop the producer: more waits to be written than the high-water mark."""
+        if not self._is_full:
+            super().pause_writing()
+
+    def resume_writing(self) -> None:
+        """Let the producer go on, unless the bytes have only gone from TLS to under it."""
+        if self.unsent_bytes > self._high_water:
+            self._pause_until_drained()
+        else:
+            self._loop_transport.set_write_buffer_limits(high=self._high_water)
+            super().resume_writing()
 
     def eof_received(self) -> bool:
         """Let the loop answer the peer's close_notify and close the connection."""
@@ -110,3 +156,15 @@ class LoopTLSTransport(LoopUNIXTransport):
 
     def _tls(self) -> ssl.SSLObject:
         return cast("ssl.SSLObject", self._loop_transport.get_extra_info("ssl_object"))
+
+
+def _transport_under(outer: Any) -> Any:
+    """Return the transport that one of TLS writes to; that one itself if it cannot be found."""
+    protocol = outer.get_extra_info("uvloop.sslproto")
+    if protocol is None:
+        return getattr(getattr(outer, "_ssl_protocol", None), "_transport", outer)
+    # uvloop's has no attributes; the collector knows what it holds.
+    for held in gc.get_referents(protocol):
+        if held is not outer and hasattr(held, "get_write_buffer_size"):
+            return held
+    return outer

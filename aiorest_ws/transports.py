@@ -37,8 +37,7 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 from zope.interface import implementer
 
 from aiorest_ws._loop_port import LoopServerEndpoint, TCPSocket, UNIXSocket
-from aiorest_ws._loop_transport import LoopTransport
-from aiorest_ws._loop_variants import HIGH_WATER_BYTES
+from aiorest_ws._loop_transport import HIGH_WATER_BYTES, LoopTransport
 from aiorest_ws.exceptions import ImproperlyConfigured
 
 __all__ = (
@@ -328,7 +327,7 @@ def _unescaped(text: str) -> str:
 def unsent_bytes(transport: Any) -> int:
     """Return how many bytes a transport has taken, and the system has not; 0 if nobody knows."""
     if isinstance(transport, LoopTransport):
-        return int(transport._loop_transport.get_write_buffer_size())
+        return transport.unsent_bytes
     # Twisted's have no name for it. Inside TLS the first is what is not encrypted yet.
     waiting = sum(map(len, getattr(transport, "_appSendBuffer", ())))
     rest = len(getattr(transport, "dataBuffer", b"")) - getattr(transport, "offset", 0)
@@ -340,6 +339,6 @@ def set_high_water(transport: Any, size: int) -> None:
     if size == HIGH_WATER_BYTES:
         return  # as they are made
     if isinstance(transport, LoopTransport):
-        transport._loop_transport.set_write_buffer_limits(high=size)
+        transport.set_high_water(size)
     else:
         getattr(transport, "transport", transport).bufferSize = size

@@ -749,10 +749,10 @@ def test_a_success_leaves_nothing_in_the_log(caplog):
     assert lines(caplog) == []
 
 
-def test_a_mistake_of_a_client_is_logged_at_info_without_traceback(caplog):
-    caplog.set_level(logging.INFO, "aiorest-ws")
+def test_a_mistake_of_a_client_is_a_debug_line_without_traceback(caplog):
+    caplog.set_level(logging.DEBUG, "aiorest-ws")
     ask(router_of(raising(BaseAPIException("no"))))
-    assert [(line.levelname, line.exc_info) for line in lines(caplog)] == [("INFO", None)]
+    assert [(line.levelname, line.exc_info) for line in lines(caplog)] == [("DEBUG", None)]
 
 
 @pytest.mark.logs_errors

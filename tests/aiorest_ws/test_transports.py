@@ -146,13 +146,11 @@ def read_all(client):
 
 
 def read_exactly(client, count):
-    received = b""
-    while len(received) < count:
-        piece = client.recv(count - len(received))
-        if not piece:
-            break
-        received += piece
-    return received
+    pieces = []
+    while count and (piece := client.recv(count)):
+        count -= len(piece)
+        pieces.append(piece)
+    return b"".join(pieces)
 
 
 async def close(client):
@@ -600,6 +598,147 @@ async def test_as_much_may_wait_as_with_twisted(native, tls):
     await native.listen(tls=tls)
     _, connection = await native.connect()
     assert connection.transport._loop_transport.get_write_buffer_limits()[1] == 1 << 16
+
+
+@with_and_without_tls
+@pytest_twisted.ensureDeferred
+async def test_what_the_system_has_not_taken_is_unsent_and_nothing_else(native, tls):
+    await native.listen(tls=tls)
+    client, connection = await native.connect()
+    transport = connection.transport
+    assert transport.unsent_bytes == 0
+    transport.write(b"x" * 16 * BIG)
+    unsent = transport.unsent_bytes
+    assert 8 * BIG < unsent < 17 * BIG  # the rest is what a socket holds, or TLS adds
+    await turns(20)
+    assert 8 * BIG < transport.unsent_bytes <= unsent
+    await in_thread(read_exactly, client, 8 * BIG)
+    for _ in range(SECONDS * 1000):
+        if transport.unsent_bytes < unsent:
+            break
+        await deferLater(install_reactor(), 0.001)
+    assert 0 < transport.unsent_bytes < unsent
+    await in_thread(read_exactly, client, 8 * BIG)
+    await turns(20)
+    assert transport.unsent_bytes == 0
+
+
+@with_and_without_tls
+@pytest_twisted.ensureDeferred
+async def test_nothing_is_unsent_when_a_connection_is_lost(native, tls):
+    await native.listen(tls=tls)
+    _, connection = await native.connect()
+    for _ in range(3):
+        connection.transport.write(b"x" * 8 * BIG)
+    assert connection.transport.unsent_bytes > BIG
+    connection.transport.abortConnection()
+    await connection.gone()
+    assert connection.transport.unsent_bytes == 0
+    connection.transport.set_high_water(1)  # which it no longer has
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_is_unsent_to_a_unix_socket_is_counted_too(native, tmp_path):
+    await native.listen(path=str(tmp_path / "s"))
+    _, connection = await native.connect()
+    connection.transport.write(b"x" * BIG)
+    assert BIG // 2 < connection.transport.unsent_bytes < BIG
+    connection.transport.abortConnection()
+    await connection.gone()
+
+
+class Watcher:
+    """A push producer that remembers what it was told, and how much was unsent at that time."""
+
+    def __init__(self, transport):
+        self.transport = transport
+        self.told = []
+        self.unsent = []
+        self.resumed = Deferred()
+
+    def pauseProducing(self):
+        self.told.append("pause")
+
+    def resumeProducing(self):
+        self.told.append("resume")
+        self.unsent.append(self.transport.unsent_bytes)
+        if not self.resumed.called:
+            self.resumed.callback(None)
+
+    def stopProducing(self):
+        self.told.append("stop")
+
+
+@with_and_without_tls
+@pytest_twisted.ensureDeferred
+async def test_a_producer_hears_of_too_much_within_the_write_and_once(native, tls):
+    await native.listen(tls=tls)
+    client, connection = await native.connect()
+    transport = connection.transport
+    watcher = Watcher(transport)
+    transport.registerProducer(watcher, True)
+    # Inside TLS: nothing more, a little, and much that has not reached the transport under it.
+    for round_number, more in enumerate([0, 1, 8 * BIG], 1):
+        so_far = ["pause", "resume"] * (round_number - 1) + ["pause"]
+        transport.write(b"x" * 8 * BIG)
+        assert watcher.told == so_far
+        transport.write(b"x" * more)
+        await turns(20)
+        watcher.resumed = Deferred()
+        # What the client says in the meantime is no reason to go on.
+        client.sendall(b"y" * 100)
+        await connection.wait_for(100 * round_number)
+        assert watcher.told == so_far
+        await in_thread(read_exactly, client, 8 * BIG + more)
+        await bounded(watcher.resumed)
+        await turns(20)
+        assert watcher.told == [*so_far, "resume"]
+        assert watcher.unsent[-1] <= 1 << 16
+        transport.write(b"little")
+        assert watcher.told == [*so_far, "resume"]
+        await in_thread(read_exactly, client, 6)
+    transport.unregisterProducer()
+
+
+@pytest.mark.parametrize("high_water", [10_000, 1 << 16, 1 << 20])
+@with_and_without_tls
+@pytest_twisted.ensureDeferred
+async def test_a_producer_is_paused_above_the_mark_that_was_set_and_not_before(
+    native, tls, high_water
+):
+    await native.listen(tls=tls)
+    client, connection = await native.connect()
+    transport = connection.transport
+    transport.set_high_water(high_water)
+    watcher = Watcher(transport)
+    transport.registerProducer(watcher, True)
+    before, written = 0, 0
+    while not watcher.told:
+        before = transport.unsent_bytes
+        transport.write(b"x" * 4096)
+        written += 4096
+        assert written < 16 * BIG, "nobody was told to pause"
+    assert before <= high_water < transport.unsent_bytes
+    await in_thread(read_exactly, client, written)
+    await bounded(watcher.resumed)
+    assert watcher.told == ["pause", "resume"]
+    transport.unregisterProducer()
+
+
+@with_and_without_tls
+@pytest_twisted.ensureDeferred
+async def test_what_is_written_to_a_client_that_has_reset_is_dropped_in_silence(
+    native, tls, caplog
+):
+    await native.listen(tls=tls)
+    client, connection = await native.connect()
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+    client.close()
+    for _ in range(50):
+        connection.transport.write(b"x" * 4096)
+    assert connection.transport.unsent_bytes == 0
+    assert type(await connection.gone()) is ConnectionLost
+    assert [r.getMessage() for r in caplog.records if r.name == "asyncio"] == []
 
 
 @with_and_without_tls
