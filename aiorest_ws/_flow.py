@@ -112,8 +112,8 @@ class FlowProtocol(FastPathProtocol):
         self._held = None
         super()._connectionLost(reason)
         # It is part of a cycle, and may wait for the collector: what it has read need not.
-        self.data = b""
-        self.message_data = self.frame_data = None
+        for name in ("data", "message_data", "frame_data"):
+            vars(self).pop(name, None)
 
     def dropConnection(self, abort: bool = False) -> None:
         """Close the connection; what a client has not read soon is lost with it."""
