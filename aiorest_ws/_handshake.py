@@ -91,6 +91,11 @@ class GuardedProtocol(CompactProtocol):
         elif self._state != self.STATE_CLOSED:
             super()._dataReceived(data)
 
+    def consumeData(self) -> None:
+        """Handle what has been received, except in a handshake: `_take_early` sees to that."""
+        if self._state != self.STATE_CONNECTING:
+            super().consumeData()
+
     def _take_early(self, data: bytes) -> None:
         self.trafficStats.preopenIncomingOctetsWireLevel += len(data)
         before = len(self.data)

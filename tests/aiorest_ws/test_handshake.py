@@ -423,11 +423,12 @@ async def test_a_forwarded_address_is_believed_from_a_trusted_proxy_only(
 @pytest_twisted.ensureDeferred
 async def test_what_comes_while_on_connect_decides_waits_for_it(network):
     decision = Deferred()
-    asked = []
+    asked, connections = [], []
 
     class Slow(RequestHandlerProtocol):
         def onConnect(self, request):
             asked.append(request)
+            connections.append(self)
             return decision
 
     router = SimpleRouter()
@@ -440,6 +441,7 @@ async def test_what_comes_while_on_connect_decides_waits_for_it(network):
     raw.transport.write(request())  # a second one, which Autobahn would answer, too
     await deferLater(network.reactor, 0.05)
     assert raw.received == b""
+    connections[0].consumeData()
     decision.callback(None)
     # No frame begins like a request.
     assert (await raw.end()).count(b"HTTP/1.1 101 ") == 1
