@@ -167,15 +167,18 @@ class CallingProtocol(FlowProtocol):
         if self._calls is None:
             return  # nobody is there any more
         del self._calls[pending]
-        if not call.is_answered:
-            self._note_answered(pending, call)
-            if isinstance(reply, Failure):
-                reply = self._internal_error(call.request, reply.value)
-            self._reply(call.request, reply, call.is_binary)
-        if not self._calls:
-            self._calls = None
-        if self._is_holding and self._greeting is None:
-            self._end_holding()
+        # An override may raise as it sends; the calls that wait for this one go on.
+        try:
+            if not call.is_answered:
+                self._note_answered(pending, call)
+                if isinstance(reply, Failure):
+                    reply = self._internal_error(call.request, reply.value)
+                self._reply(call.request, reply, call.is_binary)
+        finally:
+            if not self._calls:
+                self._calls = None
+            if self._is_holding and self._greeting is None:
+                self._end_holding()
 
     def _end_call(self, pending: Deferred[Any], exc: BaseAPIException) -> None:
         """Answer a call that has not ended with a failure, and cancel what it awaits."""

@@ -195,8 +195,11 @@ class CompactProtocol(WebSocketServerProtocol):
         self._connectionLost(reason)
 
     def _connectionLost(self, reason: Any) -> None:
-        WebSocketProtocol._connectionLost(self, reason)
-        self.factory.countConnections -= 1
+        # `onClose` of an application may raise.
+        try:
+            WebSocketProtocol._connectionLost(self, reason)
+        finally:
+            self.factory.countConnections -= 1
 
     def sendData(self, data: bytes, sync: bool = False, chopsize: int | None = None) -> None:
         """Write bytes; in pieces of `chopsize`, each in a turn of its own, if that is given."""

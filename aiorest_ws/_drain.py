@@ -56,7 +56,11 @@ async def drain(factory: RequestHandlerFactory) -> int:
         else:
             done = [one for one in still_open if not one.running][:BATCH]
         for connection in done:
-            connection.finish(WS_SERVICE_RESTART)
+            try:
+                connection.finish(WS_SERVICE_RESTART)
+            except Exception as exc:  # noqa: BLE001  an `onMessage` of the application's
+                logger.error("%s could not be closed", connection.peer, exc_info=exc)
+                connection._transport.abortConnection()
         await deferLater(reactor, BATCH_SECONDS)
     try:
         await factory.last_closed().addTimeout(limits.closing_seconds, reactor)

@@ -8,6 +8,7 @@ from collections import deque
 from math import ceil
 from typing import Any
 
+from twisted.internet._producer_helpers import _PullToPush
 from twisted.internet.interfaces import IPushProducer
 from twisted.internet.protocol import connectionDone
 from zope.interface import implementer
@@ -95,7 +96,6 @@ class FlowProtocol(FastPathProtocol):
     _held_bytes = 0
 
     _producer: Any = None
-    _is_pull_producer = False
 
     # What is left of the messages of this second.
     _allowance = 0.0
@@ -110,10 +110,12 @@ class FlowProtocol(FastPathProtocol):
     def _connectionLost(self, reason: Any = connectionDone) -> None:
         self.factory.unsent.forget(self)
         self._held = None
-        super()._connectionLost(reason)
-        # It is part of a cycle, and may wait for the collector: what it has read need not.
-        for name in ("data", "message_data", "frame_data"):
-            vars(self).pop(name, None)
+        try:
+            super()._connectionLost(reason)
+        finally:
+            # It is part of a cycle, and may wait for the collector: what it has read need not.
+            for name in ("data", "message_data", "frame_data"):
+                vars(self).pop(name, None)
 
     def dropConnection(self, abort: bool = False) -> None:
         """Close the connection; what a client has not read soon is lost with it."""
@@ -133,22 +135,19 @@ class FlowProtocol(FastPathProtocol):
         """Take what `producer` writes at the pace of the connection."""
         if self._producer is not None:
             raise RuntimeError(f"{self._producer!r} was never unregistered.")
-        self._producer = producer
-        self._is_pull_producer = not streaming
         if not streaming:
-            self._transport.unregisterProducer()
-            self._transport.registerProducer(producer, False)
-        elif self._is_clogged:
+            # As Twisted's TLS and HTTP do it.
+            producer = _PullToPush(producer, self)
+            producer.startStreaming()
+        self._producer = producer
+        if self._is_clogged:
             producer.pauseProducing()
 
     def unregisterProducer(self) -> None:
         """Forget the producer, if there is one."""
-        self._producer = None
-        if self._is_pull_producer:
-            self._is_pull_producer = False
-            self._transport.unregisterProducer()
-            if self._state != self.STATE_CLOSED:
-                self._transport.registerProducer(self, True)
+        producer, self._producer = self._producer, None
+        if isinstance(producer, _PullToPush):
+            producer.stopStreaming()
 
     def pauseProducing(self) -> None:
         """Read nothing more: the client does not keep up."""
@@ -339,6 +338,7 @@ class FlowProtocol(FastPathProtocol):
     def _refuse_rate(self, payload: bytes, isBinary: bool) -> None:  # noqa: ARG002
         self.factory.limit_hits.note("messages_per_second", self.peer, "429, closed with 1008")
         self.sendCloseFrame(WS_MESSAGE_VIOLATE_POLICY, b"too many messages", isReply=False)
+        self.failedByMe = True  # what comes now is not for anybody
 
     # A client that is not read from cannot answer a ping
 
@@ -346,11 +346,10 @@ class FlowProtocol(FastPathProtocol):
         """Drop a client that has not answered a ping, unless its answer may be unread."""
         timer = self.factory._batched_timer
         if not self._reads():
-            seconds = self.factory.limits.pong_seconds
+            # Nor is the end of a client read that is gone, but to write to it ends the connection.
+            self._sendAutoPing()
         elif timer.lateness > STALL_SECONDS:
             # The answer may be there, and the loop has been kept from reading it.
-            seconds = STALL_SECONDS
+            self.autoPingTimeoutCall = timer.call_later(STALL_SECONDS, self.onAutoPingTimeout)
         else:
             super().onAutoPingTimeout()
-            return
-        self.autoPingTimeoutCall = timer.call_later(seconds, self.onAutoPingTimeout)

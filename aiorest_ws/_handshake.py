@@ -78,10 +78,12 @@ class GuardedProtocol(CompactProtocol):
         if self._is_counted:
             self._is_counted = False
             self.factory.forget_address(self.address)
-        super()._connectionLost(reason)
-        decision, self._decision = self._decision, None
-        if decision is not None:
-            decision.cancel()
+        try:
+            super()._connectionLost(reason)
+        finally:
+            decision, self._decision = self._decision, None
+            if decision is not None:
+                decision.cancel()
 
     # The bytes of the request
 

@@ -14,7 +14,7 @@ from aiorest_ws.abstract import AbstractMiddleware
 from aiorest_ws.decorators import endpoint
 from aiorest_ws.exceptions import CallCancelled
 from aiorest_ws.limits import Limits
-from aiorest_ws.request import RequestHandlerFactory
+from aiorest_ws.request import RequestHandlerFactory, RequestHandlerProtocol
 from aiorest_ws.routers import SimpleRouter
 from aiorest_ws.transports import install_reactor
 from aiorest_ws.views import MethodBasedView
@@ -467,3 +467,44 @@ async def test_too_many_messages_are_answered_429_and_the_connection_closed(netw
     assert answer == {**reply(429, "Too many messages.", "hello"), "event_name": "e"}
     assert (await client.closed)[1] == 1008
     assert factory.limit_hits["messages_per_second"] == 1
+
+
+# Overrides that raise
+
+
+@pytest.mark.logs_errors
+@pytest_twisted.ensureDeferred
+async def test_a_reply_that_cannot_be_sent_does_not_keep_the_others_waiting(network):
+    class Choosy(RequestHandlerProtocol):
+        def sendMessage(self, payload, *args, **options):
+            if b'"id":1}' in payload:
+                raise ValueError("mine")
+            super().sendMessage(payload, *args, **options)
+
+    class Slow(MethodBasedView):
+        async def get(self, request):
+            await deferLater(install_reactor(), 0.05)
+            return "done"
+
+    factory = served(Slow, calls_in_flight=1)
+    factory.protocol = Choosy
+    client = await network.connect(await network.serve(factory=factory))
+    client.send(wait(1))
+    assert json.loads(await client.ask(HELLO)) == HELLO_REPLY
+
+
+@pytest.mark.logs_errors
+@pytest_twisted.ensureDeferred
+async def test_an_on_close_that_raises_does_not_keep_a_connection_counted(network):
+    class Broken(RequestHandlerProtocol):
+        def onClose(self, wasClean, code, reason):
+            raise ValueError("mine")
+
+    factory = served(Watched, connections=2)
+    factory.protocol = Broken
+    port = await network.serve(factory=factory)
+    for _ in range(4):
+        client = await network.connect(port)
+        client.sendClose()
+        await client.closed
+        await until(lambda: not factory.countConnections)

@@ -243,6 +243,51 @@ async def test_a_pull_producer_of_the_application_is_asked(network):
     assert json.loads(await client.ask({"method": "GET", "url": "/hello"}))["data"] == "hello"
 
 
+@pytest_twisted.ensureDeferred
+async def test_a_pull_producer_waits_for_a_client_that_does_not_read(network):
+    factory = served()
+    client, connection = await clogged(network, factory, calls=40)
+    asked = []
+
+    class Puller:
+        def resumeProducing(self):
+            asked.append(connection._is_clogged)
+            connection.sendMessage(b"x" * SIZE)
+            if len(asked) == 20:
+                connection.unregisterProducer()
+
+        def stopProducing(self):
+            pass
+
+    connection.registerProducer(Puller(), False)
+    await deferLater(network.reactor, 0.1)
+    assert asked == []
+    client.transport.resumeProducing()
+    for _ in range(60):
+        await client.receive()
+    assert asked == [False] * 20
+    assert json.loads(await client.ask({"method": "GET", "url": "/hello"}))["data"] == "hello"
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_client_that_is_gone_is_noticed_though_nothing_is_read_from_it(network):
+    @endpoint("/wait", "GET")
+    def wait(request):
+        return Deferred()
+
+    factory = served(calls_in_flight=1, waiting_bytes=1000, ping_seconds=0.3, pong_seconds=0.3)
+    factory.router.register_endpoint(wait)
+    port = await network.serve(factory=factory)
+    client = await network.connect(port)
+    client.send({"method": "GET", "url": "/wait"})
+    for _ in range(1000):
+        client.send({"method": "GET", "url": "/hello", "extra": "x" * 1000})
+    [connection] = factory.connections
+    await until(lambda: not connection._reads())
+    client.transport.abortConnection()
+    await until(lambda: not factory.connections)
+
+
 # Pieces of messages
 
 

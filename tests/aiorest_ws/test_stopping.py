@@ -22,6 +22,7 @@ from aiorest_ws import _drain
 from aiorest_ws.app import Application
 from aiorest_ws.decorators import endpoint
 from aiorest_ws.limits import Limits
+from aiorest_ws.request import RequestHandlerProtocol
 from aiorest_ws.routers import SimpleRouter
 from aiorest_ws.transports import install_reactor
 
@@ -365,3 +366,30 @@ async def test_a_call_after_the_close_frame_does_not_run(network, by):
     await client.closed
     assert ran == ["before"]
     await service.stopService()
+
+
+@pytest.mark.logs_errors
+@pytest_twisted.ensureDeferred
+async def test_an_on_message_that_raises_does_not_end_the_drain_of_the_others(network):
+    class Broken(RequestHandlerProtocol):
+        def onMessage(self, payload, isBinary):
+            if payload == b"bad":
+                raise ValueError("mine")
+            super().onMessage(payload, isBinary)
+
+    @endpoint("/never", "GET")
+    def never(request):
+        return Deferred()
+
+    service = service_of([hello, never], calls_in_flight=1, drain_seconds=0.3, closing_seconds=0.5)
+    service.factory.protocol = Broken
+    service.startService()
+    port = (await service.listening).getHost().port
+    one, other = await network.connect(port), await network.connect(port)
+    for client in (one, other):
+        client.send(call("/never").encode())
+    one.send(b"bad")
+    await until(lambda: sum(c.unanswered for c in service.factory.connections) == 3)
+    await service.stopService()
+    assert json.loads(await other.receive()) == REFUSED
+    assert (await other.closed)[1] == 1012
