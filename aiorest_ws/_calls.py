@@ -109,6 +109,7 @@ class CallingProtocol(FlowProtocol):
             self._go_on()
             # sendClose() refuses most codes that a server has.
             self.sendCloseFrame(code, None, isReply=False)
+            self._is_finishing = False
             self._resume_reading()
 
     def cut_calls(self) -> int:

@@ -169,7 +169,7 @@ class FastPathProtocol(GuardedProtocol):
 
     def processData(self) -> bool:
         """Take a part of a frame out of what has been received, unless others are due first."""
-        if self._is_resting or (self._state == self.STATE_OPEN and self._rests()):
+        if self._is_resting or self._rests():
             return False
         return bool(super().processData())
 

@@ -14,6 +14,7 @@ from twisted.internet.protocol import connectionDone
 from zope.interface import implementer
 
 from aiorest_ws._fast_path import FastPathProtocol
+from aiorest_ws.log import logger
 from aiorest_ws.status import WS_MESSAGE_VIOLATE_POLICY
 from aiorest_ws.transports import set_high_water, unsent_bytes
 
@@ -84,6 +85,7 @@ class FlowProtocol(FastPathProtocol):
 
     # Above the mark of its transport: nothing is read or parsed.
     _is_clogged = False
+    _check: Any = None
     _sent_before = 0
     _idle_checks = 0
 
@@ -110,6 +112,8 @@ class FlowProtocol(FastPathProtocol):
     def _connectionLost(self, reason: Any = connectionDone) -> None:
         self.factory.unsent.forget(self)
         self._held = None
+        self._stop_checking()
+        self._stop_producer()
         try:
             super()._connectionLost(reason)
         finally:
@@ -120,6 +124,7 @@ class FlowProtocol(FastPathProtocol):
     def dropConnection(self, abort: bool = False) -> None:
         """Close the connection; what a client has not read soon is lost with it."""
         was_closed = self._state == self.STATE_CLOSED
+        self._stop_producer()  # Autobahn would only forget it
         if abort and self.wasClean and unsent_bytes(self._transport):
             abort = False  # what the client is owed, be it the frame that says what is wrong
         if self._transport is not None:
@@ -149,6 +154,14 @@ class FlowProtocol(FastPathProtocol):
         if isinstance(producer, _PullToPush):
             producer.stopStreaming()
 
+    def _stop_producer(self) -> None:
+        producer, self._producer = self._producer, None
+        try:
+            if producer is not None:
+                producer.stopProducing()
+        except Exception as exc:  # noqa: BLE001  it is the application's
+            logger.error("a producer could not stop", exc_info=exc)
+
     def pauseProducing(self) -> None:
         """Read nothing more: the client does not keep up."""
         if self._is_clogged:
@@ -169,6 +182,7 @@ class FlowProtocol(FastPathProtocol):
         if not self._is_clogged:
             return
         self._is_clogged = False
+        self._stop_checking()
         self.factory.unsent.forget(self)
         self._choose_ways()
         if self._state != self.STATE_CLOSED:
@@ -177,9 +191,7 @@ class FlowProtocol(FastPathProtocol):
             self._producer.resumeProducing()
 
     def stopProducing(self) -> None:
-        """Note that the connection is gone; `connectionLost` says so, too."""
-        if self._producer is not None:
-            self._producer.stopProducing()
+        """Note that the connection is gone; `connectionLost` says so, too, and is what counts."""
 
     # What a client does not read
 
@@ -198,7 +210,12 @@ class FlowProtocol(FastPathProtocol):
 
     def _check_later(self) -> None:
         seconds = self.factory.limits.unsent_seconds / CHECKS
-        self.factory._batched_timer.call_later(seconds, self._check_progress)
+        self._check = self.factory._batched_timer.call_later(seconds, self._check_progress)
+
+    def _stop_checking(self) -> None:
+        check, self._check = self._check, None
+        if check is not None:
+            check.cancel()
 
     def _check_progress(self) -> None:
         if not self._is_clogged or self._state == self.STATE_CLOSED:

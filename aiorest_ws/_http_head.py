@@ -104,12 +104,14 @@ def is_same_origin(origin: bytes, host: bytes) -> bool:
     return page[2] == server[1] and (page[3] or default) == (server[2] or default)
 
 
-def fits_origin(origin: bytes, allowed: Iterable[str]) -> bool:
+def fits_origin(origin: bytes, allowed: Sequence[str]) -> bool:
     """Tell whether an `Origin` is one of those allowed; `https://*.example.com` has many."""
+    if "*" in allowed:
+        return True
+    if not _ORIGIN.fullmatch(origin):
+        return False
     scheme, mark, host = origin.decode("latin-1").partition("://")
     for pattern in allowed:
-        if pattern == "*":
-            return True
         theirs, pattern_mark, pattern_host = pattern.lower().partition("://")
         if (scheme, mark) == (theirs, pattern_mark) and _fits(host, pattern_host):
             return True

@@ -130,6 +130,24 @@ async def test_who_reads_slowly_is_not_aborted(network):
 
 
 @pytest_twisted.ensureDeferred
+async def test_who_falls_behind_and_catches_up_again_and_again_is_not_aborted(network):
+    factory = served(unsent_seconds=0.5)
+    client, connection = await clogged(network, factory)
+    client.transport.resumeProducing()
+    for _ in range(100):
+        await client.receive()
+    # Each of these is over the mark for a moment.
+    end = network.reactor.seconds() + 1
+    while network.reactor.seconds() < end:
+        connection.pauseProducing()
+        connection.resumeProducing()
+        await deferLater(network.reactor, 0.01)
+    assert not factory.limit_hits
+    timers = sum(len(slot) for slot in factory._batched_timer._slots.values())
+    assert timers <= 2  # a ping, and nothing of what is over
+
+
+@pytest_twisted.ensureDeferred
 async def test_of_all_together_the_largest_is_aborted(network):
     gone = []
     factory = served(unsent_bytes_in_all=4 * MiB)
@@ -212,11 +230,10 @@ async def test_a_producer_of_the_application_is_told_to_pause_and_to_go_on(netwo
         await client.receive()
     await until(lambda: not connection._is_clogged)
     assert told == ["pause", "resume"] * (len(told) // 2)
-    connection.unregisterProducer()
     before = list(told)
-    client.transport.abortConnection()
+    client.sendClose()
     await client.closed
-    assert told == before
+    await until(lambda: told == [*before, "stop"])
 
 
 @pytest_twisted.ensureDeferred

@@ -246,6 +246,7 @@ async def test_health_is_told_until_the_server_stops(network):
         (b"https://a.app.example", b"localhost", ("https://*.app.example",), 101),
         (b"https://app.example", b"localhost", ("https://*.app.example",), 403),
         (b"https://evilapp.example", b"localhost", ("https://*.app.example",), 403),
+        (b"https://evil.example/.app.example", b"localhost", ("https://*.app.example",), 403),
         (b"https://any.example", b"localhost", ("*",), 101),
         (b"null", b"localhost", ("*",), 403),
     ],
