@@ -10,14 +10,19 @@
     |-- NotSpecifiedError                400
     |   |-- NotSpecifiedURL              400
     |   |-- NotSpecifiedMethodName       400
-    |   `-- NotSpecifiedHandler          404   no such URL
-    |       `-- MethodNotAllowed         405   the URL does not take this method
+    |   |-- NotSpecifiedHandler          404   no such URL
+    |   |   `-- MethodNotAllowed         405   the URL does not take this method
+    |   `-- NotSpecifiedTopic            404   no such topic
+    |-- SubscriptionRefused              403   the topic is not for this client
     |-- DeadlineExceeded                 408   the call was not done in time
     |-- ReplyTooLarge                    413   the reply is over the limit
     |-- TooManyMessages                  429   the client is over its rate
+    |-- TooManyStreams                   429   so many streams of the connection are open
+    |-- TooManySubscriptions             429   so many subscriptions has the connection
     |-- CallCancelled                    499   the call was cancelled before it was done
     |-- InternalError                    500   our fault; the log has the traceback
     |-- ServiceUnavailable               503   full, or shutting down
+    |   `-- TopicsUnavailable            503   the broker of the topics cannot be reached
     |-- SerializerError                  500   a value cannot be rendered
     |-- NotImplementedMethod             500
     |-- InvalidRenderer                  500
@@ -25,6 +30,8 @@
     |-- InvalidHandler                         raised by registration
     |-- InvalidPathArgument                    raised by registration
     `-- NotSupportedArgumentType               raised by registration
+
+    UnknownTopic                         a LookupError: published to what was not registered
 """
 
 from typing import Any
@@ -32,6 +39,7 @@ from typing import Any
 from aiorest_ws.status import (
     STATUS_BAD_REQUEST,
     STATUS_CANCELLED,
+    STATUS_FORBIDDEN,
     STATUS_INTERNAL_ERROR,
     STATUS_METHOD_NOT_ALLOWED,
     STATUS_NOT_FOUND,
@@ -62,10 +70,18 @@ __all__ = (
     "NotSpecifiedError",
     "NotSpecifiedHandler",
     "NotSpecifiedMethodName",
+    "NotSpecifiedTopic",
     "NotSpecifiedURL",
     "NotSupportedArgumentType",
+    "ReplyTooLarge",
     "SerializerError",
     "ServiceUnavailable",
+    "SubscriptionRefused",
+    "TooManyMessages",
+    "TooManyStreams",
+    "TooManySubscriptions",
+    "TopicsUnavailable",
+    "UnknownTopic",
 )
 
 
@@ -155,6 +171,21 @@ class MethodNotAllowed(NotSpecifiedHandler):
     status = STATUS_METHOD_NOT_ALLOWED
 
 
+class NotSpecifiedTopic(NotSpecifiedError):
+    """A client wants to subscribe to what is no topic."""
+
+    default_detail = "There is no such topic."
+    status = STATUS_NOT_FOUND
+
+
+class SubscriptionRefused(BaseAPIException):
+    """A topic is not for the client that wants to subscribe to it."""
+
+    default_detail = "This topic is not open to the caller."
+    status_code = WS_MESSAGE_VIOLATE_POLICY
+    status = STATUS_FORBIDDEN
+
+
 class InternalError(BaseAPIException):
     """A fault of ours, of which the client learns only that it is ours."""
 
@@ -184,6 +215,20 @@ class TooManyMessages(BaseAPIException):
     status = STATUS_TOO_MANY
 
 
+class TooManyStreams(BaseAPIException):
+    """A connection has as many streams as it may."""
+
+    default_detail = "Too many streams of this connection are open."
+    status = STATUS_TOO_MANY
+
+
+class TooManySubscriptions(BaseAPIException):
+    """A connection has as many subscriptions as it may."""
+
+    default_detail = "Too many subscriptions of this connection."
+    status = STATUS_TOO_MANY
+
+
 class CallCancelled(BaseAPIException):
     """A call was cancelled before its view was done."""
 
@@ -196,6 +241,16 @@ class ServiceUnavailable(BaseAPIException):
 
     default_detail = "The server is busy, try again later."
     status = STATUS_UNAVAILABLE
+
+
+class TopicsUnavailable(ServiceUnavailable):
+    """The broker of the topics cannot be reached."""
+
+    default_detail = "Topics are not available, try again later."
+
+
+class UnknownTopic(LookupError):
+    """What was published to is not a topic that was registered."""
 
 
 class SerializerError(BaseAPIException):

@@ -71,6 +71,8 @@ class Limits:
     calls_in_flight: int = _limit(64, "calls of one connection that run")
     waiting_bytes: int = _limit(256 * KiB, "messages that wait for one to end; more are not read")
     call_seconds: float | None = _limit(None, "time for a call (408)")
+    streams: int = _limit(32, "streams of one connection that are open (429)")
+    subscriptions: int = _limit(128, "subscriptions of one connection (429)")
     unsent_pause_bytes: int = _limit(
         64 * KiB, "replies that a client has not read, above which it is not read from"
     )
@@ -78,6 +80,14 @@ class Limits:
     unsent_seconds: float = _limit(30, "time in which such a client has to read something")
     unsent_bytes_in_all: int = _limit(
         256 * MiB, "the same of all clients; the one with most is aborted"
+    )
+    push_bytes: int = _limit(
+        MiB, "pushes that wait for a client that does not read; then the topic's policy"
+    )
+    history_bytes: int = _limit(MiB, "data that is kept of a topic")
+    history_seconds: float = _limit(300, "how long it is kept")
+    messages_per_second_per_user: float | None = _limit(
+        None, "messages of one user (of one address without a user), in all processes: 429"
     )
 
     drain_seconds: float = _limit(30, "time for running calls when the server stops")
