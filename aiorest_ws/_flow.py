@@ -9,6 +9,7 @@ from math import ceil
 from typing import Any
 
 from twisted.internet._producer_helpers import _PullToPush
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IPushProducer
 from twisted.internet.protocol import connectionDone
 from zope.interface import implementer
@@ -99,6 +100,9 @@ class FlowProtocol(FastPathProtocol):
 
     _producer: Any = None
 
+    # What goes on when the client has read what it was sent.
+    _waiting_to_write: list[Deferred[None]] | None = None
+
     # What is left of the messages of this second.
     _allowance = 0.0
     _allowed_at: float | None = None
@@ -114,6 +118,7 @@ class FlowProtocol(FastPathProtocol):
         self._held = None
         self._stop_checking()
         self._stop_producer()
+        self._tell_writable()
         try:
             super()._connectionLost(reason)
         finally:
@@ -189,6 +194,22 @@ class FlowProtocol(FastPathProtocol):
             self._go_on_soon()
         if self._producer is not None:
             self._producer.resumeProducing()
+        self._tell_writable()
+
+    def writable(self) -> Deferred[None]:
+        """Return a Deferred that fires when the client keeps up, or is gone."""
+        if not self._is_clogged or self._state != self.STATE_OPEN:
+            return succeed(None)
+        if self._waiting_to_write is None:
+            self._waiting_to_write = []
+        waiting: Deferred[None] = Deferred(self._waiting_to_write.remove)
+        self._waiting_to_write.append(waiting)
+        return waiting
+
+    def _tell_writable(self) -> None:
+        waiting, self._waiting_to_write = self._waiting_to_write, None
+        for one in waiting or ():
+            one.callback(None)
 
     def stopProducing(self) -> None:
         """Note that the connection is gone; `connectionLost` says so, too, and is what counts."""

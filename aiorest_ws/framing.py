@@ -3,7 +3,15 @@
 All that is not ordinary is left to Autobahn, which also has the words for what is wrong with it.
 """
 
-__all__ = ("BINARY", "SHORT_HEADERS", "TEXT", "long_header", "messages", "only_message")
+__all__ = (
+    "BINARY",
+    "SHORT_HEADERS",
+    "TEXT",
+    "frame_of",
+    "long_header",
+    "messages",
+    "only_message",
+)
 
 try:
     from websockets.speedups import apply_mask
@@ -103,6 +111,13 @@ def long_header(first: int, size: int) -> bytes:
     if size < 65536:
         return bytes((first, 126)) + size.to_bytes(2)
     return bytes((first, 127)) + size.to_bytes(8)
+
+
+def frame_of(payload: bytes, is_binary: bool) -> bytes:
+    """Return the unmasked frame that is the whole of a message."""
+    first, size = BINARY if is_binary else TEXT, len(payload)
+    header = SHORT_HEADERS[first][size] if size < 126 else long_header(first, size)
+    return header + payload
 
 
 def _is_utf8(payload: bytes) -> bool:

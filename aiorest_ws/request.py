@@ -13,7 +13,7 @@ from aiorest_ws._access_log import with_access_log
 from aiorest_ws._calls import CallingProtocol, is_cancel, may_be_cancel
 from aiorest_ws._compact import CompactProtocol, ConnectionState
 from aiorest_ws._flow import UnsentBudget
-from aiorest_ws._handshake import GuardedFactory
+from aiorest_ws._pushing import PushingFactory, PushingProtocol
 from aiorest_ws.abstract import AbstractRouter
 from aiorest_ws.awaiting import Ready, drive, is_awaitable
 from aiorest_ws.blocking import BlockingPool
@@ -37,6 +37,7 @@ from aiorest_ws.status import (
     WS_SERVICE_RESTART,
     WS_UNEXPECTED_CONDITION,
 )
+from aiorest_ws.topics.urls import MEMORY
 from aiorest_ws.transports import install_reactor
 from aiorest_ws.wrappers import Request
 
@@ -52,7 +53,10 @@ __all__ = (
 ConnectionHook = Callable[[Any], Any]
 
 _AUTOBAHN_OPTIONS = ("url", "protocols", "server", "headers", "externalPort", "reactor")
-_OWN_OPTIONS = ("router", "limits", "blocking_threads", "access_log")
+_OWN_OPTIONS = (
+    *("router", "limits", "blocking_threads", "access_log"),
+    *("topics", "presence_info"),
+)
 
 BLOCKING_THREADS = 20
 
@@ -72,7 +76,7 @@ class CloseReason:
     reason: str | None
 
 
-class RequestHandlerProtocol(CallingProtocol):
+class RequestHandlerProtocol(PushingProtocol):
     """One client's connection: a request in, its reply out in the same form."""
 
     close_reason: CloseReason | None = None
@@ -102,6 +106,8 @@ class RequestHandlerProtocol(CallingProtocol):
             else:
                 request = decode_message(payload, isBinary)
                 request._connection = self  # its factory is the request's
+            if isBinary:
+                self._speaks_binary = request._is_binary = True
             if request.url is None and is_cancel(request):
                 self.cancel_call(request)
                 return
@@ -114,6 +120,9 @@ class RequestHandlerProtocol(CallingProtocol):
             answer = self._internal_error(request)
         if type(answer) is Ready:
             answer = bytes(answer)
+            if self._unbegun is not None:
+                self._reply(request, answer, isBinary)
+                return
         if type(answer) is bytes and not isBinary and len(answer) <= self._reply_limit:
             self._send_ordinary(answer, False)
         elif isinstance(answer, bytes) or not is_awaitable(answer):
@@ -146,6 +155,8 @@ class RequestHandlerProtocol(CallingProtocol):
             reply = self._failure(request, ReplyTooLarge())
             payload = encode_message(reply, isBinary)
         self.sendMessage(payload, isBinary)
+        if self._unbegun is not None and request is not None:
+            self.begin_subscription(request)
         return reply
 
     def _refusal(self, request: Request | None, exc: BaseAPIException) -> bytes:
@@ -225,6 +236,7 @@ class RequestHandlerProtocol(CallingProtocol):
         if greeting is not None:
             greeting.cancel()
         self._end_calls()
+        self._end_subscriptions()
         try:
             super()._onClose(wasClean, code, reason)
         finally:
@@ -250,12 +262,13 @@ def _log_hook_failure(name: str, exc: BaseException | None) -> None:
     logger.error("an %s hook failed", name, exc_info=exc or True)
 
 
-class RequestHandlerFactory(GuardedFactory):
+class RequestHandlerFactory(PushingFactory):
     """Make a protocol for each client, and hold what all of them share.
 
     Besides Autobahn's own arguments (`url`, `protocols`, `server`, `headers`, `externalPort`,
-    `reactor`) it takes `router`, `limits`, `blocking_threads` and `access_log`. A subclass may
-    pass keywords of its own through; this class itself raises TypeError for unknown ones. Without
+    `reactor`) it takes `router`, `limits`, `blocking_threads`, `access_log`, `topics` (where they
+    are kept: `memory`, or the URL of a Redis server) and `presence_info`. A subclass may pass
+    keywords of its own through; this class itself raises TypeError for unknown ones. Without
     `reactor` the asyncio reactor is installed if there is none yet.
     """
 
@@ -266,6 +279,8 @@ class RequestHandlerFactory(GuardedFactory):
         threads = kwargs.pop("blocking_threads", BLOCKING_THREADS)
         limits = kwargs.pop("limits", None)
         self.access_log = bool(kwargs.pop("access_log", False))
+        topics = kwargs.pop("topics", MEMORY)
+        self._presence_info = kwargs.pop("presence_info", None)
         known = {name: kwargs.pop(name) for name in _AUTOBAHN_OPTIONS if name in kwargs}
         if kwargs and type(self) is RequestHandlerFactory:
             raise TypeError(
@@ -274,6 +289,7 @@ class RequestHandlerFactory(GuardedFactory):
         if known.get("reactor") is None:
             known["reactor"] = install_reactor()
         super().__init__(*args, limits=limits, **known)
+        self._equip_with_topics(topics)
         self.unsent = UnsentBudget(self.limits.unsent_bytes_in_all)
         self.connections: set[RequestHandlerProtocol] = set()
         self.connect_hooks: list[ConnectionHook] = []

@@ -24,11 +24,14 @@ from aiorest_ws.exceptions import (
     MalformedMessage,
     MethodNotAllowed,
     NotSpecifiedHandler,
+    NotSpecifiedTopic,
     NotSpecifiedURL,
     SerializerError,
 )
 from aiorest_ws.failures import ErrorHandler, failure_reply, judge
 from aiorest_ws.parsers import URLParser
+from aiorest_ws.topics.routes import TopicRoute, TopicRoutes
+from aiorest_ws.topics.view import SUBSCRIBE, UNSUBSCRIBE, TopicView
 from aiorest_ws.urls.utils import reverse
 from aiorest_ws.validators import check_route
 from aiorest_ws.views import MethodBasedView, method_word
@@ -41,9 +44,10 @@ __all__ = ("SimpleRouter",)
 # slower to ask for. The first reply reads them.
 _SETTINGS = vars(settings)
 
-# Words of the wire protocol that are not for an endpoint: 405, wherever they point. A CANCEL that
-# names no URL is a connection's.
-_NOT_FOR_ENDPOINTS = frozenset({"CANCEL", "SUBSCRIBE", "UNSUBSCRIBE"})
+CANCEL = "CANCEL"
+
+# For topics, not for endpoints.
+_FOR_TOPICS = frozenset({SUBSCRIBE, UNSUBSCRIBE})
 
 
 _Found = tuple[Route, tuple[str, ...]]
@@ -69,6 +73,7 @@ class SimpleRouter(AbstractRouter):
     def __init__(self) -> None:
         super().__init__()
         self.error_handlers: dict[type[BaseException], ErrorHandler] = {}
+        self.topics = TopicRoutes()
         self._plain: dict[str, Route] = {}
         self._tree: SegmentTree[Route] = SegmentTree()
         self._foreign: list[Route] = []
@@ -99,14 +104,47 @@ class SimpleRouter(AbstractRouter):
             raise TypeError(f"{endpoint!r} is not decorated with @endpoint.")
         self.register(endpoint.path, endpoint.as_view(), endpoint.methods, endpoint.name)
 
+    def register_topic(
+        self,
+        pattern: str,
+        *,
+        permission_classes: Sequence[Any] = (),
+        history: int = 256,
+        policy: str = "drop_oldest",
+        presence: bool = False,
+        on_subscribe: Callable[[Request, str], Any] | None = None,
+    ) -> None:
+        """Open a family of topics such as `orders/{id}` to clients.
+
+        `history` messages of each are kept for those who come back, within the limits
+        `history_bytes` and `history_seconds`. `policy` says what becomes of a message that does
+        not fit into what waits for a slow client: `drop_oldest`, `latest` (one for each key of
+        what is published), `disconnect`, or `block` (publishers that ask for it wait). With
+        `presence` its clients see who else is there. `on_subscribe(request, topic)` may be a
+        coroutine; it refuses a client by returning False or by raising. Raises ValueError or
+        TypeError for what cannot be.
+        """
+        self.topics.add(
+            TopicRoute(
+                pattern,
+                permission_classes=permission_classes,
+                history=history,
+                policy=policy,
+                presence=presence,
+                on_subscribe=on_subscribe,
+            )
+        )
+
     def include(self, router: AbstractRouter) -> None:
-        """Serve the endpoints that `router` has now, too."""
+        """Serve the endpoints and the topics that `router` has now, too."""
         if not isinstance(router, AbstractRouter):
             raise TypeError(f"An included router must be an AbstractRouter, not {router!r}.")
         for name in router._routes:
             self._check_name(name)
         for endpoint in list(router._urls):
             self._register_url(endpoint)
+        for topic in getattr(router, "topics", ()):
+            self.topics.add(topic)
 
     def _register_url(self, endpoint: AbstractEndpoint) -> None:
         if not isinstance(endpoint, AbstractEndpoint):
@@ -270,18 +308,26 @@ class SimpleRouter(AbstractRouter):
         return Ready(reply) if isinstance(reply, bytes) else reply
 
     def _search(self, request: Request) -> tuple[Any, Sequence[str], Mapping[str, Any]]:
+        word = request.method.strip().upper() if isinstance(request.method, str) else None
+        if word in _FOR_TOPICS:
+            return self._search_topic(request), (), {}
         try:
             view, values, arguments = self.search_handler(request, self.extract_url(request))
             if view is None:
                 raise NotSpecifiedHandler
         except (NotSpecifiedURL, NotSpecifiedHandler) as exc:
-            if (
-                isinstance(request.method, str)
-                and request.method.strip().upper() in _NOT_FOR_ENDPOINTS
-            ):
+            if word == CANCEL:  # one that names no URL is a connection's
                 raise MethodNotAllowed from exc
             raise
         return view, values, arguments
+
+    def _search_topic(self, request: Request) -> TopicView:
+        if not request.url:
+            raise NotSpecifiedURL
+        found = self.topics.find(request.url) if isinstance(request.url, str) else None
+        if found is None:
+            raise NotSpecifiedTopic
+        return TopicView(request.url, *found)
 
     async def _in_turn(
         self, connection: Any, view: type, reply: Coroutine[Any, Any, bytes]
@@ -301,6 +347,8 @@ class SimpleRouter(AbstractRouter):
         self, request: Request, view: Any, values: Sequence[str], arguments: Mapping[str, Any]
     ) -> Any:
         """Return what the view answers, or an awaitable of it."""
+        if isinstance(view, TopicView):
+            return view.answer(request)
         # A search_handler of a subclass may return a view of its own making.
         route: Route | None = getattr(view, "_route", None)
         word = method_word(request.method)
@@ -352,6 +400,8 @@ class SimpleRouter(AbstractRouter):
         try:
             content = response.to_representation()
             if response.status is not None:
+                if isinstance(view, TopicView):
+                    view.undo(request)
                 return encode_json(content)
             return self._render(request, view, content, values, arguments)
         except Exception as exc:  # noqa: BLE001  and a renderer

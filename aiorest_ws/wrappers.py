@@ -49,7 +49,7 @@ class _ServerSide:
     Slots, because an attribute of a Struct that is no field would cost every request a dict.
     """
 
-    __slots__ = ("_begun", "_call_seconds", "_connection", "_factory", "_log_id")
+    __slots__ = ("_begun", "_call_seconds", "_connection", "_factory", "_is_binary", "_log_id")
 
 
 class Request(

@@ -5,7 +5,7 @@ the same. A new epoch says that what an offset meant before is not known any mor
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
@@ -35,12 +35,13 @@ class Retention:
 
 
 class Message:
-    """What was published; `data` is JSON.
+    """What was published.
 
-    `key` is for topics of which only the latest message of each key counts.
+    `body` is the part of a push that is the same for all subscribers: the members from `topic` on,
+    and the closing brace. `key` is for topics of which only the latest message of each key counts.
     """
 
-    __slots__ = ("_body", "data", "epoch", "key", "offset", "topic")
+    __slots__ = ("_size", "body", "epoch", "key", "offset", "topic")
 
     def __init__(
         self, topic: str, epoch: str, offset: int, data: bytes, key: str | None = None
@@ -48,17 +49,20 @@ class Message:
         self.topic = topic
         self.epoch = epoch
         self.offset = offset
-        self.data = data
         self.key = key
-        self._body: bytes | None = None
+        position = encode_json({"topic": topic, "epoch": epoch})
+        self.body = b'%b,"offset":%d,"data":%b}' % (position[1:-1], offset, data)
+        self._size = len(data)
 
     @property
-    def body(self) -> bytes:
-        """The members that are the same for all subscribers, and the closing brace."""
-        if self._body is None:
-            position = encode_json({"topic": self.topic, "epoch": self.epoch})
-            self._body = b'%b,"offset":%d,"data":%b}' % (position[1:-1], self.offset, self.data)
-        return self._body
+    def data(self) -> bytes:
+        """What was published, in JSON."""
+        return self.body[-self._size - 1 : -1]
+
+    @property
+    def size(self) -> int:
+        """The bytes of that."""
+        return self._size
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +163,12 @@ class Broker(ABC):
     @abstractmethod
     async def admit(self, key: str, per_second: float) -> bool:
         """Take one from what `key` may do in a second; tell whether there was one left."""
+
+    def sweep(self) -> None:  # noqa: B027  for brokers that do not free things by themselves
+        """Free what is not needed any more; called once a second."""
+
+    async def declare(self, patterns: Mapping[str, Retention]) -> None:  # noqa: B027
+        """Tell publishers in other processes what is registered here, and what is kept of it."""
 
     def describe(self) -> dict[str, Any]:
         """Return what a person may want to know of it; no secrets."""

@@ -1,0 +1,186 @@
+"""Topics of one process, in its memory."""
+
+import secrets
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from itertools import islice
+from math import ceil
+
+from aiorest_ws.topics.broker import Broker, Message, Position, Receiver, Replay, Retention
+
+__all__ = ("MemoryBroker",)
+
+# Topics that are looked at in each sweep: a part of them all, so that a sweep is short.
+SWEPT_AT_LEAST = 1000
+SWEPT_PART = 10
+
+
+class _Topic:
+    __slots__ = (
+        "epoch",
+        "followers",
+        "kept",
+        "members",
+        "offset",
+        "published",
+        "retention",
+        "size",
+    )
+
+    def __init__(self, retention: Retention | None) -> None:
+        self.epoch = secrets.token_hex(8)
+        self.offset = 0
+        self.kept: deque[tuple[float, Message]] = deque()
+        self.size = 0
+        self.members: dict[str, tuple[bytes, bool]] = {}
+        self.followers = 0
+        self.published = 0.0
+        self.retention = retention
+
+    def trim(self, now: float) -> None:
+        """Let go of what is kept no longer."""
+        retention = self.retention
+        if retention is None:
+            return
+        kept = self.kept
+        while kept and (
+            len(kept) > retention.messages
+            or self.size > retention.bytes
+            or now - kept[0][0] > retention.seconds
+        ):
+            self.size -= kept.popleft()[1].size
+
+    def is_idle(self, now: float) -> bool:
+        """Tell whether nobody would miss this topic."""
+        if self.followers or self.members:
+            return False
+        seconds = 0.0 if self.retention is None else self.retention.seconds
+        return now - self.published > seconds
+
+
+class MemoryBroker(Broker):
+    """Keeps topics in this process, and frees those that are idle."""
+
+    is_shared = False
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._topics: OrderedDict[str, _Topic] = OrderedDict()
+        self._receiver: Receiver | None = None
+        # What is left of a second's allowance, when that was, and when it will be whole again.
+        self._allowances: dict[str, tuple[float, float, float]] = {}
+
+    async def start(self, receiver: Receiver) -> None:
+        """Bring what is published to `receiver`."""
+        self._receiver = receiver
+
+    async def stop(self) -> None:
+        """Bring nothing more."""
+        self._receiver = None
+
+    async def publish(
+        self,
+        topic: str,
+        data: bytes,
+        *,
+        key: str | None,
+        retention: Retention,
+        wait_seconds: float,  # noqa: ARG002  it is always there
+    ) -> Position:
+        """Give a message its offset, keep it and hand it on."""
+        now = self._clock()
+        state = self._state(topic)
+        state.offset += 1
+        state.published = now
+        state.retention = retention
+        message = Message(topic, state.epoch, state.offset, data, key)
+        state.kept.append((now, message))
+        state.size += len(data)
+        state.trim(now)
+        if self._receiver is not None:
+            self._receiver.deliver(message)
+        return Position(message.epoch, message.offset)
+
+    async def head(self, topic: str) -> Position:
+        """Return where a topic is."""
+        state = self._state(topic)
+        return Position(state.epoch, state.offset)
+
+    async def replay(self, topic: str, after: Position, *, messages: int, size: int) -> Replay:
+        """Return what is kept behind `after`."""
+        state = self._state(topic)
+        state.trim(self._clock())
+        head = Position(state.epoch, state.offset)
+        kept = state.kept
+        skipped = 0
+        if after.epoch == head.epoch and after.offset <= head.offset and kept:
+            skipped = max(0, after.offset + 1 - kept[0][1].offset)
+        found: list[Message] = []
+        for _, message in islice(kept, skipped, None):
+            size -= message.size
+            if found and (size < 0 or len(found) >= messages):
+                break
+            found.append(message)
+        return Replay(head, found)
+
+    def follow(self, topic: str, retention: Retention) -> None:
+        """Keep a topic in its epoch as long as it is followed."""
+        state = self._state(topic)
+        state.followers += 1
+        state.retention = retention
+
+    def unfollow(self, topic: str) -> None:
+        """Let go of a topic that nobody subscribes to any more."""
+        state = self._state(topic)
+        state.followers -= 1
+        state.published = max(state.published, self._clock())
+
+    async def enter(self, topic: str, member: str, info: bytes, *, is_announced: bool) -> None:
+        """Note a subscriber."""
+        self._state(topic).members[member] = (info, is_announced)
+        if is_announced and self._receiver is not None:
+            self._receiver.joined(topic, member, info)
+
+    async def leave(self, topic: str, member: str) -> None:
+        """Forget a subscriber."""
+        _, is_announced = self._state(topic).members.pop(member, (b"", False))
+        if is_announced and self._receiver is not None:
+            self._receiver.left(topic, member)
+
+    async def members(self, topic: str) -> dict[str, bytes]:
+        """Return who subscribes to a topic, with what is told of them."""
+        state = self._topics.get(topic)
+        return {} if state is None else {name: info for name, (info, _) in state.members.items()}
+
+    async def admit(self, key: str, per_second: float) -> bool:
+        """Take one from what `key` may do in a second."""
+        now = self._clock()
+        most = max(1, ceil(per_second))
+        left, then, _ = self._allowances.get(key, (most, now, now))
+        left = min(most, left + (now - then) * per_second)
+        is_admitted = left >= 1
+        left -= is_admitted
+        self._allowances[key] = (left, now, now + (most - left) / per_second)
+        return is_admitted
+
+    def sweep(self) -> None:
+        """Free what is too old, and topics that are idle: a part of them each time."""
+        now = self._clock()
+        topics = len(self._topics)
+        for _ in range(min(topics, max(SWEPT_AT_LEAST, topics // SWEPT_PART))):
+            name, state = next(iter(self._topics.items()))
+            state.trim(now)
+            if state.is_idle(now):
+                del self._topics[name]
+            else:
+                self._topics.move_to_end(name)
+        for key in [key for key, (*_, whole) in self._allowances.items() if whole <= now]:
+            del self._allowances[key]
+
+    def _state(self, topic: str) -> _Topic:
+        state = self._topics.get(topic)
+        if state is None:
+            state = self._topics[topic] = _Topic(None)
+            state.published = self._clock()
+        return state

@@ -1,0 +1,96 @@
+"""From what is kept to what comes: a client that has missed something, until it is live."""
+
+from collections.abc import Callable, Coroutine
+from functools import partial
+from typing import Any
+
+from twisted.internet.task import deferLater
+
+from aiorest_ws.exceptions import TopicsUnavailable
+from aiorest_ws.topics.broker import Broker, Position, Replay
+from aiorest_ws.topics.local import LocalTopic
+from aiorest_ws.topics.subscription import Subscription
+
+__all__ = ("Replays",)
+
+# What is taken out of the history at once.
+REPLAYED_MESSAGES = 64
+REPLAYED_BYTES = 64 * 1024
+
+# Until what the broker knows, and what has arrived from it, is looked at again.
+RETRY_SECONDS = 0.1
+UNAVAILABLE_SECONDS = 1.0
+
+
+class Replays:
+    """Brings clients from where they are to where a topic is."""
+
+    def __init__(self, broker: Broker, reactor: Any, topics: dict[str, LocalTopic]) -> None:
+        self._broker = broker
+        self._reactor = reactor
+        self._topics = topics
+
+    async def find_place(self, subscription: Subscription, since: Position) -> None:
+        """Find out what a client gets first that knows of `since`."""
+        replay = await self._replay(subscription.name, since)
+        subscription.epoch, subscription.sent = since.epoch, since.offset
+        first = _first_after(replay, since)
+        if first != since.offset + 1 or replay.head.epoch != since.epoch:
+            subscription.epoch, subscription.sent = replay.head.epoch, first - 1
+            subscription.has_gap = True
+        subscription.batch = replay
+
+    async def until_live(self, subscription: Subscription) -> None:
+        """Send what a client has missed, at its pace, until it can have what comes."""
+        while not subscription.is_ended:
+            await subscription.connection.writable()
+            topic = self._topics.get(subscription.name)
+            if subscription.is_ended or topic is None:
+                return
+            batch, subscription.batch = subscription.batch, None
+            if batch is None and topic.is_at(subscription) and not subscription.has_gap:
+                subscription.pending = None
+                topic.begin_live(subscription)
+                return
+            before = subscription.position
+            if batch is None:
+                batch = await self.patiently(partial(self._replay, subscription.name, before))
+            if subscription.is_ended:
+                return
+            _send_replay(subscription, batch)
+            # Others have their turn. The broker may know of what has not arrived here yet.
+            is_stuck = subscription.position == before
+            await deferLater(self._reactor, RETRY_SECONDS if is_stuck else 0)
+
+    async def patiently(self, ask: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
+        """Ask the broker until it can be reached."""
+        while True:
+            try:
+                return await ask()
+            except TopicsUnavailable:
+                await deferLater(self._reactor, UNAVAILABLE_SECONDS)
+
+    async def _replay(self, name: str, after: Position) -> Replay:
+        return await self._broker.replay(
+            name, after, messages=REPLAYED_MESSAGES, size=REPLAYED_BYTES
+        )
+
+
+def _send_replay(subscription: Subscription, replay: Replay) -> None:
+    first = _first_after(replay, subscription.position)
+    has_gap = subscription.has_gap or first != subscription.sent + 1
+    if has_gap or subscription.epoch != replay.head.epoch:
+        subscription.epoch = replay.head.epoch
+        subscription.send_gap(first - 1)
+    for message in replay.messages:
+        if message.epoch == subscription.epoch:
+            subscription.send(message)
+
+
+def _first_after(replay: Replay, since: Position) -> int:
+    """Return the offset of the first message that a client at `since` is to get."""
+    head = replay.head
+    is_ahead = head.epoch == since.epoch and since.offset > head.offset
+    if is_ahead or not replay.messages:
+        return head.offset + 1
+    return replay.messages[0].offset
