@@ -19,12 +19,12 @@ from aiorest_ws.exceptions import (
 from aiorest_ws.log import logger
 from aiorest_ws.wrappers import Request
 
-__all__ = ("CallingProtocol", "is_cancel", "may_be_cancel")
+__all__ = ("CallingProtocol", "is_cancel", "may_end_something")
 
 CANCEL = "CANCEL"
 
-# An `id` has 128 bytes at most; a CANCEL larger than this waits like any other message.
-CANCEL_BYTES = 1024
+# An `id` has 128 bytes at most, a topic 200; what is larger than this waits like other messages.
+ENDING_BYTES = 1024
 
 STOPPING = "The server is shutting down."
 
@@ -35,16 +35,19 @@ def is_cancel(request: Request) -> bool:
     return isinstance(method, str) and method.strip().upper() == CANCEL
 
 
-def may_be_cancel(payload: bytes, is_binary: bool) -> bool:
-    """Tell whether a message may be a CANCEL, without decoding the many that are none."""
-    if len(payload) > CANCEL_BYTES:
+def may_end_something(payload: bytes, is_binary: bool) -> bool:
+    """Tell whether a message may be a CANCEL or an UNSUBSCRIBE, without decoding those that are
+    none.
+    """
+    if len(payload) > ENDING_BYTES:
         return False
     if is_binary:
         try:
             payload = binascii.a2b_base64(payload)
         except binascii.Error:
             return False
-    return CANCEL.lower().encode() in payload.lower()
+    lowered = payload.lower()
+    return b"cancel" in lowered or b"unsubscribe" in lowered
 
 
 class _Call:

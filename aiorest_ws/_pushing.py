@@ -6,9 +6,10 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from aiorest_ws._calls import CallingProtocol
+from aiorest_ws._calls import CallingProtocol, is_cancel
 from aiorest_ws._fast_path import CORKED_BYTES
 from aiorest_ws._handshake import GuardedFactory
+from aiorest_ws._user_rate import user_key
 from aiorest_ws.abstract import AbstractRouter
 from aiorest_ws.awaiting import is_awaitable
 from aiorest_ws.exceptions import BaseAPIException, ServiceUnavailable, TooManySubscriptions
@@ -19,6 +20,7 @@ from aiorest_ws.topics.hub import Hub
 from aiorest_ws.topics.routes import TopicRoutes
 from aiorest_ws.topics.subscription import Note, PushQueue, Subscription
 from aiorest_ws.topics.urls import broker_for
+from aiorest_ws.topics.view import UNSUBSCRIBE
 from aiorest_ws.wrappers import Request
 
 __all__ = ("PushingFactory", "PushingProtocol")
@@ -95,6 +97,16 @@ class PushingProtocol(CallingProtocol):
         subscription = (self._subscriptions or {}).get(topic)
         if subscription is not None:
             self._end(subscription)
+
+    def _ends_something(self, request: Request) -> bool:
+        """Tell whether a message is not to wait for calls to end.
+
+        The UNSUBSCRIBE of what waits to be subscribed to is.
+        """
+        if request.url is None:
+            return is_cancel(request)
+        word = request.method.strip().upper() if isinstance(request.method, str) else ""
+        return word == UNSUBSCRIBE and request.url in (self._subscriptions or ())
 
     async def _subscribe(
         self,
@@ -291,6 +303,10 @@ class PushingFactory(GuardedFactory):
         Raises TopicsUnavailable.
         """
         return await self.topics.presence(topic)
+
+    def user_key(self, request: Request) -> str:
+        """Return what `messages_per_second_per_user` counts together."""
+        return user_key(request)
 
     def presence_info(self, request: Request) -> Any:
         """Return what others may know of who subscribes; may be a coroutine. Here: nothing."""

@@ -15,10 +15,19 @@ from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context, copy_context
 from typing import Any, cast
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.python.failure import Failure
 
-__all__ = ("PLAIN_TYPES", "Outcome", "Ready", "drive", "explain", "is_awaitable", "settled")
+__all__ = (
+    "PLAIN_TYPES",
+    "Outcome",
+    "Ready",
+    "begun",
+    "drive",
+    "explain",
+    "is_awaitable",
+    "settled",
+)
 
 # What views mostly return; a look-up here is cheaper than asking for __await__.
 PLAIN_TYPES = frozenset({bool, bytes, dict, float, int, list, str, tuple, type(None)})
@@ -122,6 +131,15 @@ def drive(coroutine: Coroutine[Any, Any, Any], context: Context | None = None) -
         if current is not None:
             tasks._enter_task(loop, current)
     return parked.take_over(_Stepper(coroutine, context, loop), suspended_on)
+
+
+def begun(coroutine: Coroutine[Any, Any, Any]) -> Deferred[Any]:
+    """Drive a coroutine; return a Deferred of what it returns or raises, fired if it is done."""
+    try:
+        outcome = drive(coroutine)
+    except Exception:  # noqa: BLE001  whoever waits for it is told
+        return fail()
+    return outcome if isinstance(outcome, Deferred) else succeed(outcome)
 
 
 def explain(exc: BaseException) -> str | None:

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from twisted.internet.defer import Deferred, DeferredList
 
 from aiorest_ws._access_log import with_access_log
-from aiorest_ws._calls import CallingProtocol, is_cancel, may_be_cancel
+from aiorest_ws._calls import CallingProtocol, is_cancel, may_end_something
 from aiorest_ws._compact import CompactProtocol, ConnectionState
 from aiorest_ws._flow import UnsentBudget
 from aiorest_ws._pushing import PushingFactory, PushingProtocol
+from aiorest_ws._user_rate import UserRateMiddleware
 from aiorest_ws.abstract import AbstractRouter
 from aiorest_ws.awaiting import Ready, drive, is_awaitable
 from aiorest_ws.blocking import BlockingPool
@@ -174,13 +175,13 @@ class RequestHandlerProtocol(PushingProtocol):
         return encode_internal_error(request)
 
     def _is_urgent(self, payload: bytes, isBinary: bool) -> bool:
-        if not may_be_cancel(payload, isBinary):
+        if not may_end_something(payload, isBinary):
             return False
         try:
             request = self._decode_message(payload, isBinary)
         except Exception:  # noqa: BLE001  it will be judged when its turn comes
             return False
-        return request.url is None and is_cancel(request)
+        return self._ends_something(request)
 
     def _refuse_rate(self, payload: bytes, isBinary: bool) -> None:
         request: Request | None = None
@@ -312,6 +313,11 @@ class RequestHandlerFactory(PushingFactory):
         if not isinstance(router, AbstractRouter):
             raise TypeError(f"router must be an AbstractRouter, not {router!r}")
         self._router = router
+        per_second = self.limits.messages_per_second_per_user
+        own = router.middlewares
+        if per_second is not None and not any(isinstance(one, UserRateMiddleware) for one in own):
+            # Others that are added go before a router's own: who calls is known by then.
+            own.append(UserRateMiddleware(per_second, self.reactor.seconds))
 
     def run_blocking(self, call: Callable[[], Any]) -> Deferred[Any]:
         """Run `call` in the thread pool; raise ServiceUnavailable when too many wait already."""

@@ -12,13 +12,13 @@ from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any
 
-from twisted.internet.defer import CancelledError, Deferred, fail, succeed
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import LoopingCall
 from twisted.internet.threads import blockingCallFromThread
 from twisted.python.failure import Failure
 from twisted.python.threadable import isInIOThread
 
-from aiorest_ws.awaiting import drive
+from aiorest_ws.awaiting import begun
 from aiorest_ws.codecs import encode_json, encode_message, load_json
 from aiorest_ws.exceptions import NotSpecifiedTopic, ReplyTooLarge, TopicsUnavailable, UnknownTopic
 from aiorest_ws.framing import frame_of
@@ -66,16 +66,16 @@ class Hub:
     def start(self) -> Deferred[None]:
         """Begin to hear of what is published; raise TopicsUnavailable. More than once is once."""
         if self._starting is None:
-            self._starting = _begun(self._start())
-        begun: Deferred[None] = Deferred()
+            self._starting = begun(self._start())
+        started: Deferred[None] = Deferred()
 
         def pass_on(result: Any) -> None:
             if isinstance(result, Failure):
                 self._starting = None  # it may be tried again
-            begun.callback(result)
+            started.callback(result)
 
         self._starting.addBoth(pass_on)
-        return begun
+        return started
 
     async def _start(self) -> None:
         retentions = {route.pattern.text: self._retention(route) for route in self._routes()}
@@ -111,15 +111,7 @@ class Hub:
         block: bool = False,
         wait_seconds: float = 0.0,
     ) -> Deferred[Position]:
-        """Send `data` to all subscribers of a topic; return an awaitable of its position.
-
-        It is encoded at once. `key` says what it is about, for a topic with the policy `latest`.
-        With `block`, and the policy `block`, it waits until no subscriber of this process would
-        lose another message for it. A broker that cannot be reached is tried for `wait_seconds`.
-
-        Raises UnknownTopic for what is not registered, SerializerError for what is no JSON,
-        ReplyTooLarge; the awaitable, TopicsUnavailable.
-        """
+        """Send `data` to all subscribers of a topic: see `RequestHandlerFactory.publish`."""
         check_name(topic)
         if key is not None and not isinstance(key, str):
             raise TypeError(f"key must be a string, not {key!r}")
@@ -140,7 +132,7 @@ class Hub:
         if block and route.policy == "block":
             publishing = self._publish_when_read(topic, len(encoded), publishing)
         self._sweep_later()
-        return _begun(publishing)
+        return begun(publishing)
 
     async def _publish_when_read(
         self, topic: str, size: int, publishing: Coroutine[Any, Any, Position]
@@ -160,10 +152,7 @@ class Hub:
             publishing.close()
 
     def publish_from_thread(self, topic: str, data: Any, **options: Any) -> Position:
-        """Publish from another thread, such as that of a blocking view; blocks until it is done.
-
-        Takes and raises what `publish` does; RuntimeError in the thread of the reactor.
-        """
+        """Publish from another thread: see `RequestHandlerFactory.publish_from_thread`."""
         if isInIOThread():
             raise RuntimeError("publish_from_thread would wait for itself: await publish() here")
         publish: Callable[[], Any] = partial(self.publish, topic, data, **options)
@@ -386,7 +375,7 @@ class Hub:
 
     def _spawn(self, work: Coroutine[Any, Any, Any]) -> Deferred[Any]:
         """Let something go on by itself; what it raises is logged."""
-        running = _begun(work)
+        running = begun(work)
         self._kept.add(running)
 
         def done(result: Any) -> None:
@@ -397,14 +386,6 @@ class Hub:
 
         running.addBoth(done)
         return running
-
-
-def _begun(work: Coroutine[Any, Any, Any]) -> Deferred[Any]:
-    try:
-        result = drive(work)
-    except Exception:  # noqa: BLE001  whoever waits for it is told
-        return fail()
-    return result if isinstance(result, Deferred) else succeed(result)
 
 
 def _when(shared: Deferred[Any]) -> Deferred[Any]:
