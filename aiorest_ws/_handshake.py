@@ -1,7 +1,6 @@
 """The opening handshake: what is refused before Autobahn sees it, and how it is refused."""
 
 import ipaddress
-from collections import Counter
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
@@ -22,7 +21,7 @@ from aiorest_ws._http_head import (
     is_in,
     is_same_origin,
 )
-from aiorest_ws._limit_hits import LimitHits
+from aiorest_ws._limit_hits import AddressCount, LimitHits
 from aiorest_ws.limits import UNIX_SOCKET, Limits
 from aiorest_ws.log import ConnectionLog, logger
 from aiorest_ws.status import WS_UNEXPECTED_CONDITION
@@ -69,15 +68,26 @@ class GuardedProtocol(CompactProtocol):
     def connectionMade(self) -> None:
         """Begin the opening handshake, if there is room for a connection more."""
         super().connectionMade()
-        most = self.factory.connections_at_most + REFUSED_AT_ONCE
-        if self.factory.countConnections > most:
-            self.factory.limit_hits.note("connections", self.peer, "not answered")
-            self.transport.abortConnection()
+        factory = self.factory
+        if factory.countConnections > factory.connections_at_most + REFUSED_AT_ONCE:
+            self._abort_over("connections")
+        elif factory.limits.connections_per_address is not None:
+            # One that says nothing counts, too. Whom a proxy speaks for is told by the request.
+            host = getattr(self.transport.getPeer(), "host", None)
+            if host is not None and not is_in(host, factory.trusted_networks):
+                self.address = host
+                self._is_counted = True
+                if factory.addresses.add(host) > REFUSED_AT_ONCE:
+                    self._abort_over("connections_per_address")
+
+    def _abort_over(self, limit: str) -> None:
+        self.factory.limit_hits.note(limit, self.peer, "not answered")
+        self.transport.abortConnection()
 
     def _connectionLost(self, reason: Any = connectionDone) -> None:
         if self._is_counted:
             self._is_counted = False
-            self.factory.forget_address(self.address)
+            self.factory.addresses.remove(self.address)
         try:
             super()._connectionLost(reason)
         finally:
@@ -148,7 +158,11 @@ class GuardedProtocol(CompactProtocol):
             self.peer = self.address
         if not is_counting:
             return True
-        self._is_counted = factory.has_room_for(self.address)
+        addresses = factory.addresses
+        over = addresses.over(self.address) if self._is_counted else addresses.add(self.address)
+        self._is_counted = over <= 0
+        if over > 0:
+            addresses.remove(self.address)  # it is told so, and is no burden any more
         return self._is_counted
 
     def _address_of(self, head: HeadOfRequest) -> str:
@@ -330,7 +344,7 @@ class GuardedFactory(CompactFactory):
             for network in self.limits.trusted_proxies
             if network != UNIX_SOCKET
         ]
-        self._addresses: Counter[str] = Counter()
+        self.addresses = AddressCount(self.limits.connections_per_address or 0)
         self._hosts: WeakKeyDictionary[Any, tuple[str, ...] | None] = WeakKeyDictionary()
         self.allowNullOrigin = "null" in self.limits.allowed_origins
         self.setProtocolOptions(
@@ -365,19 +379,6 @@ class GuardedFactory(CompactFactory):
         if port not in self._hosts:
             self._hosts[port] = _hosts_of(port.getHost())
         return self._hosts[port]
-
-    def has_room_for(self, address: str) -> bool:
-        """Count a connection from an address, unless there are too many."""
-        if self._addresses[address] >= (self.limits.connections_per_address or 0):
-            return False
-        self._addresses[address] += 1
-        return True
-
-    def forget_address(self, address: str) -> None:
-        """Note that a connection that was counted has ended."""
-        self._addresses[address] -= 1
-        if not self._addresses[address]:
-            del self._addresses[address]
 
     def _configure(self, kind: type[CompactProtocol], options: tuple[Any, ...]) -> type:
         configured = super()._configure(kind, options)

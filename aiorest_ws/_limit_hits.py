@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from aiorest_ws.log import logger
 
-__all__ = ("LimitHits",)
+__all__ = ("AddressCount", "LimitHits")
 
 # Lines per limit and second; an attack is not to fill the disk with its own description.
 LINES_PER_SECOND = 10
@@ -35,3 +35,26 @@ class LimitHits(Counter[str]):
         more = f" ({unsaid} more before it)" if unsaid else ""
         fields = {"event": "limit", "limit": name, "peer": peer}
         logger.info("limit %s: %s %s%s", name, peer, words, more, extra=fields)
+
+
+class AddressCount(Counter[str]):
+    """How many connections each address has, of which it may have `most`."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self._most = most
+
+    def add(self, address: str) -> int:
+        """Count a connection; return by how many there are too many."""
+        self[address] += 1
+        return self.over(address)
+
+    def over(self, address: str) -> int:
+        """Return by how many connections there are too many; not above 0 for none."""
+        return self[address] - self._most
+
+    def remove(self, address: str) -> None:
+        """Note that a connection that was counted has ended."""
+        self[address] -= 1
+        if not self[address]:
+            del self[address]

@@ -367,7 +367,7 @@ async def test_connections_of_one_address_are_counted_apart(network):
     assert factory.limit_hits == {"connections_per_address": 1}
     first.transport.loseConnection()
     await first.closed
-    while factory._addresses["192.0.2.1"]:
+    while factory.addresses["192.0.2.1"]:
         await deferLater(network.reactor, 0.01)
     assert (await answered(b"192.0.2.1"))[1] == 101
 
@@ -379,6 +379,31 @@ async def test_an_address_is_counted_without_a_proxy_too(network):
     for expected in (101, 101, 503):
         raw = await network.raw(port, request())
         assert status(await raw.until(b"\r\n\r\n")) == expected
+
+
+@pytest_twisted.ensureDeferred
+async def test_connections_that_say_nothing_are_counted_for_their_address(network):
+    factory = factory_with(connections_per_address=2)
+    port = await network.serve(factory=factory)
+    silent = [await network.raw(port) for _ in range(2)]
+    raw = await network.raw(port, request())
+    assert status(await raw.until(b"\r\n\r\n")) == 503
+    silent[0].transport.loseConnection()
+    await silent[0].closed
+    while factory.addresses["127.0.0.1"] > 1:
+        await deferLater(network.reactor, 0.01)
+    raw = await network.raw(port, request())
+    assert status(await raw.until(b"\r\n\r\n")) == 101
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_address_that_goes_on_opening_connections_is_not_answered(network):
+    factory = factory_with(connections_per_address=2)
+    port = await network.serve(factory=factory)
+    waiting = [await network.raw(port) for _ in range(52)]
+    assert await (await network.raw(port)).end() == b""
+    assert not any(one.closed.called for one in waiting)
+    assert factory.addresses["127.0.0.1"] <= 53
 
 
 # Proxies
