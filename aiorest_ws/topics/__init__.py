@@ -1,3 +1,6 @@
 """Topics: what a server tells its clients without being asked, kept for those who were away."""
 
-__all__: tuple[str, ...] = ()
+from aiorest_ws.topics.broker import Position
+from aiorest_ws.topics.publisher import Publisher, connect
+
+__all__ = ("Position", "Publisher", "connect")

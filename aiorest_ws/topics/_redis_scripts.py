@@ -1,0 +1,326 @@
+"""What is asked of Redis, each in one atomic step.
+
+For a topic there are a stream, whose IDs are offsets, and a hash with its epoch. All processes
+read one more stream, the bus: what is published anywhere, and who comes and goes, with numbers
+that have no gap.
+"""
+
+import hashlib
+
+__all__ = ("ALL", "Keys", "Script")
+
+# What is kept of the bus for processes that lag behind.
+BUS_ENTRIES = 10_000
+BUS_BYTES = 64 * 1024 * 1024
+BUS_SECONDS = 3600
+
+# How far back a publication is looked for that may have been made already.
+NONCES = 10_000
+
+
+class Keys:
+    """The names of the keys of one application."""
+
+    def __init__(self, prefix: str) -> None:
+        self.prefix = prefix
+        self.bus = f"{prefix}:bus"
+        self.bus_meta = f"{prefix}:bus-meta"
+        self.processes = f"{prefix}:processes"
+        self.patterns = f"{prefix}:patterns"
+
+    def stream(self, topic: str) -> str:
+        """Name the stream with the history of a topic."""
+        return f"{self.prefix}:topic:{topic}"
+
+    def meta(self, topic: str) -> str:
+        """Name the hash with the epoch, the offset and the bytes of a topic."""
+        return f"{self.prefix}:meta:{topic}"
+
+    def members(self, topic: str) -> str:
+        """Name the hash with the subscribers of a topic."""
+        return f"{self.prefix}:members:{topic}"
+
+    def process(self, process: str) -> str:
+        """Name the set of what a process has entered."""
+        return f"{self.prefix}:process:{process}"
+
+    def rate(self, key: str) -> str:
+        """Name the hash with what is left of a rate."""
+        return f"{self.prefix}:rate:{key}"
+
+
+class Script:
+    """A script, and the hash that it goes by."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+
+
+_NOW = """
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+"""
+
+# on_bus(bus, bus_meta, new_id, ...): the fields after the third are those of the entry, data last.
+_ON_BUS = f"""
+local function on_bus(bus, bus_meta, new_id, kind, topic, epoch, offset, key, nonce, data)
+    if redis.call('EXISTS', bus_meta) == 0 then
+        redis.call('DEL', bus)
+        redis.call('HSET', bus_meta, 'id', new_id, 'n', 0, 'bytes', 0)
+    elseif redis.call('EXISTS', bus) == 0 then
+        redis.call('HSET', bus_meta, 'bytes', 0)
+    end
+    local n = redis.call('HINCRBY', bus_meta, 'n', 1)
+    redis.call('XADD', bus, n .. '-0', 'kind', kind, 'topic', topic, 'epoch', epoch,
+        'offset', offset, 'key', key, 'nonce', nonce, 'data', data)
+    local bytes = redis.call('HINCRBY', bus_meta, 'bytes', #data)
+    local length = redis.call('XLEN', bus)
+    while length > 1 and (length > {BUS_ENTRIES} or bytes > {BUS_BYTES}) do
+        local first = redis.call('XRANGE', bus, '-', '+', 'COUNT', 1)[1]
+        redis.call('XDEL', bus, first[1])
+        bytes = redis.call('HINCRBY', bus_meta, 'bytes', -#first[2][14])
+        length = length - 1
+    end
+    redis.call('EXPIRE', bus, {BUS_SECONDS})
+end
+"""
+
+# head(meta, stream, new_epoch): the epoch and the offset of a topic, which begins with 0.
+_HEAD = """
+local function head(meta, stream, new_epoch)
+    local known = redis.call('HMGET', meta, 'epoch', 'offset')
+    if known[1] then
+        return known[1], tonumber(known[2])
+    end
+    redis.call('DEL', stream)
+    redis.call('HSET', meta, 'epoch', new_epoch, 'offset', 0, 'bytes', 0)
+    return new_epoch, 0
+end
+"""
+
+# KEYS: stream, meta, bus, bus-meta. ARGV: topic, data, key, nonce, count, bytes, milliseconds,
+# milliseconds of the meta, a new epoch, a new id of the bus, whether it may have been done.
+PUBLISH = Script(
+    _NOW
+    + _ON_BUS
+    + _HEAD
+    + f"""
+if ARGV[11] == '1' then
+    for _, entry in ipairs(redis.call('XREVRANGE', KEYS[3], '+', '-', 'COUNT', {NONCES})) do
+        if entry[2][12] == ARGV[4] then
+            return {{entry[2][6], tonumber(entry[2][8])}}
+        end
+    end
+end
+local epoch, offset = head(KEYS[2], KEYS[1], ARGV[9])
+offset = redis.call('HINCRBY', KEYS[2], 'offset', 1)
+local count, most, oldest = tonumber(ARGV[5]), tonumber(ARGV[6]), now - tonumber(ARGV[7])
+if count > 0 then
+    if redis.call('EXISTS', KEYS[1]) == 0 then
+        redis.call('HSET', KEYS[2], 'bytes', 0)
+    end
+    redis.call('XADD', KEYS[1], offset .. '-0', 'data', ARGV[2], 'key', ARGV[3],
+        'nonce', ARGV[4], 'time', now)
+    redis.call('HSET', KEYS[2], 'lifetime', ARGV[7])
+    local bytes = redis.call('HINCRBY', KEYS[2], 'bytes', #ARGV[2])
+    local length = redis.call('XLEN', KEYS[1])
+    while length > 0 do
+        local first = redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', 1)[1]
+        if length <= count and bytes <= most and tonumber(first[2][8]) >= oldest then
+            break
+        end
+        redis.call('XDEL', KEYS[1], first[1])
+        bytes = redis.call('HINCRBY', KEYS[2], 'bytes', -#first[2][2])
+        length = length - 1
+    end
+    redis.call('PEXPIRE', KEYS[1], ARGV[7])
+end
+redis.call('PEXPIRE', KEYS[2], ARGV[8])
+on_bus(KEYS[3], KEYS[4], ARGV[10], 'message', ARGV[1], epoch, offset, ARGV[3], ARGV[4], ARGV[2])
+return {{epoch, offset}}
+"""
+)
+
+# KEYS: stream, meta. ARGV: a new epoch, milliseconds of the meta.
+LOOK = Script(
+    _HEAD
+    + """
+local epoch, offset = head(KEYS[2], KEYS[1], ARGV[1])
+redis.call('PEXPIRE', KEYS[2], ARGV[2])
+return {epoch, offset}
+"""
+)
+
+# KEYS: stream, meta. ARGV: a new epoch, milliseconds of the meta, epoch and offset that are known,
+# how many messages, how many bytes.
+REPLAY = Script(
+    _NOW
+    + _HEAD
+    + """
+local epoch, offset = head(KEYS[2], KEYS[1], ARGV[1])
+redis.call('PEXPIRE', KEYS[2], ARGV[2])
+local start, known = '-', tonumber(ARGV[4])
+if ARGV[3] == epoch and known <= offset then
+    start = '(' .. ARGV[4] .. '-0'
+end
+local oldest = now - (tonumber(redis.call('HGET', KEYS[2], 'lifetime')) or 0)
+local count, size, found = tonumber(ARGV[5]), tonumber(ARGV[6]), {}
+while #found < count do
+    local entry = redis.call('XRANGE', KEYS[1], start, '+', 'COUNT', 1)[1]
+    if not entry then
+        break
+    end
+    start = '(' .. entry[1]
+    if tonumber(entry[2][8]) >= oldest then
+        size = size - #entry[2][2]
+        if size < 0 and #found > 0 then
+            break
+        end
+        found[#found + 1] = {entry[1], entry[2][2], entry[2][4]}
+    end
+end
+return {epoch, offset, found}
+"""
+)
+
+# KEYS: stream, meta. ARGV: epoch, offset and nonce of what was read last, a new epoch. A topic
+# that has something else there, or nothing, is another one from now on.
+VERIFY = Script(
+    """
+local known = redis.call('HMGET', KEYS[2], 'epoch', 'offset')
+if known[1] ~= ARGV[1] then
+    return 0
+end
+local entry = redis.call('XRANGE', KEYS[1], ARGV[2], ARGV[2])[1]
+if tonumber(known[2]) >= tonumber(ARGV[2]) and entry and entry[2][6] == ARGV[3] then
+    return 0
+end
+redis.call('DEL', KEYS[1])
+redis.call('HSET', KEYS[2], 'epoch', ARGV[4], 'offset', 0, 'bytes', 0)
+return 1
+"""
+)
+
+# KEYS: bus, bus-meta. ARGV: a new id of the bus, the number that was read last.
+HELLO = Script(
+    """
+if redis.call('EXISTS', KEYS[2]) == 0 then
+    redis.call('DEL', KEYS[1])
+    redis.call('HSET', KEYS[2], 'id', ARGV[1], 'n', 0, 'bytes', 0)
+end
+local known = redis.call('HMGET', KEYS[2], 'id', 'n')
+local function nonce_of(n)
+    local entry = redis.call('XRANGE', KEYS[1], n, n)[1]
+    return entry and entry[2][12] or ''
+end
+return {known[1], tonumber(known[2]), nonce_of(ARGV[2]), nonce_of(known[2])}
+"""
+)
+
+# KEYS: members, process, bus, bus-meta. ARGV: process, member, info, whether all are told, topic,
+# a new id of the bus, a nonce.
+ENTER = Script(
+    _ON_BUS
+    + """
+local field = ARGV[1] .. '/' .. ARGV[2]
+redis.call('SADD', KEYS[2], ARGV[5] .. ' ' .. ARGV[2])
+if redis.call('HSET', KEYS[1], field, ARGV[4] .. ARGV[3]) == 1 and ARGV[4] == '1' then
+    on_bus(KEYS[3], KEYS[4], ARGV[6], 'join', ARGV[5], '', 0, ARGV[2], ARGV[7], ARGV[3])
+end
+return 1
+"""
+)
+
+_LEFT = """
+local function left(members, index, bus, bus_meta, process, member, topic, new_id, nonce)
+    local field = process .. '/' .. member
+    local told = redis.call('HGET', members, field)
+    redis.call('HDEL', members, field)
+    redis.call('SREM', index, topic .. ' ' .. member)
+    if told and string.sub(told, 1, 1) == '1' then
+        on_bus(bus, bus_meta, new_id, 'leave', topic, '', 0, member, nonce, '')
+    end
+end
+"""
+
+# KEYS: members, process, bus, bus-meta. ARGV: process, member, topic, a new id, a nonce.
+LEAVE = Script(
+    _ON_BUS
+    + _LEFT
+    + """
+left(KEYS[1], KEYS[2], KEYS[3], KEYS[4], ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5])
+return 1
+"""
+)
+
+# KEYS: members, processes. A member of a process whose lease is over is none.
+MEMBERS = Script(
+    _NOW
+    + """
+local living, found = {}, {}
+for _, process in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], now, '+inf')) do
+    living[process] = true
+end
+local all = redis.call('HGETALL', KEYS[1])
+for index = 1, #all, 2 do
+    local process, member = string.match(all[index], '^([^/]*)/(.*)$')
+    if living[process] then
+        found[#found + 1] = member
+        found[#found + 1] = string.sub(all[index + 1], 2)
+    end
+end
+return found
+"""
+)
+
+# KEYS: processes, bus, bus-meta. ARGV: prefix, process, milliseconds of its lease (0: it ends),
+# a new id of the bus, a nonce. Returns whether the lease was there. Clears up after others, too.
+RENEW = Script(
+    _NOW
+    + _ON_BUS
+    + _LEFT
+    + """
+local function clear(process)
+    local index = ARGV[1] .. ':process:' .. process
+    for _, entry in ipairs(redis.call('SMEMBERS', index)) do
+        local topic, member = string.match(entry, '^([^ ]*) (.*)$')
+        local nonce = ARGV[5] .. member
+        left(ARGV[1] .. ':members:' .. topic, index, KEYS[2], KEYS[3], process, member, topic,
+            ARGV[4], nonce)
+    end
+    redis.call('DEL', index)
+    redis.call('ZREM', KEYS[1], process)
+end
+local was_there = redis.call('ZSCORE', KEYS[1], ARGV[2]) and 1 or 0
+if ARGV[3] == '0' then
+    clear(ARGV[2])
+else
+    redis.call('ZADD', KEYS[1], now + tonumber(ARGV[3]), ARGV[2])
+end
+for _, process in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, 10)) do
+    clear(process)
+end
+return was_there
+"""
+)
+
+# KEYS: rate. ARGV: how many per second, how many at most.
+ADMIT = Script(
+    _NOW
+    + """
+local known = redis.call('HMGET', KEYS[1], 'left', 'time')
+local rate, most = tonumber(ARGV[1]), tonumber(ARGV[2])
+local left = tonumber(known[1]) or most
+left = math.min(most, left + math.max(0, now - (tonumber(known[2]) or now)) * rate / 1000)
+local is_admitted = 0
+if left >= 1 then
+    left, is_admitted = left - 1, 1
+end
+redis.call('HSET', KEYS[1], 'left', tostring(left), 'time', now)
+redis.call('PEXPIRE', KEYS[1], math.ceil((most - left) / rate * 1000) + 1000)
+return is_admitted
+"""
+)
+
+ALL = (PUBLISH, LOOK, REPLAY, VERIFY, HELLO, ENTER, LEAVE, MEMBERS, RENEW, ADMIT)

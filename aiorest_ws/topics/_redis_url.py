@@ -1,0 +1,94 @@
+"""The URL of a Redis server, or of the sentinels that know it, to clients of it."""
+
+from typing import Any
+from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
+
+from aiorest_ws.exceptions import ImproperlyConfigured
+
+__all__ = ("RedisURL",)
+
+DEFAULT_PREFIX = "aiorest-ws"
+SENTINEL_SCHEME = "redis+sentinel"
+SENTINEL_PORT = 26379
+
+# What cannot be reached in this time is not there.
+CONNECT_SECONDS = 5
+ANSWER_SECONDS = 5
+
+
+class RedisURL:
+    """Where Redis is. Raises ImproperlyConfigured for what cannot be, or without `redis`.
+
+    `prefix`, an option in the query, begins all keys. The others are redis-py's own. Sentinels are
+    `redis+sentinel://user:password@host:26379,host:26379/service/db`.
+    """
+
+    def __init__(self, url: str) -> None:
+        try:
+            import redis
+        except ImportError:
+            raise ImproperlyConfigured(
+                "Topics on Redis need its client: pip install aiorest-ws[redis]"
+            ) from None
+        self._module = redis
+        parts = urlsplit(url)
+        query = dict(parse_qsl(parts.query))
+        self.prefix = query.pop("prefix", DEFAULT_PREFIX)
+        self._is_sentinel = parts.scheme == SENTINEL_SCHEME
+        self._url = urlunsplit(parts._replace(query=urlencode(query)))
+        self._netloc, self._path, self._query = parts.netloc, parts.path, query
+        try:
+            self.client(is_async=False)
+        except (ValueError, TypeError) as exc:
+            raise ImproperlyConfigured(f"The URL of Redis cannot be used: {exc}") from None
+
+    def __repr__(self) -> str:
+        return f"<RedisURL {self._netloc.rpartition('@')[2]}{self._path}>"  # no password
+
+    def client(self, *, is_async: bool) -> Any:
+        """Return a client that has not connected yet, and tries nothing twice by itself."""
+        options: dict[str, Any] = {
+            "socket_connect_timeout": CONNECT_SECONDS,
+            "socket_timeout": ANSWER_SECONDS,
+            "socket_keepalive": True,
+            "protocol": 2,
+            "client_name": "aiorest-ws",
+        }
+        if is_async:
+            from redis.asyncio import Redis, sentinel
+            from redis.asyncio.retry import Retry
+            from redis.backoff import NoBackoff
+
+            options["retry"] = Retry(NoBackoff(), 0)
+            kind: Any = Redis
+            sentinels: Any = sentinel.Sentinel
+        else:
+            from redis import Redis as BlockingRedis
+            from redis.backoff import NoBackoff
+            from redis.retry import Retry as BlockingRetry
+            from redis.sentinel import Sentinel
+
+            options["retry"] = BlockingRetry(NoBackoff(), 0)
+            kind, sentinels = BlockingRedis, Sentinel
+        if not self._is_sentinel:
+            return kind.from_url(self._url, **options)
+        hosts, service, more = self._sentinels()
+        known = sentinels(hosts, sentinel_kwargs=dict(options), **options)
+        return known.master_for(service, **more)
+
+    def _sentinels(self) -> tuple[list[tuple[str, int]], str, dict[str, Any]]:
+        user_and_password, _, addresses = self._netloc.rpartition("@")
+        user, _, password = user_and_password.partition(":")
+        hosts = []
+        for address in addresses.split(","):
+            host, _, port = address.rpartition(":") if ":" in address else (address, "", "")
+            hosts.append((host.strip("[]"), int(port or SENTINEL_PORT)))
+        service, _, db = self._path.strip("/").partition("/")
+        if not service or not all(host for host, _ in hosts):
+            raise ValueError("sentinels are redis+sentinel://host:port,host:port/service/db")
+        more: dict[str, Any] = {**self._query, "db": int(db or 0)}
+        if user:
+            more["username"] = unquote(user)
+        if password:
+            more["password"] = unquote(password)
+        return hosts, service, more

@@ -1,0 +1,157 @@
+"""Publishing from any other Python process: a task worker, a script."""
+
+import secrets
+import threading
+import time
+from types import TracebackType
+from typing import Any, Self
+
+from aiorest_ws.codecs import encode_json, load_json
+from aiorest_ws.exceptions import (
+    ImproperlyConfigured,
+    ReplyTooLarge,
+    TopicsUnavailable,
+    UnknownTopic,
+)
+from aiorest_ws.limits import Limits
+from aiorest_ws.topics._redis_scripts import PUBLISH, Keys
+from aiorest_ws.topics._redis_sender import Backoff, unavailable
+from aiorest_ws.topics._redis_url import RedisURL
+from aiorest_ws.topics.broker import Position, Retention
+from aiorest_ws.topics.names import Pattern, check_name
+from aiorest_ws.topics.redis import publish_arguments
+from aiorest_ws.topics.urls import REDIS_SCHEMES, is_memory
+
+__all__ = ("Publisher", "connect")
+
+# What a router registers when nothing is said.
+DEFAULT_HISTORY = 256
+
+# How long what servers have told of their topics is believed.
+PATTERNS_SECONDS = 30
+
+
+def connect(url: str) -> "Publisher":
+    """Return a publisher for the Redis that servers have as their `topics`.
+
+    Nothing is connected to yet. Raises ImproperlyConfigured for what is no such URL.
+    """
+    if is_memory(url):
+        raise ImproperlyConfigured(
+            "Topics on memory are those of one process: publish there, or keep them on Redis."
+        )
+    if url.partition("://")[0] not in REDIS_SCHEMES:
+        known = ", ".join(f"{scheme}://" for scheme in REDIS_SCHEMES)
+        raise ImproperlyConfigured(f"The URL must begin with one of {known}.")
+    return Publisher(RedisURL(url))
+
+
+class Publisher:
+    """Publishes, and blocks until it is done. Threads may share one. `with` closes it."""
+
+    def __init__(self, url: RedisURL) -> None:
+        from redis.exceptions import RedisError
+
+        self._errors = (RedisError, OSError)
+        self._url = url
+        self._keys = Keys(url.prefix)
+        self._client = url.client(is_async=False)
+        self._lock = threading.Lock()
+        self._patterns: list[tuple[Pattern, Retention]] = []
+        self._patterns_read: float | None = None
+
+    def __repr__(self) -> str:
+        return f"<Publisher {self._url!r}>"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let the connections go."""
+        self._client.close()
+
+    def publish(
+        self, topic: str, data: Any, *, key: str | None = None, wait_seconds: float = 0.0
+    ) -> Position:
+        """Send `data` to all subscribers of a topic, of all servers; return its position.
+
+        A Redis that cannot be reached is tried for `wait_seconds`, and nothing is published twice
+        by that. Raises UnknownTopic for what no server has registered, as far as any has;
+        ValueError for what cannot be a topic, SerializerError, ReplyTooLarge, TopicsUnavailable.
+        """
+        check_name(topic)
+        encoded = encode_json(data)
+        if len(encoded) > Limits().message_bytes:
+            raise ReplyTooLarge(f"What is published has {len(encoded)} bytes.")
+        nonce = secrets.token_hex(8)
+        end = time.monotonic() + wait_seconds
+        backoff = Backoff()
+        is_retry = False
+        while True:
+            try:
+                retention = self._retention(topic)
+                arguments = publish_arguments(
+                    self._keys, topic, encoded, key=key, retention=retention, nonce=nonce
+                )
+                epoch, offset = self._run(*arguments, int(is_retry))
+                return Position(epoch.decode(), offset)
+            except TopicsUnavailable:
+                pause = backoff.next()
+                if time.monotonic() + pause > end:
+                    raise
+            is_retry = True
+            time.sleep(pause)
+
+    def _run(self, *arguments: Any) -> Any:
+        from redis.exceptions import NoScriptError
+
+        try:
+            try:
+                return self._client.evalsha(PUBLISH.sha, 4, *arguments)
+            except NoScriptError:
+                return self._client.eval(PUBLISH.text, 4, *arguments)
+        except self._errors as exc:
+            raise unavailable(exc) from exc
+
+    def _retention(self, topic: str) -> Retention:
+        found = self._find(topic)
+        if found is None:
+            self._read_patterns()
+            found = self._find(topic)
+        if found is not None:
+            return found
+        if self._patterns:
+            raise UnknownTopic(f"no topic that was registered is like {topic!r}")
+        limits = Limits()
+        return Retention(DEFAULT_HISTORY, limits.history_bytes, limits.history_seconds)
+
+    def _find(self, topic: str) -> Retention | None:
+        now = time.monotonic()
+        if self._patterns_read is None or now - self._patterns_read > PATTERNS_SECONDS:
+            self._read_patterns()
+        for pattern, retention in self._patterns:
+            if pattern.match(topic) is not None:
+                return retention
+        return None
+
+    def _read_patterns(self) -> None:
+        with self._lock:
+            try:
+                known = self._client.hgetall(self._keys.patterns)
+            except self._errors as exc:
+                raise unavailable(exc) from exc
+            patterns = [
+                (Pattern(text.decode()), Retention(*load_json(kept)))
+                for text, kept in known.items()
+            ]
+            # As a router does it: a name before a family.
+            patterns.sort(key=lambda one: (bool(one[0].parameters), one[0].text))
+            self._patterns, self._patterns_read = patterns, time.monotonic()

@@ -1,0 +1,293 @@
+"""Topics that many processes share, on Redis: one server, or one that sentinels know.
+
+Each process reads all that is published, by one connection, and keeps what its clients subscribe
+to. How Redis keeps it is told in `_redis_scripts`.
+"""
+
+import asyncio
+import secrets
+from collections.abc import Mapping
+from math import ceil
+from typing import Any
+
+from aiorest_ws.codecs import encode_json
+from aiorest_ws.exceptions import ImproperlyConfigured, TopicsUnavailable
+from aiorest_ws.log import logger
+from aiorest_ws.topics._redis_reader import Reader, key_of
+from aiorest_ws.topics._redis_scripts import (
+    ADMIT,
+    ENTER,
+    LEAVE,
+    LOOK,
+    MEMBERS,
+    PUBLISH,
+    RENEW,
+    REPLAY,
+    Keys,
+)
+from aiorest_ws.topics._redis_sender import Backoff, Sender, unavailable
+from aiorest_ws.topics._redis_url import RedisURL
+from aiorest_ws.topics.broker import Broker, Message, Position, Receiver, Replay, Retention
+
+__all__ = ("RedisBroker", "publish_arguments")
+
+# How long a topic keeps its epoch after what is kept of it is gone, and how often that of one with
+# subscribers is prolonged.
+META_MILLISECONDS = 3600 * 1000
+PROLONG_SECONDS = 600
+
+# A process that has not told for so long that it lives is dead.
+LEASE_SECONDS = 15.0
+
+START_SECONDS = 10
+
+
+class RedisBroker(Broker):
+    """Keeps topics in Redis. Needs the asyncio reactor, and raises ImproperlyConfigured without.
+
+    `lease_seconds` is after how long the subscribers of a process that was killed are gone.
+    """
+
+    is_shared = True
+
+    def __init__(self, url: str, reactor: Any, *, lease_seconds: float = LEASE_SECONDS) -> None:
+        loop = getattr(reactor, "_asyncioEventloop", None)
+        if loop is None:
+            raise ImproperlyConfigured(
+                f"Topics on Redis need the asyncio reactor, this is {type(reactor).__name__}."
+            )
+        self._loop: asyncio.AbstractEventLoop = loop
+        self._url = RedisURL(url)
+        self._keys = Keys(self._url.prefix)
+        self._lease_seconds = lease_seconds
+        self._process = secrets.token_hex(8)
+        self._sender: Sender | None = None
+        self._reader: Reader | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        # Topics that are followed before there is a reader, and members for when Redis forgets.
+        self._followed: set[str] = set()
+        self._members: dict[tuple[str, str], tuple[bytes, bool]] = {}
+
+    def __repr__(self) -> str:
+        return f"<RedisBroker {self._url!r}>"
+
+    async def start(self, receiver: Receiver) -> None:
+        """Bring what is published to `receiver`; raise TopicsUnavailable if there is no Redis."""
+        sender = Sender(self._url, self._loop)
+        reader = Reader(self._url, self._keys, receiver, self._when_back)
+        try:
+            async with asyncio.timeout(START_SECONDS):
+                await sender.load()
+                await reader.join()
+        except BaseException as exc:
+            await sender.close()
+            await reader.close()
+            if not isinstance(exc, Exception):
+                raise
+            error = unavailable(exc)
+            error.detail = f"Redis cannot be reached, {self._url!r}: {exc or type(exc).__name__}"
+            error.args = (error.detail,)
+            raise error from exc
+        reader.followed = dict.fromkeys(self._followed)
+        self._sender, self._reader = sender, reader
+        self._tasks = [
+            self._loop.create_task(reader.read()),
+            self._loop.create_task(self._live()),
+        ]
+
+    async def stop(self) -> None:
+        """Bring nothing more, and let go of connections and members."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks = []
+        sender, self._sender = self._sender, None
+        reader, self._reader = self._reader, None
+        if sender is not None:
+            try:
+                await self._renew(sender, 0)
+            except TopicsUnavailable:
+                logger.info("topics: the lease of this process will end by itself")
+            await sender.close()
+        if reader is not None:
+            await reader.close()
+
+    # Messages
+
+    async def publish(
+        self,
+        topic: str,
+        data: bytes,
+        *,
+        key: str | None,
+        retention: Retention,
+        wait_seconds: float,
+    ) -> Position:
+        """Give a message its offset, keep it and hand it on; never twice."""
+        nonce = secrets.token_hex(8)
+        end = self._loop.time() + wait_seconds
+        backoff = Backoff()
+        is_retry = False
+        while True:
+            arguments = publish_arguments(
+                self._keys, topic, data, key=key, retention=retention, nonce=nonce
+            )
+            try:
+                epoch, offset = await self._call(
+                    PUBLISH, *arguments, int(is_retry), keys=4, size=len(data)
+                )
+                return Position(epoch.decode(), offset)
+            except TopicsUnavailable:
+                pause = backoff.next()
+                if self._loop.time() + pause > end:
+                    raise
+            is_retry = True
+            await asyncio.sleep(pause)
+
+    async def head(self, topic: str) -> Position:
+        """Return where a topic is."""
+        epoch, offset = await self._call(
+            LOOK, *self._of(topic), secrets.token_hex(8), META_MILLISECONDS, keys=2
+        )
+        return Position(epoch.decode(), offset)
+
+    async def replay(self, topic: str, after: Position, *, messages: int, size: int) -> Replay:
+        """Return what is kept behind `after`."""
+        found_epoch, offset, found = await self._call(
+            *(REPLAY, *self._of(topic), secrets.token_hex(8), META_MILLISECONDS),
+            *(after.epoch, after.offset, messages, size),
+            keys=2,
+        )
+        epoch = found_epoch.decode()
+        return Replay(
+            Position(epoch, offset),
+            [
+                Message(topic, epoch, int(entry.partition(b"-")[0]), data, key_of(key))
+                for entry, data, key in found
+            ],
+        )
+
+    def follow(self, topic: str, retention: Retention) -> None:  # noqa: ARG002  publishers have it
+        """Keep a topic in its epoch as long as it is followed."""
+        self._followed.add(topic)
+        if self._reader is not None:
+            self._reader.followed.setdefault(topic, None)
+
+    def unfollow(self, topic: str) -> None:
+        """Let go of a topic that nobody here subscribes to any more."""
+        self._followed.discard(topic)
+        if self._reader is not None:
+            self._reader.followed.pop(topic, None)
+
+    async def declare(self, patterns: Mapping[str, Retention]) -> None:
+        """Tell publishers in other processes what is registered here, and what is kept of it."""
+        if patterns and self._sender is not None:
+            kept = {
+                pattern: encode_json([one.messages, one.bytes, one.seconds]).decode()
+                for pattern, one in patterns.items()
+            }
+            await self._sender.set_fields(self._keys.patterns, kept)
+
+    # Who is there
+
+    async def enter(self, topic: str, member: str, info: bytes, *, is_announced: bool) -> None:
+        """Note a subscriber of this process."""
+        self._members[topic, member] = (info, is_announced)
+        try:
+            await self._enter(topic, member)
+        except TopicsUnavailable:
+            self._members.pop((topic, member), None)
+            raise
+
+    async def leave(self, topic: str, member: str) -> None:
+        """Forget a subscriber of this process."""
+        if self._members.pop((topic, member), None) is not None:
+            await self._call(
+                *(LEAVE, self._keys.members(topic), self._keys.process(self._process)),
+                *(self._keys.bus, self._keys.bus_meta),
+                *(self._process, member, topic, secrets.token_hex(8), secrets.token_hex(8)),
+                keys=4,
+            )
+
+    async def members(self, topic: str) -> dict[str, bytes]:
+        """Return who subscribes to a topic, in all processes that live."""
+        found = await self._call(MEMBERS, self._keys.members(topic), self._keys.processes, keys=2)
+        return dict(zip([one.decode() for one in found[::2]], found[1::2], strict=True))
+
+    async def admit(self, key: str, per_second: float) -> bool:
+        """Take one from what `key` may do in a second, in all processes."""
+        most = max(1, ceil(per_second))
+        return bool(await self._call(ADMIT, self._keys.rate(key), per_second, most, keys=1))
+
+    # Behind it
+
+    def _of(self, topic: str) -> tuple[str, str]:
+        return self._keys.stream(topic), self._keys.meta(topic)
+
+    async def _call(self, *arguments: Any, keys: int, size: int = 0) -> Any:
+        if self._sender is None:
+            raise TopicsUnavailable
+        return await self._sender.call(*arguments, keys=keys, size=size)
+
+    async def _enter(self, topic: str, member: str) -> None:
+        info, is_announced = self._members[topic, member]
+        await self._call(
+            *(ENTER, self._keys.members(topic), self._keys.process(self._process)),
+            *(self._keys.bus, self._keys.bus_meta),
+            *(self._process, member, info, int(is_announced), topic),
+            *(secrets.token_hex(8), secrets.token_hex(8)),
+            keys=4,
+        )
+
+    async def _when_back(self) -> None:
+        if self._sender is not None:
+            await self._sender.disconnect()
+        await self._tell_that_it_lives()
+
+    async def _live(self) -> None:
+        """Renew the lease, and see to topics that nobody publishes to, until it is cancelled."""
+        prolonged = self._loop.time()
+        while True:
+            try:
+                await self._tell_that_it_lives()
+                if self._loop.time() - prolonged > PROLONG_SECONDS:
+                    prolonged = self._loop.time()
+                    for topic in list(self._followed):
+                        await self.head(topic)
+            except TopicsUnavailable:
+                pass  # the reader says so, and goes on trying
+            await asyncio.sleep(self._lease_seconds / 3)
+
+    async def _tell_that_it_lives(self) -> None:
+        if self._sender is None:
+            return
+        try:
+            was_there = await self._renew(self._sender, self._lease_seconds)
+            if not was_there:
+                for topic, member in list(self._members):
+                    if (topic, member) in self._members:
+                        await self._enter(topic, member)
+        except TopicsUnavailable:
+            pass  # it is tried again
+
+    async def _renew(self, sender: Sender, seconds: float) -> bool:
+        was_there = await sender.call(
+            *(RENEW, self._keys.processes, self._keys.bus, self._keys.bus_meta),
+            *(self._keys.prefix, self._process, ceil(seconds * 1000)),
+            *(secrets.token_hex(8), secrets.token_hex(8)),
+            keys=3,
+        )
+        return bool(was_there)
+
+
+def publish_arguments(
+    keys: Keys, topic: str, data: bytes, *, key: str | None, retention: Retention, nonce: str
+) -> tuple[Any, ...]:
+    """Return the keys and the arguments of PUBLISH, but for whether it is tried again."""
+    lifetime = max(1, ceil(retention.seconds * 1000))
+    return (
+        *(keys.stream(topic), keys.meta(topic), keys.bus, keys.bus_meta),
+        *(topic, data, "" if key is None else f"={key}", nonce),
+        *(retention.messages, retention.bytes, lifetime, lifetime + META_MILLISECONDS),
+        *(secrets.token_hex(8), secrets.token_hex(8)),
+    )
