@@ -45,6 +45,7 @@ class Reader:
         self._number = 0
         self._nonce = b""
         self._is_lost = False
+        self._is_over = False
         self.followed: dict[str, tuple[str, int, bytes] | None] = {}
 
     async def join(self) -> None:
@@ -59,7 +60,7 @@ class Reader:
             self._bus_id, self._number, self._nonce = bus_id, tail, last_nonce
             return
         is_same = bus_id == self._bus_id and tail >= self._number
-        if is_same and (nonce == self._nonce if self._nonce else tail == self._number):
+        if is_same and (nonce == self._nonce if self._nonce else self._number in (0, tail)):
             return
         for topic, last in list(self.followed.items()):
             if last is not None:
@@ -68,9 +69,9 @@ class Reader:
         self._receiver.resync()
 
     async def read(self) -> None:
-        """Read until it is cancelled, over all failures."""
+        """Read until it is told to end, over all failures."""
         backoff = Backoff()
-        while True:
+        while not self._is_over:
             try:
                 if self._is_lost:
                     await self.join()
@@ -78,7 +79,7 @@ class Reader:
                     logger.info("topics: Redis is back, %r", self._url)
                     self._is_lost = False
                     backoff.reset()
-                while True:
+                while not self._is_over:
                     await self._read_some()
             except self._errors as exc:
                 if not self._is_lost:
@@ -87,6 +88,11 @@ class Reader:
                 with suppress(*self._errors):
                     await self._client.connection_pool.disconnect()
                 await asyncio.sleep(backoff.next())
+
+    def end(self) -> None:
+        """End the reading, with what is read now at the latest."""
+        # A cancellation may be lost inside of redis-py.
+        self._is_over = True
 
     async def close(self) -> None:
         """Let the connection go."""

@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import Any
 
 from aiorest_ws.exceptions import TopicsUnavailable
+from aiorest_ws.log import logger
 from aiorest_ws.topics._redis_scripts import ALL, Script
 from aiorest_ws.topics._redis_url import RedisURL
 
@@ -113,7 +114,9 @@ class Sender:
                 try:
                     await self._send_batch(batch)
                     self._backoff.reset()
-                except self._errors as exc:
+                except Exception as exc:  # noqa: BLE001  whoever waits is to hear of it
+                    if not isinstance(exc, self._errors):
+                        logger.error("topics: Redis cannot be asked", exc_info=exc)
                     self._next_attempt = self._loop.time() + self._backoff.next()
                     await self.disconnect()
                     waiting, self._calls = [*batch, *self._calls], deque()

@@ -97,6 +97,8 @@ class RedisBroker(Broker):
 
     async def stop(self) -> None:
         """Bring nothing more, and let go of connections and members."""
+        if self._reader is not None:
+            self._reader.end()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
