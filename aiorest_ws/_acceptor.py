@@ -10,7 +10,7 @@ from typing import Any
 
 from aiorest_ws.log import logger
 
-__all__ = ("Acceptor",)
+__all__ = ("AT_ONCE", "Acceptor")
 
 # Connections that are taken in one turn of the loop; those that are open have their turn, too.
 AT_ONCE = 32
@@ -44,11 +44,13 @@ class Acceptor:
         listening: socket.socket,
         name: Any,
         take: Callable[[socket.socket], None],
+        at_once: int = AT_ONCE,
     ) -> None:
         self._loop = loop
         self._listening = listening
         self._name = name
         self._take = take
+        self._at_once = at_once
         self._timer: asyncio.TimerHandle | None = None
         self._short_since = 0.0
         self._last_short = 0.0
@@ -59,7 +61,10 @@ class Acceptor:
         self._loop.add_reader(self._listening, self._accept_some)
 
     def end(self, at_most: int) -> None:
-        """Accept what has come so far, and close the socket, which resets what comes later."""
+        """Accept what has come so far, and close the socket.
+
+        Unless other processes listen on it, too, that resets what comes later.
+        """
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -77,7 +82,7 @@ class Acceptor:
             self._loop.call_soon(self._resume)
 
     def _accept_some(self) -> None:
-        for _ in range(AT_ONCE):
+        for _ in range(self._at_once):
             if not self._accept_one():
                 return
 

@@ -22,11 +22,11 @@ from twisted.python.failure import Failure
 from twisted.python.lockfile import FilesystemLock
 from zope.interface import implementer
 
-from aiorest_ws._acceptor import Acceptor
+from aiorest_ws._acceptor import AT_ONCE, Acceptor
 from aiorest_ws._loop_transport import Address, LoopTransport, address_of, log
 from aiorest_ws._loop_variants import DirectTransport, LoopTLSTransport, LoopUNIXTransport
 
-__all__ = ("LoopPort", "LoopServerEndpoint", "TCPSocket", "UNIXSocket")
+__all__ = ("InheritedSocket", "LoopPort", "LoopServerEndpoint", "TCPSocket", "UNIXSocket")
 
 TLS_HANDSHAKE_SECONDS = 5
 TLS_SHUTDOWN_SECONDS = 5
@@ -39,6 +39,8 @@ STOP_SECONDS = 1
 
 class TCPSocket:
     """Where to listen: an address of this machine, of IPv4 or IPv6."""
+
+    at_once = AT_ONCE
 
     def __init__(self, host: str, port: int, backlog: int) -> None:
         self.backlog = backlog
@@ -79,6 +81,8 @@ class UNIXSocket:
     A socket that nobody listens on any more is replaced. With `lockfile`, Twisted's lock next to
     it is taken, too, which tells Twisted's ports that this one is alive.
     """
+
+    at_once = AT_ONCE
 
     def __init__(self, path: str, mode: int, backlog: int, *, lockfile: bool = False) -> None:
         self.backlog = backlog
@@ -134,6 +138,37 @@ class UNIXSocket:
                     return
 
 
+class InheritedSocket:
+    """Where to listen: on a socket that other processes listen on, too.
+
+    The descriptor is the port's from `open()` on. Who stops leaves those that wait to the others,
+    unless it `is_last`.
+    """
+
+    # One that takes a whole burst would leave nothing to the others.
+    at_once = 1
+
+    def __init__(self, descriptor: int, backlog: int, is_last: Callable[[], bool]) -> None:
+        self._descriptor = descriptor
+        self._backlog = backlog
+        self._is_last = is_last
+
+    @property
+    def backlog(self) -> int:
+        """How many may wait, and be this process's to take."""
+        return self._backlog if self._is_last() else 0
+
+    def open(self) -> socket.socket:
+        """Return the listening socket."""
+        return socket.socket(fileno=self._descriptor)
+
+    def close(self) -> None:
+        """Leave all to the process that has made it."""
+
+
+Where = TCPSocket | UNIXSocket | InheritedSocket
+
+
 @implementer(IStreamServerEndpoint)
 class LoopServerEndpoint:
     """Listen with the transports of an asyncio reactor's loop.
@@ -144,19 +179,29 @@ class LoopServerEndpoint:
     def __init__(
         self,
         reactor: Any,
-        where: TCPSocket | UNIXSocket,
+        where: Where,
         tls: ssl.SSLContext | None = None,
     ) -> None:
-        self._loop: asyncio.AbstractEventLoop = reactor._asyncioEventloop
         self._where = where
+        self._reactor = reactor
         self._tls = tls
+
+    @property
+    def where(self) -> Where:
+        """Where it listens."""
+        return self._where
+
+    def on(self, where: Where) -> "LoopServerEndpoint":
+        """Return an endpoint like this one that listens somewhere else."""
+        return LoopServerEndpoint(self._reactor, where, self._tls)
 
     def listen(self, protocolFactory: IProtocolFactory) -> Deferred[IListeningPort]:
         """Return a Deferred that has fired: with the port, or with CannotListenError.
 
         Connections wait in the port until the loop runs.
         """
-        port = LoopPort(self._loop, protocolFactory, self._where, self._tls)
+        loop: asyncio.AbstractEventLoop = self._reactor._asyncioEventloop
+        port = LoopPort(loop, protocolFactory, self._where, self._tls)
         try:
             port.startListening()
         except CannotListenError:
@@ -175,7 +220,7 @@ class LoopPort:
         self,
         loop: asyncio.AbstractEventLoop,
         factory: Any,
-        where: TCPSocket | UNIXSocket,
+        where: Where,
         tls: ssl.SSLContext | None,
     ) -> None:
         self.factory = factory
@@ -200,7 +245,9 @@ class LoopPort:
             names = self.factory.acceptableProtocols()
             self._tls.set_alpn_protocols([name.decode() for name in names])
         _FailureReporter.attach(self._loop)
-        self._acceptor = Acceptor(self._loop, listening, self.getHost(), self._take)
+        self._acceptor = Acceptor(
+            self._loop, listening, self.getHost(), self._take, self._where.at_once
+        )
         self._acceptor.begin()
         if getattr(self.factory, "noisy", False):
             log.info(

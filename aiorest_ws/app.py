@@ -6,11 +6,15 @@ import inspect
 import os
 import sys
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from twisted.internet.interfaces import IStreamServerEndpoint
 
+from aiorest_ws._checks import Hook, added, check_class, imported, is_several
+from aiorest_ws._supervisor import service_with_workers
+from aiorest_ws._workers import Worker
 from aiorest_ws.abstract import AbstractRouter
 from aiorest_ws.conf import settings
 from aiorest_ws.exceptions import ImproperlyConfigured
@@ -19,6 +23,8 @@ from aiorest_ws.limits import Limits
 from aiorest_ws.log import log_to_stream, log_to_twisted, set_level
 from aiorest_ws.request import ConnectionHook, RequestHandlerFactory, RequestHandlerProtocol
 from aiorest_ws.service import ApplicationService, FactoryHook
+from aiorest_ws.topics.broker import Broker
+from aiorest_ws.topics.urls import MEMORY, is_memory
 from aiorest_ws.transports import (
     TLSFiles,
     endpoint_from_string,
@@ -32,8 +38,6 @@ from aiorest_ws.validators import check_and_set_subclass
 
 __all__ = ("Application", "load_application")
 
-Hook = TypeVar("Hook", bound=Callable[..., Any])
-
 
 class Application:
     """Put a server together and run it.
@@ -41,7 +45,9 @@ class Application:
     `factory` and `protocol` are classes. With `certificate` and `key`, paths of PEM files, it
     serves `wss://`. `middlewares` are classes, made here; those of the setting
     MIDDLEWARE_CLASSES come before them. With `access_log` each reply is a line in the log.
-    `factory_options` are keywords for the factory class.
+    `factory_options` are keywords for the factory class. `topics` is where topics are kept,
+    `memory` or the URL of a Redis server; what `presence_info(request)` returns is shown to those
+    who may see who is on a topic.
     """
 
     def __init__(
@@ -56,6 +62,8 @@ class Application:
         limits: Limits | None = None,
         access_log: bool = False,
         factory_options: Mapping[str, Any] | None = None,
+        topics: str | Broker = MEMORY,
+        presence_info: Callable[[Any], Any] | None = None,
     ) -> None:
         self._factory: type[RequestHandlerFactory] = RequestHandlerFactory
         self._protocol: type[RequestHandlerProtocol] | None = None
@@ -67,7 +75,9 @@ class Application:
         self.limits = limits
         self.access_log = access_log
         self.factory_options = dict(factory_options or {})
-        classes = [_imported(middleware) for middleware in settings.MIDDLEWARE_CLASSES]
+        self.topics = topics
+        self.presence_info = presence_info
+        classes = [imported(middleware) for middleware in settings.MIDDLEWARE_CLASSES]
         self._middlewares = [middleware() for middleware in [*classes, *middlewares]]
         self._startup_hooks: list[FactoryHook] = []
         self._shutdown_hooks: list[FactoryHook] = []
@@ -83,7 +93,7 @@ class Application:
     @factory.setter
     def factory(self, factory: type[RequestHandlerFactory] | None) -> None:
         if factory is not None:
-            _check_class("factory", factory)
+            check_class("factory", factory)
             check_and_set_subclass(self, "_factory", factory, RequestHandlerFactory)
 
     @property
@@ -94,7 +104,7 @@ class Application:
     @protocol.setter
     def protocol(self, protocol: type[RequestHandlerProtocol] | None) -> None:
         if protocol is not None:
-            _check_class("protocol", protocol)
+            check_class("protocol", protocol)
             check_and_set_subclass(self, "_protocol", protocol, RequestHandlerProtocol)
 
     @property
@@ -132,22 +142,22 @@ class Application:
 
     def on_startup(self, hook: Hook) -> Hook:
         """Call `hook(factory)` before the server listens; it may be a coroutine."""
-        return _added(self._startup_hooks, hook, "on_startup", "the factory")
+        return added(self._startup_hooks, hook, "on_startup", "the factory")
 
     def on_shutdown(self, hook: Hook) -> Hook:
         """Call `hook(factory)` when the last connection is closed; it may be a coroutine."""
-        return _added(self._shutdown_hooks, hook, "on_shutdown", "the factory")
+        return added(self._shutdown_hooks, hook, "on_shutdown", "the factory")
 
     def on_connect(self, hook: Hook) -> Hook:
         """Call `hook(connection)` for each client, before its first message; may be a coroutine.
 
         An exception closes that connection with 1011.
         """
-        return _added(self._connect_hooks, hook, "on_connect", "the connection")
+        return added(self._connect_hooks, hook, "on_connect", "the connection")
 
     def on_disconnect(self, hook: Hook) -> Hook:
         """Call `hook(connection)` when a client is gone; `connection.close_reason` says why."""
-        return _added(self._disconnect_hooks, hook, "on_disconnect", "the connection")
+        return added(self._disconnect_hooks, hook, "on_disconnect", "the connection")
 
     def error_handler(self, exception: type[BaseException]) -> Callable[[Hook], Hook]:
         """Turn exceptions of views into failures: `handler(request, exc) -> BaseAPIException`.
@@ -188,6 +198,10 @@ class Application:
             options.setdefault("limits", self.limits)
         if self.access_log:
             options.setdefault("access_log", True)
+        if not is_memory(self.topics):
+            options.setdefault("topics", self.topics)
+        if self.presence_info is not None:
+            options.setdefault("presence_info", self.presence_info)
         factory = self.factory(url, **options)
         factory.protocol = self.protocol
         router = router if router is not None else self.router
@@ -220,8 +234,12 @@ class Application:
         log_level: str | None = None,
         compress: bool = False,
         accept_function: Callable[[Any], Any] = deflate_offer_accept,
+        workers: int = 1,
     ) -> ApplicationService:
-        """Return a Twisted service for a `.tac` file; `listen` is a server endpoint string."""
+        """Return a Twisted service for a `.tac` file; `listen` is a server endpoint string.
+
+        With `workers` it starts that many processes of this program, which serve.
+        """
         reactor = install_reactor()
         log_to_twisted()
         factory = self.generate_factory(
@@ -232,7 +250,7 @@ class Application:
             accept_function=accept_function,
         )
         endpoint = endpoint_from_string(reactor, listen, tls=self._tls())
-        return self._service(factory, endpoint, path, is_secure=is_inside_tls(listen))
+        return self._service(factory, endpoint, path, workers, is_secure=is_inside_tls(listen))
 
     def run(
         self,
@@ -243,10 +261,14 @@ class Application:
         router: AbstractRouter | None = None,
         compress: bool = False,
         accept_function: Callable[[Any], Any] = deflate_offer_accept,
+        workers: int = 1,
     ) -> None:
         """Serve until SIGINT or SIGTERM; port 0 takes a free one, which the banner tells.
 
-        Blocks. Raises what kept the server from starting, CannotListenError for a busy port.
+        Blocks. Raises what kept the server from starting, CannotListenError for a busy port. The
+        program has to end soon after it returns: when the time to stop, which began with the
+        signal, is over, the process is ended. With `workers` it starts that many processes of
+        this program, which come here, too, and serve.
         """
         self.tcp_service(
             host,
@@ -256,6 +278,7 @@ class Application:
             router=router,
             compress=compress,
             accept_function=accept_function,
+            workers=workers,
         ).run()
 
     def tcp_service(
@@ -268,6 +291,7 @@ class Application:
         router: AbstractRouter | None = None,
         compress: bool = False,
         accept_function: Callable[[Any], Any] = deflate_offer_accept,
+        workers: int = 1,
     ) -> ApplicationService:
         """Return the service that `run` runs; it prints a banner and logs to standard error."""
         reactor = install_reactor()
@@ -280,13 +304,14 @@ class Application:
             accept_function=accept_function,
         )
         endpoint = tcp_endpoint(reactor, host, port, tls=self._tls())
-        return self._service(factory, endpoint, path, host=host, banner=print)
+        return self._service(factory, endpoint, path, workers, host=host, banner=print)
 
     def _service(
         self,
         factory: RequestHandlerFactory,
         endpoint: IStreamServerEndpoint,
         path: str,
+        workers: int,
         *,
         host: str | None = None,
         banner: Callable[[str], Any] | None = None,
@@ -299,7 +324,15 @@ class Application:
             url = self.generate_url(host or address.host, port, path)
             return url.replace("ws://", "wss://", 1) if is_secure else url
 
-        return ApplicationService(
+        make: Callable[..., ApplicationService] = ApplicationService
+        if is_several(workers) or Worker.is_here():
+            if len(getattr(factory.router, "topics", ())) and not factory.topics.broker.is_shared:
+                raise ImproperlyConfigured(
+                    "Topics on memory are not shared by workers: give topics='redis://...'."
+                )
+            # A new release of the program may want another number: the supervisor's goes on.
+            make = partial(service_with_workers, workers)
+        return make(
             factory,
             endpoint,
             startup_hooks=self._startup_hooks,
@@ -349,29 +382,3 @@ def load_application(name: str) -> Application:
     if not isinstance(found, Application):
         raise ImproperlyConfigured(f"{name!r} is neither an Application nor a router: {found!r}.")
     return found
-
-
-def _added(hooks: list[Any], hook: Hook, name: str, argument: str) -> Hook:
-    try:
-        inspect.signature(hook).bind(None)
-    except TypeError:
-        raise TypeError(f"an {name} hook takes one argument: {argument}") from None
-    hooks.append(hook)
-    return hook
-
-
-def _check_class(name: str, value: Any) -> None:
-    if not inspect.isclass(value):
-        raise TypeError(f"{name} must be a class, not {value!r}")
-
-
-def _imported(middleware: Any) -> Any:
-    if not isinstance(middleware, str):
-        return middleware
-    module_name, _, class_name = middleware.rpartition(".")
-    try:
-        return getattr(importlib.import_module(module_name), class_name)
-    except (ImportError, AttributeError, ValueError) as exc:
-        raise ImproperlyConfigured(
-            f"MIDDLEWARE_CLASSES names {middleware!r}, which cannot be imported: {exc}."
-        ) from exc

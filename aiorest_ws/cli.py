@@ -9,7 +9,7 @@ from twisted.internet.error import CannotListenError
 from aiorest_ws import __version__
 from aiorest_ws.app import load_application
 from aiorest_ws.demo import run_demo
-from aiorest_ws.exceptions import ImproperlyConfigured
+from aiorest_ws.exceptions import ImproperlyConfigured, TopicsUnavailable
 from aiorest_ws.limits import Limits
 from aiorest_ws.log import LEVELS
 from aiorest_ws.transports import install_reactor
@@ -25,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             run_demo(options.port, once=options.once)
         else:
             _run(options)
-    except (CannotListenError, ConnectionError, ImproperlyConfigured, OSError) as exc:
+    except (CannotListenError, ImproperlyConfigured, OSError, TopicsUnavailable) as exc:
         print(f"aiorest-ws: {exc}", file=sys.stderr)  # noqa: T201  the command's own voice
         return 2 if isinstance(exc, ImproperlyConfigured) else 1
     return 0
@@ -41,12 +41,15 @@ def _run(options: argparse.Namespace) -> None:
     given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
     application.limits = application.limits_with(given)
     application.access_log = application.access_log or options.access_log
+    if options.topics is not None:
+        application.topics = options.topics
     application.run(
         host=options.host,
         port=options.port,
         path=options.path,
         log_level=options.log_level,
         compress=options.compress,
+        workers=options.workers,
     )
 
 
@@ -62,6 +65,8 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--host", default="127.0.0.1", help="interface to listen on (%(default)s)")
     run.add_argument("--port", type=_port, default=8080, help="TCP port, 0 for any (%(default)s)")
     run.add_argument("--path", default="", help="path of the server's URL")
+    run.add_argument("--workers", type=_workers, default=1, help="processes (%(default)s)")
+    run.add_argument("--topics", metavar="URL", help="memory, or the URL of a Redis server")
     run.add_argument("--log-level", choices=LEVELS, default="info", help="%(default)s")
     run.add_argument("--compress", action="store_true", help="offer permessage-deflate")
     run.add_argument("--certificate", help="PEM file; with --key the server speaks wss://")
@@ -85,3 +90,10 @@ def _port(text: str) -> int:
     if not 0 <= port <= 65535:
         raise argparse.ArgumentTypeError(f"{port} is not a TCP port")
     return port
+
+
+def _workers(text: str) -> int:
+    workers = int(text)
+    if workers < 1:
+        raise argparse.ArgumentTypeError("there is at least 1")
+    return workers

@@ -23,6 +23,8 @@ class Options(usage.Options):
         ("app", "a", None, "package.module:name of an Application or a router."),
         ("listen", "l", "tcp:8080", "Server endpoint string: tcp:8080, unix:/run/a.sock, ..."),
         ("path", "p", "", "Path of the server's URL."),
+        ("workers", None, 1, "Processes that serve.", int),
+        ("topics", None, None, "memory, or the URL of a Redis server."),
         ("log-level", None, "info", f"One of {', '.join(LEVELS)}."),
         *(
             (name.replace("_", "-"), None, None, f"Limit: {words} ({default}).")
@@ -40,6 +42,8 @@ class Options(usage.Options):
             raise usage.UsageError("--app is required: package.module:name")
         if self["log-level"] not in LEVELS:
             raise usage.UsageError(f"--log-level must be one of {', '.join(LEVELS)}")
+        if self["workers"] < 1:
+            raise usage.UsageError("--workers must be at least 1")
         install_reactor()
         names = [name for name, _, _ in Limits.options()]
         given = {name: self[name.replace("_", "-")] for name in names}
@@ -48,6 +52,8 @@ class Options(usage.Options):
             application.limits = application.limits_with(
                 {name: text for name, text in given.items() if text is not None}
             )
+            if self["topics"] is not None:
+                application.topics = self["topics"]
             application.access_log = application.access_log or bool(self["access-log"])
         except ImproperlyConfigured as exc:
             raise usage.UsageError(str(exc)) from exc
@@ -60,4 +66,5 @@ def makeService(options: Any) -> ApplicationService:
         path=options["path"],
         log_level=options["log-level"],
         compress=bool(options["compress"]),
+        workers=options["workers"],
     )

@@ -8,6 +8,7 @@ the two.
 """
 
 import secrets
+from collections import deque
 from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any
@@ -60,6 +61,8 @@ class Hub:
         self._sweeping = LoopingCall(self._sweep)
         self._sweeping.clock = reactor
         self._resyncing: Deferred[Any] | None = None
+        # What was published by an override that sends a push: each message has its turn.
+        self._fanning_out: deque[tuple[LocalTopic, Message]] | None = None
 
     # The life of it
 
@@ -84,14 +87,18 @@ class Hub:
 
     async def stop(self) -> None:
         """Let go of the broker."""
-        if self._sweeping.running:
-            self._sweeping.stop()
+        self.rest()
         for pending in list(self._kept):
             pending.cancel()
         starting, self._starting = self._starting, None
         if starting is not None:
             starting.cancel()
             await self.broker.stop()
+
+    def rest(self) -> None:
+        """Sweep no more, until something is published or subscribed to."""
+        if self._sweeping.running:
+            self._sweeping.stop()
 
     def _sweep(self) -> None:
         self.broker.sweep()
@@ -232,7 +239,6 @@ class Hub:
         if subscription.is_ended:
             return
         subscription.is_ended = True
-        subscription.connection.forget_pushes(subscription)
         topic = self._topics[subscription.name]
         topic.end_live(subscription)
         del topic.subscriptions[subscription]
@@ -242,6 +248,8 @@ class Hub:
         if not topic.subscriptions:
             del self._topics[subscription.name]
             self.broker.unfollow(subscription.name)
+        # Last, for a publisher that waits for room goes on here.
+        subscription.connection.forget_pushes(subscription)
         self._spawn(self.broker.leave(subscription.name, subscription.member))
 
     def _follow(self, subscription: Subscription) -> LocalTopic:
@@ -293,13 +301,26 @@ class Hub:
             topic.known = self._spawn(self._replays.patiently(partial(self._learn, topic)))
         elif offset == before + 1:
             topic.seen = offset
-            self._fan_out(topic, message, before)
+            if self._fanning_out is None:
+                self._fan_out_all(topic, message)
+            else:
+                self._fanning_out.append((topic, message))
         elif offset > before:
             topic.seen = offset
             self._look_at(topic)
 
-    def _fan_out(self, topic: LocalTopic, message: Message, before: int) -> None:
+    def _fan_out_all(self, topic: LocalTopic, message: Message) -> None:
+        later = self._fanning_out = deque()
+        try:
+            self._fan_out(topic, message)
+            while later:
+                self._fan_out(*later.popleft())
+        finally:
+            self._fanning_out = None
+
+    def _fan_out(self, topic: LocalTopic, message: Message) -> None:
         offset = message.offset
+        before = offset - 1
         body = message.body
         for prefix, is_binary, subscriptions in topic.groups():
             payload = encode_message(prefix + body, is_binary)

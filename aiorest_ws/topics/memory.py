@@ -28,8 +28,8 @@ class _Topic:
         "size",
     )
 
-    def __init__(self, retention: Retention | None) -> None:
-        self.epoch = secrets.token_hex(8)
+    def __init__(self, epoch: str, retention: Retention | None) -> None:
+        self.epoch = epoch
         self.offset = 0
         self.kept: deque[tuple[float, Message]] = deque()
         self.size = 0
@@ -55,6 +55,8 @@ class _Topic:
         """Tell whether nobody would miss this topic."""
         if self.followers or self.members:
             return False
+        if not self.offset:
+            return True
         seconds = 0.0 if self.retention is None else self.retention.seconds
         return now - self.published > seconds
 
@@ -68,6 +70,9 @@ class MemoryBroker(Broker):
         self._clock = clock
         self._topics: OrderedDict[str, _Topic] = OrderedDict()
         self._receiver: Receiver | None = None
+        # The epoch of topics that begin now. Those in which nothing was published are not kept:
+        # clients could ask for any number of names. They come back to the epoch they had.
+        self._epoch = secrets.token_hex(8)
         # What is left of a second's allowance, when that was, and when it will be whole again.
         self._allowances: dict[str, tuple[float, float, float]] = {}
 
@@ -135,6 +140,7 @@ class MemoryBroker(Broker):
         state = self._state(topic)
         state.followers -= 1
         state.published = max(state.published, self._clock())
+        self._free_unused(topic, state)
 
     async def enter(self, topic: str, member: str, info: bytes, *, is_announced: bool) -> None:
         """Note a subscriber."""
@@ -144,7 +150,11 @@ class MemoryBroker(Broker):
 
     async def leave(self, topic: str, member: str) -> None:
         """Forget a subscriber."""
-        _, is_announced = self._state(topic).members.pop(member, (b"", False))
+        state = self._topics.get(topic)
+        if state is None:
+            return
+        _, is_announced = state.members.pop(member, (b"", False))
+        self._free_unused(topic, state)
         if is_announced and self._receiver is not None:
             self._receiver.left(topic, member)
 
@@ -172,15 +182,24 @@ class MemoryBroker(Broker):
             name, state = next(iter(self._topics.items()))
             state.trim(now)
             if state.is_idle(now):
-                del self._topics[name]
+                self._free(name, state)
             else:
                 self._topics.move_to_end(name)
         for key in [key for key, (*_, whole) in self._allowances.items() if whole <= now]:
             del self._allowances[key]
 
+    def _free_unused(self, name: str, state: _Topic) -> None:
+        if not (state.offset or state.followers or state.members):
+            self._free(name, state)
+
+    def _free(self, name: str, state: _Topic) -> None:
+        del self._topics[name]
+        if state.offset and state.epoch == self._epoch:
+            self._epoch = secrets.token_hex(8)
+
     def _state(self, topic: str) -> _Topic:
         state = self._topics.get(topic)
         if state is None:
-            state = self._topics[topic] = _Topic(None)
+            state = self._topics[topic] = _Topic(self._epoch, None)
             state.published = self._clock()
         return state

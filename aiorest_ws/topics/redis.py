@@ -87,7 +87,7 @@ class RedisBroker(Broker):
             error = unavailable(exc)
             error.detail = f"Redis cannot be reached, {self._url!r}: {exc or type(exc).__name__}"
             error.args = (error.detail,)
-            raise error from exc
+            raise error from None
         reader.followed = dict.fromkeys(self._followed)
         self._sender, self._reader = sender, reader
         self._tasks = [

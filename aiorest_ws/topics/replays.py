@@ -83,6 +83,8 @@ def _send_replay(subscription: Subscription, replay: Replay) -> None:
         subscription.epoch = replay.head.epoch
         subscription.send_gap(first - 1)
     for message in replay.messages:
+        if subscription.is_ended:  # by an override that sends
+            return
         if message.epoch == subscription.epoch:
             subscription.send(message)
 
