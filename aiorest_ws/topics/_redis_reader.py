@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 from aiorest_ws.log import logger
-from aiorest_ws.topics._redis_scripts import ALL, HELLO, VERIFY, Keys
+from aiorest_ws.topics._redis_scripts import ALL, JOIN, Keys
 from aiorest_ws.topics._redis_sender import Backoff
 from aiorest_ws.topics._redis_url import RedisURL
 from aiorest_ws.topics.broker import Message, Receiver
@@ -21,9 +21,8 @@ BLOCK_MILLISECONDS = 1000
 class Reader:
     """Reads the bus, and goes on where it was after a cut.
 
-    Each entry has a random number, so that one is not taken for another after a Redis has come
-    back without its last data. `followed` has the last message of each topic that somebody here
-    subscribes to.
+    Each entry has a nonce, so that one is not taken for another after a Redis has come back
+    without its last data. Whoever finds that out lets all epochs begin anew.
     """
 
     def __init__(
@@ -46,27 +45,21 @@ class Reader:
         self._nonce = b""
         self._is_lost = False
         self._is_over = False
-        self.followed: dict[str, tuple[str, int, bytes] | None] = {}
 
     async def join(self) -> None:
         """Find the end of the bus, or the place where this process was. Raises redis-py's errors.
 
         What cannot be gone on from is told to the receiver.
         """
-        for script in ALL:
-            await self._client.script_load(script.text)
-        bus_id, tail, nonce, last_nonce = await self._hello()
-        if self._bus_id is None:
-            self._bus_id, self._number, self._nonce = bus_id, tail, last_nonce
-            return
-        is_same = bus_id == self._bus_id and tail >= self._number
-        if is_same and (nonce == self._nonce if self._nonce else self._number in (0, tail)):
-            return
-        for topic, last in list(self.followed.items()):
-            if last is not None:
-                await self._verify(topic, *last)
-        self._bus_id, self._number, self._nonce = bus_id, tail, last_nonce
-        self._receiver.resync()
+        if self._is_lost or self._bus_id is None:
+            for script in ALL:
+                await self._client.script_load(script.text)
+        bus_id, tail, nonce = await self._look()
+        is_first, is_same = self._bus_id is None, bus_id == self._bus_id
+        if is_first or not is_same:
+            self._bus_id, self._number, self._nonce = bus_id, tail, nonce
+        if not (is_first or is_same):
+            self._receiver.resync()
 
     async def read(self) -> None:
         """Read until it is told to end, over all failures."""
@@ -99,18 +92,12 @@ class Reader:
         with suppress(*self._errors):
             await self._client.aclose()
 
-    async def _hello(self) -> tuple[bytes, int, bytes, bytes]:
+    async def _look(self) -> tuple[bytes, int, bytes]:
         found = await self._client.evalsha(
-            *(HELLO.sha, 2, self._keys.bus, self._keys.bus_meta),
-            *(secrets.token_hex(8), self._number),
+            *(JOIN.sha, 2, self._keys.bus, self._keys.bus_meta, secrets.token_hex(8)),
+            *(self._bus_id or b"", self._number, self._nonce),
         )
         return tuple(found)
-
-    async def _verify(self, topic: str, epoch: str, offset: int, nonce: bytes) -> None:
-        await self._client.evalsha(
-            *(VERIFY.sha, 2, self._keys.stream(topic), self._keys.meta(topic)),
-            *(epoch, offset, nonce, secrets.token_hex(8)),
-        )
 
     async def _read_some(self) -> None:
         found = await self._client.execute_command(
@@ -118,7 +105,7 @@ class Reader:
             *("STREAMS", self._keys.bus, f"{self._number}-0"),
         )
         if not found:
-            await self._look_around()
+            await self.join()  # there may be nothing only where this process looks for it
             return
         for entry_id, fields in found[0][1]:
             number = int(entry_id.partition(b"-")[0])
@@ -130,18 +117,10 @@ class Reader:
             except Exception as exc:  # noqa: BLE001  the others are to be heard all the same
                 logger.error("topics: a message could not be handed on", exc_info=exc)
 
-    async def _look_around(self) -> None:
-        """See whether there is nothing, or only nothing where this process looks for it."""
-        bus_id, tail, _, _ = await self._hello()
-        if bus_id != self._bus_id or tail < self._number:
-            await self.join()
-
     def _take(self, fields: dict[bytes, bytes]) -> None:
         kind, topic = fields[b"kind"], fields[b"topic"].decode()
         if kind == b"message":
             epoch, offset = fields[b"epoch"].decode(), int(fields[b"offset"])
-            if topic in self.followed:
-                self.followed[topic] = (epoch, offset, fields[b"nonce"])
             key = key_of(fields[b"key"])
             self._receiver.deliver(Message(topic, epoch, offset, fields[b"data"], key))
         elif kind == b"join":

@@ -62,13 +62,26 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 """
 
-# on_bus(bus, bus_meta, new_id, ...): the fields after the third are those of the entry, data last.
-_ON_BUS = f"""
-local function on_bus(bus, bus_meta, new_id, kind, topic, epoch, offset, key, nonce, data)
-    if redis.call('EXISTS', bus_meta) == 0 then
+# The id of the bus, which all epochs belong to.
+_BUS_ID = """
+local function bus_id(bus, bus_meta, new_id)
+    local id = redis.call('HGET', bus_meta, 'id')
+    if not id then
+        id = new_id
         redis.call('DEL', bus)
-        redis.call('HSET', bus_meta, 'id', new_id, 'n', 0, 'bytes', 0)
-    elseif redis.call('EXISTS', bus) == 0 then
+        redis.call('HSET', bus_meta, 'id', id, 'n', 0, 'bytes', 0)
+    end
+    return id
+end
+"""
+
+# The fields of an entry, of which data is the last.
+_ON_BUS = (
+    _BUS_ID
+    + f"""
+local function on_bus(bus, bus_meta, new_id, kind, topic, epoch, offset, key, nonce, data)
+    bus_id(bus, bus_meta, new_id)
+    if redis.call('EXISTS', bus) == 0 then
         redis.call('HSET', bus_meta, 'bytes', 0)
     end
     local n = redis.call('HINCRBY', bus_meta, 'n', 1)
@@ -85,16 +98,17 @@ local function on_bus(bus, bus_meta, new_id, kind, topic, epoch, offset, key, no
     redis.call('EXPIRE', bus, {BUS_SECONDS})
 end
 """
+)
 
-# head(meta, stream, new_epoch): the epoch and the offset of a topic, which begins with 0.
+# The epoch and the offset of a topic, which begins with 0; anew, if another bus has begun.
 _HEAD = """
-local function head(meta, stream, new_epoch)
-    local known = redis.call('HMGET', meta, 'epoch', 'offset')
-    if known[1] then
+local function head(meta, stream, new_epoch, id)
+    local known = redis.call('HMGET', meta, 'epoch', 'offset', 'bus')
+    if known[1] and known[3] == id then
         return known[1], tonumber(known[2])
     end
     redis.call('DEL', stream)
-    redis.call('HSET', meta, 'epoch', new_epoch, 'offset', 0, 'bytes', 0)
+    redis.call('HSET', meta, 'epoch', new_epoch, 'offset', 0, 'bytes', 0, 'bus', id)
     return new_epoch, 0
 end
 """
@@ -113,7 +127,7 @@ if ARGV[11] == '1' then
         end
     end
 end
-local epoch, offset = head(KEYS[2], KEYS[1], ARGV[9])
+local epoch, offset = head(KEYS[2], KEYS[1], ARGV[9], bus_id(KEYS[3], KEYS[4], ARGV[10]))
 offset = redis.call('HINCRBY', KEYS[2], 'offset', 1)
 local count, most, oldest = tonumber(ARGV[5]), tonumber(ARGV[6]), now - tonumber(ARGV[7])
 if count > 0 then
@@ -142,30 +156,33 @@ return {{epoch, offset}}
 """
 )
 
-# KEYS: stream, meta. ARGV: a new epoch, milliseconds of the meta.
+# KEYS: stream, meta, bus, bus-meta. ARGV: a new epoch, a new id of the bus, milliseconds of the
+# meta.
 LOOK = Script(
-    _HEAD
+    _BUS_ID
+    + _HEAD
     + """
-local epoch, offset = head(KEYS[2], KEYS[1], ARGV[1])
-redis.call('PEXPIRE', KEYS[2], ARGV[2])
+local epoch, offset = head(KEYS[2], KEYS[1], ARGV[1], bus_id(KEYS[3], KEYS[4], ARGV[2]))
+redis.call('PEXPIRE', KEYS[2], ARGV[3])
 return {epoch, offset}
 """
 )
 
-# KEYS: stream, meta. ARGV: a new epoch, milliseconds of the meta, epoch and offset that are known,
-# how many messages, how many bytes.
+# KEYS: as LOOK's. ARGV: as LOOK's, epoch and offset that are known, how many messages, how many
+# bytes.
 REPLAY = Script(
     _NOW
+    + _BUS_ID
     + _HEAD
     + """
-local epoch, offset = head(KEYS[2], KEYS[1], ARGV[1])
-redis.call('PEXPIRE', KEYS[2], ARGV[2])
-local start, known = '-', tonumber(ARGV[4])
-if ARGV[3] == epoch and known <= offset then
-    start = '(' .. ARGV[4] .. '-0'
+local epoch, offset = head(KEYS[2], KEYS[1], ARGV[1], bus_id(KEYS[3], KEYS[4], ARGV[2]))
+redis.call('PEXPIRE', KEYS[2], ARGV[3])
+local start, known = '-', tonumber(ARGV[5])
+if ARGV[4] == epoch and known <= offset then
+    start = '(' .. ARGV[5] .. '-0'
 end
 local oldest = now - (tonumber(redis.call('HGET', KEYS[2], 'lifetime')) or 0)
-local count, size, found = tonumber(ARGV[5]), tonumber(ARGV[6]), {}
+local count, size, found = tonumber(ARGV[6]), tonumber(ARGV[7]), {}
 while #found < count do
     local entry = redis.call('XRANGE', KEYS[1], start, '+', 'COUNT', 1)[1]
     if not entry then
@@ -184,37 +201,25 @@ return {epoch, offset, found}
 """
 )
 
-# KEYS: stream, meta. ARGV: epoch, offset and nonce of what was read last, a new epoch. A topic
-# that has something else there, or nothing, is another one from now on.
-VERIFY = Script(
-    """
-local known = redis.call('HMGET', KEYS[2], 'epoch', 'offset')
-if known[1] ~= ARGV[1] then
-    return 0
-end
-local entry = redis.call('XRANGE', KEYS[1], ARGV[2], ARGV[2])[1]
-if tonumber(known[2]) >= tonumber(ARGV[2]) and entry and entry[2][6] == ARGV[3] then
-    return 0
-end
-redis.call('DEL', KEYS[1])
-redis.call('HSET', KEYS[2], 'epoch', ARGV[4], 'offset', 0, 'bytes', 0)
-return 1
-"""
-)
-
-# KEYS: bus, bus-meta. ARGV: a new id of the bus, the number that was read last.
-HELLO = Script(
-    """
-if redis.call('EXISTS', KEYS[2]) == 0 then
-    redis.call('DEL', KEYS[1])
-    redis.call('HSET', KEYS[2], 'id', ARGV[1], 'n', 0, 'bytes', 0)
-end
-local known = redis.call('HMGET', KEYS[2], 'id', 'n')
+# KEYS: bus, bus-meta. ARGV: a new id of the bus, the id, the number and the nonce of what was read
+# last. If that was lost, and may be something else now, the bus and all epochs begin anew.
+JOIN = Script(
+    _BUS_ID
+    + """
+local id = bus_id(KEYS[1], KEYS[2], ARGV[1])
+local tail, number = tonumber(redis.call('HGET', KEYS[2], 'n')), tonumber(ARGV[3])
 local function nonce_of(n)
     local entry = redis.call('XRANGE', KEYS[1], n, n)[1]
     return entry and entry[2][12] or ''
 end
-return {known[1], tonumber(known[2]), nonce_of(ARGV[2]), nonce_of(known[2])}
+if id == ARGV[2] and number > 0 then
+    local nonce = nonce_of(number)
+    if tail < number or (nonce ~= '' and nonce ~= ARGV[4]) then
+        redis.call('DEL', KEYS[1], KEYS[2])
+        id, tail = bus_id(KEYS[1], KEYS[2], ARGV[1]), 0
+    end
+end
+return {id, tail, tail > 0 and nonce_of(tail) or ''}
 """
 )
 
@@ -323,4 +328,4 @@ return is_admitted
 """
 )
 
-ALL = (PUBLISH, LOOK, REPLAY, VERIFY, HELLO, ENTER, LEAVE, MEMBERS, RENEW, ADMIT)
+ALL = (PUBLISH, LOOK, REPLAY, JOIN, ENTER, LEAVE, MEMBERS, RENEW, ADMIT)

@@ -1,7 +1,7 @@
 """The URL of a Redis server, or of the sentinels that know it, to clients of it."""
 
 from typing import Any
-from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
 from aiorest_ws.exceptions import ImproperlyConfigured
 
@@ -35,7 +35,8 @@ class RedisURL:
         query = dict(parse_qsl(parts.query))
         self.prefix = query.pop("prefix", DEFAULT_PREFIX)
         self._is_sentinel = parts.scheme == SENTINEL_SCHEME
-        self._url = urlunsplit(parts._replace(query=urlencode(query)))
+        # Not by urlunsplit: of unix:///path it leaves two slashes out.
+        self._url = f"{url.partition('?')[0]}?{urlencode(query)}"
         self._netloc, self._path, self._query = parts.netloc, parts.path, query
         try:
             self.client(is_async=False)

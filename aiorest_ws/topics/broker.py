@@ -11,7 +11,10 @@ from typing import Any, ClassVar, Protocol
 
 from aiorest_ws.codecs import encode_json
 
-__all__ = ("Broker", "Message", "Position", "Receiver", "Replay", "Retention")
+__all__ = ("ENVELOPE_BYTES", "Broker", "Message", "Position", "Receiver", "Replay", "Retention")
+
+# What a push has besides its data: topic, epoch and offset, and mostly all that is echoed.
+ENVELOPE_BYTES = 1024
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ from aiorest_ws.exceptions import NotSpecifiedTopic, ReplyTooLarge, TopicsUnavai
 from aiorest_ws.framing import frame_of
 from aiorest_ws.limits import Limits
 from aiorest_ws.log import logger
-from aiorest_ws.topics.broker import Broker, Message, Position, Retention
+from aiorest_ws.topics.broker import ENVELOPE_BYTES, Broker, Message, Position, Retention
 from aiorest_ws.topics.local import LocalTopic
 from aiorest_ws.topics.names import check_name
 from aiorest_ws.topics.replays import Replays
@@ -35,9 +35,6 @@ from aiorest_ws.topics.subscription import Note, Subscription
 __all__ = ("Hub",)
 
 SWEEP_SECONDS = 1.0
-
-# What a push has besides its data: topic, epoch and offset, and mostly all that is echoed.
-ENVELOPE_BYTES = 1024
 
 
 class Hub:

@@ -17,7 +17,7 @@ from aiorest_ws.limits import Limits
 from aiorest_ws.topics._redis_scripts import PUBLISH, Keys
 from aiorest_ws.topics._redis_sender import Backoff, unavailable
 from aiorest_ws.topics._redis_url import RedisURL
-from aiorest_ws.topics.broker import Position, Retention
+from aiorest_ws.topics.broker import ENVELOPE_BYTES, Position, Retention
 from aiorest_ws.topics.names import Pattern, check_name
 from aiorest_ws.topics.redis import publish_arguments
 from aiorest_ws.topics.urls import REDIS_SCHEMES, is_memory
@@ -89,7 +89,7 @@ class Publisher:
         """
         check_name(topic)
         encoded = encode_json(data)
-        if len(encoded) > Limits().message_bytes:
+        if len(encoded) + ENVELOPE_BYTES > Limits().message_bytes:
             raise ReplyTooLarge(f"What is published has {len(encoded)} bytes.")
         nonce = secrets.token_hex(8)
         end = time.monotonic() + wait_seconds
@@ -148,10 +148,9 @@ class Publisher:
                 known = self._client.hgetall(self._keys.patterns)
             except self._errors as exc:
                 raise unavailable(exc) from exc
-            patterns = [
-                (Pattern(text.decode()), Retention(*load_json(kept)))
-                for text, kept in known.items()
+            # In the order in which a router looks at them.
+            found = sorted((load_json(kept), text.decode()) for text, kept in known.items())
+            self._patterns = [
+                (Pattern(text), Retention(*retention)) for (_, *retention), text in found
             ]
-            # As a router does it: a name before a family.
-            patterns.sort(key=lambda one: (bool(one[0].parameters), one[0].text))
-            self._patterns, self._patterns_read = patterns, time.monotonic()
+            self._patterns_read = time.monotonic()

@@ -7,6 +7,7 @@ to. How Redis keeps it is told in `_redis_scripts`.
 import asyncio
 import secrets
 from collections.abc import Mapping
+from contextlib import suppress
 from math import ceil
 from typing import Any
 
@@ -64,8 +65,9 @@ class RedisBroker(Broker):
         self._sender: Sender | None = None
         self._reader: Reader | None = None
         self._tasks: list[asyncio.Task[None]] = []
-        # Topics that are followed before there is a reader, and members for when Redis forgets.
+        # What Redis is told again when it has forgotten.
         self._followed: set[str] = set()
+        self._patterns: dict[str, str] = {}
         self._members: dict[tuple[str, str], tuple[bytes, bool]] = {}
 
     def __repr__(self) -> str:
@@ -88,7 +90,6 @@ class RedisBroker(Broker):
             error.detail = f"Redis cannot be reached, {self._url!r}: {exc or type(exc).__name__}"
             error.args = (error.detail,)
             raise error from None
-        reader.followed = dict.fromkeys(self._followed)
         self._sender, self._reader = sender, reader
         self._tasks = [
             self._loop.create_task(reader.read()),
@@ -149,16 +150,18 @@ class RedisBroker(Broker):
     async def head(self, topic: str) -> Position:
         """Return where a topic is."""
         epoch, offset = await self._call(
-            LOOK, *self._of(topic), secrets.token_hex(8), META_MILLISECONDS, keys=2
+            *(LOOK, *self._of(topic), secrets.token_hex(8), secrets.token_hex(8)),
+            META_MILLISECONDS,
+            keys=4,
         )
         return Position(epoch.decode(), offset)
 
     async def replay(self, topic: str, after: Position, *, messages: int, size: int) -> Replay:
         """Return what is kept behind `after`."""
         found_epoch, offset, found = await self._call(
-            *(REPLAY, *self._of(topic), secrets.token_hex(8), META_MILLISECONDS),
-            *(after.epoch, after.offset, messages, size),
-            keys=2,
+            *(REPLAY, *self._of(topic), secrets.token_hex(8), secrets.token_hex(8)),
+            *(META_MILLISECONDS, after.epoch, after.offset, messages, size),
+            keys=4,
         )
         epoch = found_epoch.decode()
         return Replay(
@@ -172,23 +175,18 @@ class RedisBroker(Broker):
     def follow(self, topic: str, retention: Retention) -> None:  # noqa: ARG002  publishers have it
         """Keep a topic in its epoch as long as it is followed."""
         self._followed.add(topic)
-        if self._reader is not None:
-            self._reader.followed.setdefault(topic, None)
 
     def unfollow(self, topic: str) -> None:
         """Let go of a topic that nobody here subscribes to any more."""
         self._followed.discard(topic)
-        if self._reader is not None:
-            self._reader.followed.pop(topic, None)
 
     async def declare(self, patterns: Mapping[str, Retention]) -> None:
         """Tell publishers in other processes what is registered here, and what is kept of it."""
-        if patterns and self._sender is not None:
-            kept = {
-                pattern: encode_json([one.messages, one.bytes, one.seconds]).decode()
-                for pattern, one in patterns.items()
-            }
-            await self._sender.set_fields(self._keys.patterns, kept)
+        self._patterns = {
+            pattern: encode_json([order, one.messages, one.bytes, one.seconds]).decode()
+            for order, (pattern, one) in enumerate(patterns.items())
+        }
+        await self._declare()
 
     # Who is there
 
@@ -223,8 +221,9 @@ class RedisBroker(Broker):
 
     # Behind it
 
-    def _of(self, topic: str) -> tuple[str, str]:
-        return self._keys.stream(topic), self._keys.meta(topic)
+    def _of(self, topic: str) -> tuple[str, str, str, str]:
+        keys = self._keys
+        return keys.stream(topic), keys.meta(topic), keys.bus, keys.bus_meta
 
     async def _call(self, *arguments: Any, keys: int, size: int = 0) -> Any:
         if self._sender is None:
@@ -245,6 +244,12 @@ class RedisBroker(Broker):
         if self._sender is not None:
             await self._sender.disconnect()
         await self._tell_that_it_lives()
+        with suppress(TopicsUnavailable):
+            await self._declare()
+
+    async def _declare(self) -> None:
+        if self._patterns and self._sender is not None:
+            await self._sender.set_fields(self._keys.patterns, self._patterns)
 
     async def _live(self) -> None:
         """Renew the lease, and see to topics that nobody publishes to, until it is cancelled."""

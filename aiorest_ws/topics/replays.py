@@ -48,18 +48,22 @@ class Replays:
             if subscription.is_ended or topic is None:
                 return
             batch, subscription.batch = subscription.batch, None
-            if batch is None and topic.is_at(subscription) and not subscription.has_gap:
+            is_stuck = False
+            if batch is not None or not _may_be_live(topic, subscription):
+                before = subscription.position
+                if batch is None:
+                    batch = await self.patiently(partial(self._replay, subscription.name, before))
+                if subscription.is_ended:
+                    return
+                _send_replay(subscription, batch)
+                # The broker may know of what has not arrived here yet.
+                is_stuck = subscription.position == before
+            # In the same turn: of a topic without history, what comes before that is lost.
+            if _may_be_live(topic, subscription):
                 subscription.pending = None
                 topic.begin_live(subscription)
                 return
-            before = subscription.position
-            if batch is None:
-                batch = await self.patiently(partial(self._replay, subscription.name, before))
-            if subscription.is_ended:
-                return
-            _send_replay(subscription, batch)
-            # Others have their turn. The broker may know of what has not arrived here yet.
-            is_stuck = subscription.position == before
+            # Others have their turn.
             await deferLater(self._reactor, RETRY_SECONDS if is_stuck else 0)
 
     async def patiently(self, ask: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
@@ -74,6 +78,10 @@ class Replays:
         return await self._broker.replay(
             name, after, messages=REPLAYED_MESSAGES, size=REPLAYED_BYTES
         )
+
+
+def _may_be_live(topic: LocalTopic, subscription: Subscription) -> bool:
+    return topic.is_at(subscription) and not (subscription.has_gap or subscription.is_ended)
 
 
 def _send_replay(subscription: Subscription, replay: Replay) -> None:
