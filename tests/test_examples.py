@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -20,6 +21,7 @@ from websockets.sync.client import connect
 EXAMPLES = Path(__file__).parent.parent / "examples"
 NAMES = (
     "async_views",
+    "chat",
     "custom_factory",
     "function_based_api",
     "method_based_api",
@@ -291,7 +293,77 @@ def test_tac_serves_in_the_background_until_its_process_is_told_to_end(spawn, tm
     assert re.fullmatch(printed_by_a_quiet_server("twisted_service"), log.read_text())
 
 
+# Several processes
+
+
+@pytest.fixture
+def redis_server(spawn, tmp_path):
+    """A Redis of the test's own: its URL, and the means to stop it."""
+    program = shutil.which("redis-server")
+    if program is None:
+        missing = "Redis is not installed (Debian package `redis-server`)"
+        if os.environ.get("CI"):
+            pytest.fail(missing)
+        pytest.skip(missing)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+    files = tmp_path / "redis"
+    files.mkdir()
+    server = spawn(program, "--port", str(port), "--bind", "127.0.0.1", "--save", "", cwd=files)
+    server.read_until("Ready to accept connections")
+    return f"redis://127.0.0.1:{port}/0"
+
+
+@pytest.fixture
+def serve_live_orders(serve, redis_server):
+    """Start the two workers; return their supervisor and the URL."""
+
+    def start(*options):
+        return serve("live_orders", "--topics", redis_server, *options)
+
+    return start
+
+
+def test_client_of_live_orders_prints_what_the_readme_shows(serve_live_orders):
+    server, url = serve_live_orders()
+    client = EXAMPLES / "live_orders" / "client.py"
+    assert run_client(client, url) == output_in_readme("live_orders")
+    server.send_signal(signal.SIGTERM)
+    assert server.wait() == 0
+    assert server.errors == ""
+
+
+def process_of(url):
+    with connect(url) as connection:
+        connection.send('{"method": "GET", "url": "/process"}')
+        return json.loads(connection.recv(PATIENCE_SECONDS))["data"]
+
+
+def test_live_orders_are_served_by_two_processes(serve_live_orders):
+    _, url = serve_live_orders()
+    seen = set()
+    until(lambda: seen.add(process_of(url)) or len(seen) == 2)
+
+
+def test_ticker_sets_prices_for_the_clients_of_another_process(
+    serve_live_orders, spawn, redis_server
+):
+    _, url = serve_live_orders()
+    ticker = EXAMPLES / "live_orders" / "ticker.py"
+    spawn(sys.executable, ticker, "--topics", redis_server, "--every", "0.05")
+    with connect(url) as connection:
+        connection.send('{"method": "SUBSCRIBE", "url": "prices"}')
+        answer, *pushes = (json.loads(connection.recv(PATIENCE_SECONDS)) for _ in range(9))
+    begin = answer["data"]["offset"]
+    assert [push["offset"] for push in pushes] == list(range(begin + 1, begin + 9))
+    assert {push["data"]["item"] for push in pushes} == {"salt", "tea"}
+
+
 # The browser
+
+
+def element(selector):
+    return f"document.querySelector({json.dumps(selector)})"
 
 
 class Browser:
@@ -348,11 +420,17 @@ class Browser:
 
     def wait_for(self, selector, text):
         """Wait until the element has exactly that text; the page itself tells."""
-        selector, text = json.dumps(selector), json.dumps(text)
+        self._wait_until(f"{element(selector)}?.textContent === {json.dumps(text)}")
+
+    def wait_for_text(self, selector, text):
+        """Wait until the element has that text somewhere in it."""
+        self._wait_until(f"{element(selector)}?.textContent.includes({json.dumps(text)})")
+
+    def _wait_until(self, condition):
         self.run(
             f"""new Promise((resolve, reject) => {{
                 const look = () => {{
-                    if (document.querySelector({selector})?.textContent === {text}) resolve();
+                    if ({condition}) resolve();
                 }};
                 new MutationObserver(look).observe(
                     document, {{subtree: true, childList: true, characterData: true}});
@@ -362,6 +440,10 @@ class Browser:
                 look();
             }})"""
         )
+
+    def text_of(self, selector):
+        """Return the text of an element."""
+        return self.run(f"document.querySelector({json.dumps(selector)}).textContent")
 
     def _receive(self, is_wanted):
         while True:
@@ -442,3 +524,59 @@ def test_page_calls_the_server_and_shows_its_replies(serve, spawn, browser):
     assert re.fullmatch(BANNER, server.printed)
     assert server.errors == ""
     assert browser.complaints == []
+
+
+def test_page_misses_no_order_when_the_process_that_serves_it_is_killed(
+    serve_live_orders, spawn, browser, redis_server
+):
+    files = spawn(
+        *(sys.executable, "-u", "-m", "http.server", "--bind", "127.0.0.1", "0"),
+        cwd=EXAMPLES / "live_orders",
+    )
+    page = files.read_until(r"\((http://\S+)\)").group(1)
+    server, url = serve_live_orders("--page", page.rstrip("/"))
+
+    browser.open(page)
+    browser.fill_in("#url", url)
+    browser.click("#connect button")
+    browser.wait_for("#status", "Connected.")
+    browser.wait_for_text("#log", "fetched 0")
+    browser.fill_in("#quantity", "3")
+    browser.click("#add button")
+    browser.wait_for("#orders", "1tea3newpaid")
+
+    process = re.search(r"process (\d+)", browser.text_of("#log")).group(1)
+    os.kill(int(process), signal.SIGKILL)
+    browser.wait_for_text("#log", "closed with 1006")
+    # By another process, while the page is away or just back.
+    with connect_elsewhere(url, int(process)) as connection:
+        for call in (
+            {"method": "PUT", "url": "/orders/1", "args": {"state": "paid"}},
+            {"method": "POST", "url": "/orders", "args": {"item": "salt", "quantity": 1}},
+        ):
+            connection.send(json.dumps(call))
+            assert "data" in json.loads(connection.recv(PATIENCE_SECONDS))
+    browser.wait_for("#orders", "1tea3paidsent2salt1newpaid")
+    browser.wait_for("#status", "Connected.")
+    # It was told what it had missed, and did not ask.
+    assert browser.text_of("#log").count("fetched") == 1
+
+    spawn(sys.executable, EXAMPLES / "live_orders" / "ticker.py", "--topics", redis_server)
+    browser.wait_for_text("#prices", "salt 1.2")
+    browser.click("#orders button")
+    browser.wait_for("#orders", "1tea3sent2salt1newpaid")
+
+    server.send_signal(signal.SIGTERM)
+    browser.wait_for_text("#log", "closed with 1012")
+    assert server.wait() == 0
+    # The browser itself says that a server refuses connections.
+    scripts = [said for said in browser.complaints if "exceptionDetails" in said]
+    assert scripts == []
+
+
+@contextmanager
+def connect_elsewhere(url, process):
+    """Connect to a server that another process serves by now."""
+    assert until(lambda: process_of(url) != process)
+    with connect(url) as connection:
+        yield connection

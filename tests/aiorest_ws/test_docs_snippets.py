@@ -40,6 +40,8 @@ from aiorest_ws.auth.token.middlewares import BaseTokenMiddleware
 from aiorest_ws.auth.user.abstractions import User
 from aiorest_ws.limits import Limits
 from aiorest_ws.routers import SimpleRouter
+from aiorest_ws.topics import connect as publisher_for
+from aiorest_ws.topics.routes import POLICIES
 from aiorest_ws.wrappers import Request
 
 ROOT = Path(__file__).parents[2]
@@ -64,6 +66,9 @@ EXCHANGES = {
     "wire_unreadable.txt": "wire",
     "wire_values.txt": "wire",
 }
+
+# Exchanges with pushes in them, line by line; those of one row are held one after the other.
+CONVERSATIONS = (("wire_topics.txt", "wire_resume.txt"), ("wire_presence.txt",))
 
 
 @pytest.fixture
@@ -142,7 +147,53 @@ async def test_an_exchange_is_what_its_server_answers(name, load, network):
 
 
 def test_every_exchange_is_held_with_a_server():
-    assert {path.name for path in SNIPPETS.glob("*.txt")} == {*EXCHANGES, "notes_exchange.txt"}
+    elsewhere = {"notes_exchange.txt", "wire_streams.txt", *sum(CONVERSATIONS, ())}
+    assert {path.name for path in SNIPPETS.glob("*.txt")} == {*EXCHANGES, *elsewhere}
+
+
+RANDOM = re.compile("[0-9a-f]{16}")
+
+
+async def hold_lines(clients, text, known):
+    """Send and expect each line of a conversation; `known` is what its random parts are here."""
+    for line in text.splitlines():
+        client = clients[line.startswith("(another) ")]
+        direction, line = line.removeprefix("(another) ").split(" ", 1)
+        line = RANDOM.sub(lambda found: known.get(found[0], found[0]), line)
+        if direction == "-->":
+            client.send(line.encode())
+            continue
+        assert direction == "<--"
+        received = (await client.receive()).decode()
+        for shown, real in zip(RANDOM.findall(line), RANDOM.findall(received), strict=True):
+            # What is named once is the same from then on.
+            if shown not in known.values():
+                known[shown] = real
+                line = line.replace(shown, real)
+        assert received == line
+
+
+@pytest.mark.parametrize("names", CONVERSATIONS, ids=" ".join)
+@pytest_twisted.ensureDeferred
+async def test_a_conversation_on_a_topic_is_that_of_its_server(names, load, network):
+    port = await start(load("topics"), network)
+    clients, known = (await network.connect(port), await network.connect(port)), {}
+    for name in names:
+        await hold_lines(clients, (SNIPPETS / name).read_text(encoding="utf-8"), known)
+    assert known
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_streams_of_the_page_are_those_of_its_server_and_end(load, network):
+    module = load("streams")
+    client = await network.connect(await start(module, network))
+    await hold_lines((client,), (SNIPPETS / "wire_streams.txt").read_text(encoding="utf-8"), {})
+    assert json.loads(await client.ask({"method": "GET", "url": "/countdown/1001"})) == {
+        "detail": "That is too far away.",
+        "status": 422,
+        "event_name": None,
+    }
+    assert module.Countdown.ended == 2
 
 
 @pytest.mark.parametrize(
@@ -339,6 +390,58 @@ async def test_a_protocol_may_speak_messagepack(load, network, monkeypatch):
     assert text % (peer, messages, code) == f"{peer} sent 3 messages, closed by 1000"
 
 
+@pytest_twisted.ensureDeferred
+async def test_topics_are_published_to_in_each_of_the_ways_shown(load, network):
+    service = load("topics").app.service(listen="tcp:0:interface=127.0.0.1")
+    service.startService()
+    try:
+        client = await network.connect((await service.listening).getHost().port)
+        topics = {"method": "POST", "url": "/basket", "data": [1, 2], "event_name": "basket"}
+        assert json.loads(await client.ask(topics))["data"] == ["orders/1", "orders/2"]
+        client.send({"method": "PUT", "url": "/orders/2", "data": "paid"})
+        push, reply = json.loads(await client.receive()), json.loads(await client.receive())
+        assert (push["event_name"], push["topic"], push["data"]) == ("basket", "orders/2", "paid")
+        assert reply["data"] == {"published": push["offset"]}
+
+        assert "data" in json.loads(await client.ask({"method": "SUBSCRIBE", "url": "ticks"}))
+        assert json.loads(await client.receive())["topic"] == "ticks"
+        client.send({"method": "UNSUBSCRIBE", "url": "ticks", "id": "end"})
+        for _ in range(10):  # ticks that were on the way
+            if json.loads(await client.receive()).get("id") == "end":
+                break
+
+        assert "data" in json.loads(await client.ask({"method": "SUBSCRIBE", "url": "reports"}))
+        client.send({"method": "POST", "url": "/reports", "id": "reply"})
+        seen = [json.loads(await client.receive()) for _ in range(2)]
+        pushed = [said["data"] for said in seen if said.get("topic") == "reports"]
+        assert pushed == [{"rows": 100_000}]
+    finally:
+        await service.stopService()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_topic_is_closed_to_whom_its_hook_refuses(load, network):
+    client = await network.connect(await start(load("topics"), network))
+    for topic, status in (("orders/13", 403), ("orders", 404), ("orders/12", None)):
+        reply = json.loads(await client.ask({"method": "SUBSCRIBE", "url": topic}))
+        assert reply.get("status") == status
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_topic_of_each_policy_is_published_to(load, network):
+    module = load("policies")
+    client = await network.connect(await start(module, network))
+    assert {route.policy for route in module.router.topics} == set(POLICIES)
+    for topic in ("prices", "export"):
+        assert "data" in json.loads(await client.ask({"method": "SUBSCRIBE", "url": topic}))
+    client.send({"method": "PUT", "url": "/prices/ABC", "args": {"price": 7}})
+    assert json.loads(await client.receive())["data"] == ["ABC", 7]
+    await client.receive()
+    client.send({"method": "POST", "url": "/export", "args": {"rows": 3}})
+    said = [json.loads(await client.receive())["data"] for _ in range(4)]
+    assert said == [{"row": 0}, {"row": 1}, {"row": 2}, 3]
+
+
 # From here on, processes: what a reader would type.
 
 
@@ -444,6 +547,115 @@ def test_the_readers_tests_pass(environment, tmp_path):
     # One of them is run with two URLs.
     assert re.search(rf"^{written + 1} passed", done.stdout, re.MULTILINE), done.stdout
     assert done.returncode == 0
+
+
+def test_the_watcher_of_the_lesson_sees_what_it_shows_and_outlives_its_server(
+    run_app, processes, environment
+):
+    server = run_app("order_book:app", "--port", "0")
+    url = served_url(server)
+    watcher = processes(
+        *(sys.executable, SNIPPETS / "watch_book.py", url), env=environment, start_new_session=True
+    )
+    first, *changes = (SNIPPETS / "watch_book.out").read_text(encoding="utf-8").splitlines()
+    assert wait_for_line(watcher, watcher.stdout, "") == first
+    sender = processes(sys.executable, SNIPPETS / "send_orders.py", url, env=environment)
+    sent, complaints = sender.communicate(timeout=PROCESS_SECONDS)
+    assert (len(sent.splitlines()), complaints) == (len(changes), "")
+    assert [wait_for_line(watcher, watcher.stdout, "") for _ in changes] == changes
+
+    stop(server)
+    assert wait_for_line(watcher, watcher.stdout, "") == "the server is away"
+    server = run_app("order_book:app", "--port", port_of(url))
+    assert served_url(server) == url
+    # The book was in the memory of the first one.
+    assert wait_for_line(watcher, watcher.stdout, "^the whole book") == first
+    watcher.send_signal(signal.SIGINT)
+    _, complaints = watcher.communicate(timeout=PROCESS_SECONDS)
+    assert (watcher.returncode, complaints) == (0, "")
+    stop(server)
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_order_book_refuses_what_it_cannot_hold(load, network):
+    client = await network.connect(await start(load("order_book"), network))
+    order = {"side": "buy", "price": 95, "size": 10}
+    post = {"method": "POST", "url": "/books/tea/orders"}
+    for wrong in ({"side": "lend"}, {"price": "95"}, {"size": 0.5}):
+        reply = json.loads(await client.ask({**post, "args": {**order, **wrong}}))
+        assert reply["status"] == 422
+    for method, url in (("GET", "/books/gold"), ("SUBSCRIBE", "books/gold")):
+        reply = json.loads(await client.ask({"method": method, "url": url}))
+        assert (reply["status"], reply["detail"]) == (404, "There is no such good.")
+
+
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        return listening.getsockname()[1]
+
+
+@pytest.fixture
+def redis_url(processes, tmp_path):
+    """The URL of a Redis that runs as the guide says, for the user that it tells of."""
+    if shutil.which("redis-server") is None:
+        missing = "needs Redis (Debian package redis-server)"
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(missing)
+    directory = tmp_path / "redis"
+    directory.mkdir()
+    configuration = (SNIPPETS / "redis.conf").read_text(encoding="utf-8")
+    port, users = free_port(), directory / "users.acl"
+    for shown, here in (("port 6379", f"port {port}"), ("/etc/redis/users.acl", str(users))):
+        assert configuration.count(shown) == 1
+        configuration = configuration.replace(shown, here)
+    (directory / "redis.conf").write_text(configuration, encoding="utf-8")
+    rights = (SNIPPETS / "redis.acl").read_text(encoding="utf-8")
+    users.write_text(f"user default off\n{rights}", encoding="utf-8")
+    server = processes("redis-server", "redis.conf", cwd=directory)
+    wait_for_line(server, server.stdout, "Ready to accept connections")
+    user, password = re.match(r"user (\S+) on >(\S+) ", rights).groups()
+    return f"redis://{user}:{password}@127.0.0.1:{port}/0"
+
+
+def urls_of_redis():
+    page = (DOCS / "how-to" / "redis-in-production.md").read_text(encoding="utf-8")
+    return re.findall(r"^\| `(\S+://\S+)` \|", page, re.MULTILINE)
+
+
+@pytest.mark.parametrize("url", urls_of_redis())
+def test_a_url_of_the_guide_is_one_that_topics_can_be_on(url):
+    from aiorest_ws.topics.urls import REDIS_SCHEMES
+
+    assert {one.partition("://")[0] for one in urls_of_redis()} == set(REDIS_SCHEMES)
+    with publisher_for(url) as publisher:
+        assert "password" not in repr(publisher)
+
+
+def test_another_process_publishes_to_the_clients_of_a_server_on_redis(
+    run_app, processes, environment, redis_url
+):
+    server = run_app("redis_server:app", "--port", "0", TOPICS_URL=redis_url)
+    command = (sys.executable, SNIPPETS / "publish_elsewhere.py")
+    with websockets_connect(served_url(server)) as client:
+
+        def receive():
+            return json.loads(client.recv(timeout=PROCESS_SECONDS))
+
+        client.send('{"method": "SUBSCRIBE", "url": "orders/42"}')
+        assert receive()["data"]["offset"] == 0
+        environment["TOPICS_URL"] = redis_url
+        script = processes(*command, "42", "paid", env=environment)
+        assert script.communicate(timeout=PROCESS_SECONDS) == ("1\n", "")
+        assert receive()["data"] == {"state": "paid"}
+        client.send('{"method": "PUT", "url": "/orders/42", "data": "sent", "id": "reply"}')
+        said = [receive(), receive()]
+        assert {reply.get("offset"): reply["data"] for reply in said} == {2: "sent", None: None}
+    environment["TOPICS_URL"] = f"{redis_url}?prefix=another"
+    script = processes(*command, "42", "paid", env=environment)
+    _, complaint = script.communicate(timeout=PROCESS_SECONDS)
+    # The user of the guide may use one prefix only.
+    assert script.returncode == 1
+    assert complaint.splitlines()[-1].startswith("aiorest_ws.exceptions.TopicsUnavailable")
+    stop(server)
 
 
 def make_certificate(directory):

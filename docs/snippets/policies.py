@@ -1,0 +1,30 @@
+"""What becomes of a push for which a slow client has no room."""
+
+from aiorest_ws.app import Application
+from aiorest_ws.limits import Limits
+from aiorest_ws.routers import SimpleRouter
+from aiorest_ws.views import MethodBasedView
+
+router = SimpleRouter()
+router.register_topic("news", policy="drop_oldest")
+router.register_topic("prices", policy="latest")
+router.register_topic("orders", policy="disconnect")
+router.register_topic("export", policy="block")
+
+
+class Price(MethodBasedView):
+    async def put(self, request, share, price):
+        await request.factory.publish("prices", [share, price], key=share)
+
+
+class Export(MethodBasedView):
+    async def post(self, request, rows):
+        for row in range(rows):
+            await request.factory.publish("export", {"row": row}, block=True)
+        return rows
+
+
+router.register("/prices/{share}", Price, methods="PUT")
+router.register("/export", Export, methods="POST")
+
+app = Application(router=router, limits=Limits(push_bytes=256 * 1024))

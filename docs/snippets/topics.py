@@ -1,0 +1,83 @@
+"""Topics, and the ways to publish to them and to subscribe."""
+
+import itertools
+import logging
+
+from twisted.internet.task import LoopingCall
+
+from aiorest_ws.app import Application
+from aiorest_ws.routers import SimpleRouter
+from aiorest_ws.views import MethodBasedView
+
+
+class Order(MethodBasedView):
+    """A view tells everybody."""
+
+    async def put(self, request, order):
+        position = await request.factory.publish(f"orders/{order}", request.data)
+        return {"published": position.offset}
+
+
+class Report(MethodBasedView):
+    """A thread tells everybody."""
+
+    blocking = True
+
+    def post(self, request):
+        rows = sum(1 for _ in range(100_000))  # what takes its time
+        request.factory.publish_from_thread("reports", {"rows": rows})
+        return rows
+
+
+class Basket(MethodBasedView):
+    """A view subscribes its caller."""
+
+    async def post(self, request):
+        orders = [f"orders/{number}" for number in request.data]
+        for topic in orders:
+            await request.connection.subscribe(topic, request=request)
+        return orders
+
+
+def is_of_caller(request, topic):
+    """Everybody but a stranger's order: return False to refuse, or raise."""
+    return not topic.endswith("/13")
+
+
+def who_is_there(request):
+    """Return what others may know of a subscriber."""
+    return {"name": str(getattr(request, "name", "somebody"))[:20]}
+
+
+router = SimpleRouter()
+router.register("/orders/{order}", Order, methods="PUT")
+router.register("/reports", Report, methods="POST")
+router.register("/basket", Basket, methods="POST")
+
+router.register_topic("orders/{id}", on_subscribe=is_of_caller)
+router.register_topic("reports", history=10)
+router.register_topic("ticks", history=0)
+router.register_topic("rooms/{room}", presence=True)
+
+app = Application(router=router, presence_info=who_is_there)
+
+
+@app.on_startup
+def tick(factory):
+    numbers = itertools.count(1)
+
+    def tell():
+        return factory.publish("ticks", next(numbers)).addErrback(complain)
+
+    factory.ticking = LoopingCall(tell)
+    factory.ticking.clock = factory.reactor
+    factory.ticking.start(1)
+
+
+def complain(failure):
+    logging.warning("A tick was not published: %s", failure.getErrorMessage())
+
+
+@app.on_shutdown
+def stop_ticking(factory):
+    factory.ticking.stop()

@@ -1,0 +1,85 @@
+"""Rooms to talk in: topics in the memory of one process, and who is there."""
+
+import argparse
+
+from aiorest_ws.app import Application
+from aiorest_ws.decorators import endpoint
+from aiorest_ws.exceptions import BaseAPIException
+from aiorest_ws.routers import SimpleRouter
+
+NAME_LENGTH, TEXT_LENGTH = 20, 500
+
+
+class NoName(BaseAPIException):
+    default_detail = "Say who you are first: PUT /name."
+    status = 403
+
+
+class NotThere(BaseAPIException):
+    default_detail = "You are not in this room."
+    status = 403
+
+
+def checked(value, length):
+    if not isinstance(value, str) or not 0 < len(value.strip()) <= length:
+        raise BaseAPIException(f"A text of 1 to {length} characters is wanted.", status=422)
+    return value.strip()
+
+
+def name_of(connection):
+    name = getattr(connection.state, "name", None)
+    if name is None:
+        raise NoName
+    return name
+
+
+@endpoint("/hello", methods="GET")
+def hello(request):
+    return "Hello, world!"
+
+
+@endpoint("/name", methods="PUT")
+def set_name(request):
+    """Give a connection a name, once: others have been told of it."""
+    if hasattr(request.connection.state, "name"):
+        raise BaseAPIException("You have a name.", status=409)
+    request.connection.state.name = checked(request.data, NAME_LENGTH)
+    return request.connection.state.name
+
+
+@endpoint("/rooms/{room}", methods="POST")
+async def say(request, room):
+    """Tell it to everybody in the room."""
+    name, topic = name_of(request.connection), f"rooms/{room}"
+    if topic not in request.connection.subscriptions:
+        raise NotThere
+    said = {"name": name, "text": checked(request.data, TEXT_LENGTH)}
+    return (await request.factory.publish(topic, said)).offset
+
+
+@endpoint("/rooms/{room}/people", methods="GET")
+async def people(request, room):
+    present = await request.factory.presence(f"rooms/{room}")
+    return sorted(info["name"] for info in present.values())
+
+
+def only_with_a_name(request, topic):
+    name_of(request.connection)
+
+
+def presence_info(request):
+    """Tell others the name, and nothing else, of who comes."""
+    return {"name": name_of(request.connection)}
+
+
+router = SimpleRouter()
+for view in (hello, set_name, say, people):
+    router.register_endpoint(view)
+router.register_topic("rooms/{room}", history=50, presence=True, on_subscribe=only_with_a_name)
+
+app = Application(router=router, presence_info=presence_info)
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--port", type=int, default=8080, help="0 takes a free one")
+    app.run(port=parser.parse_args().port)
