@@ -33,17 +33,17 @@ class _AccessLogged(CallingProtocol):
     def _reply(self, request: Request | None, reply: Any, isBinary: bool) -> Any:
         sent = super()._reply(request, reply, isBinary)
         if isinstance(sent, bytes):
-            self._write_line(request, sent)
+            self._note_sent(request, sent, len(sent))
         return sent
 
-    def _write_line(self, request: Request | None, sent: bytes) -> None:
+    def _note_sent(self, request: Request | None, last: bytes, size: int) -> None:
         now = time.monotonic()
-        match = _STATUS.match(sent)
+        match = _STATUS.match(last)
         fields = {
             "peer": self.peer,
             "request_id": request.log_id if request is not None else "-",
             "status": int(match[1]) if match else 200,
-            "bytes": len(sent),
+            "bytes": size,
             "milliseconds": (now - getattr(request, "_begun", now)) * 1000,
         }
         line = (

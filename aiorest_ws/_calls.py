@@ -1,6 +1,7 @@
 """The calls of a connection that run: how many, until when, and how they are ended."""
 
 import binascii
+from collections import deque
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -8,6 +9,7 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.python.failure import Failure
 
 from aiorest_ws._flow import FlowProtocol
+from aiorest_ws._stream_run import StreamRun
 from aiorest_ws.awaiting import drive
 from aiorest_ws.exceptions import (
     BaseAPIException,
@@ -15,8 +17,10 @@ from aiorest_ws.exceptions import (
     DeadlineExceeded,
     MalformedMessage,
     ServiceUnavailable,
+    TooManyStreams,
 )
 from aiorest_ws.log import logger
+from aiorest_ws.streams import Stream, discard
 from aiorest_ws.wrappers import Request
 
 __all__ = ("CallingProtocol", "is_cancel", "may_end_something")
@@ -51,12 +55,13 @@ def may_end_something(payload: bytes, is_binary: bool) -> bool:
 
 
 class _Call:
-    __slots__ = ("is_answered", "is_binary", "request", "timer")
+    __slots__ = ("is_answered", "is_binary", "is_stream", "request", "timer")
 
     def __init__(self, request: Request | None, is_binary: bool) -> None:
         self.request = request
         self.is_binary = is_binary
         self.is_answered = False
+        self.is_stream = False
         self.timer: IDelayedCall | None = None
 
 
@@ -64,12 +69,17 @@ class CallingProtocol(FlowProtocol):
     """A connection with calls that take their time.
 
     A call that has been answered early, because its time was up or its client did not want it any
-    more, keeps its place until what it awaited has really ended.
+    more, keeps its place until what it awaited has really ended. So does a stream, among those of
+    its own kind.
     """
 
     # None: no call is running. A connection that idles has no dicts.
     _calls: dict[Deferred[Any], _Call] | None = None
     _running: dict[str | int, Deferred[Any]] | None = None
+
+    # How many of the calls are streams, and those that have something to do.
+    _streams = 0
+    _turns: deque[Deferred[None]] | None = None
 
     # It is being closed, or the server stops.
     _takes_no_calls = False
@@ -136,26 +146,103 @@ class CallingProtocol(FlowProtocol):
         except Exception as exc:  # noqa: BLE001  a router of somebody else's may raise anything
             pending = self._internal_error(request, exc)
         if not isinstance(pending, Deferred):
-            self._reply(request, pending, isBinary)
+            self._answer(request, pending, isBinary)
             return
         call = _Call(request, isBinary)
+        self._begin_call(pending, call)
+        if request is not None:
+            seconds = self._seconds_for(request)
+            if seconds is not None:
+                self._limit_call(pending, call, seconds)
+        if self._is_full():
+            self._begin_holding()
+        pending.addBoth(self._answered, pending, call)
+
+    def _begin_call(self, pending: Deferred[Any], call: _Call) -> None:
         if self._calls is None:
             self._calls = {}
         self._calls[pending] = call
-        if request is not None:
-            if request.id is not None:
-                if self._running is None:
-                    self._running = {}
-                self._running[request.id] = pending
-            seconds = self._seconds_for(request)
-            if seconds is not None:
-                reactor = self.factory.reactor
-                call.timer = reactor.callLater(
-                    seconds, self._end_call, pending, DeadlineExceeded()
-                )
-        if len(self._calls) >= self.factory.limits.calls_in_flight:
-            self._begin_holding()
-        pending.addBoth(self._answered, pending, call)
+        if call.request is not None and call.request.id is not None:
+            if self._running is None:
+                self._running = {}
+            self._running[call.request.id] = pending
+
+    def _limit_call(self, pending: Deferred[Any], call: _Call, seconds: float) -> None:
+        reactor = self.factory.reactor
+        call.timer = reactor.callLater(seconds, self._end_call, pending, DeadlineExceeded())
+
+    def _is_full(self) -> bool:
+        at_most: int = self.factory.limits.calls_in_flight
+        return len(self._calls or ()) - self._streams >= at_most
+
+    def _answer(
+        self,
+        request: Request | None,
+        reply: Any,
+        isBinary: bool,
+        seconds_left: float | None = None,
+    ) -> None:
+        """Send a reply, or begin a stream, which has `seconds_left` of the time of its call."""
+        if not isinstance(reply, Stream):
+            self._reply(request, reply, isBinary)
+        elif self._state != self.STATE_OPEN:
+            discard(reply)
+        elif self._streams >= self.factory.limits.streams:
+            self.factory.limit_hits.note("streams", self.peer, "429")
+            discard(reply)
+            self._reply(request, self._failure(request, TooManyStreams()), isBinary)
+        else:
+            call = _Call(request, isBinary)
+            call.is_stream = True
+            self._streams += 1
+            run = StreamRun(self, request, reply, isBinary)
+            self._begin_call(run.pending, call)
+            if seconds_left is None and request is not None:
+                seconds_left = self._seconds_for(request)
+            if seconds_left is not None:
+                self._limit_call(run.pending, call, max(0, seconds_left))
+            run.pending.addBoth(self._stream_ended, run.pending, call)
+            run.begin()
+
+    def stream_turn(self) -> Deferred[None]:
+        """Return a Deferred that fires in a turn of the loop that no other stream here has."""
+        if self._turns is None:
+            self._turns = deque()
+            self.factory.reactor.callLater(0, self._give_turn)
+        turn: Deferred[None] = Deferred()
+        self._turns.append(turn)
+        return turn
+
+    def _give_turn(self) -> None:
+        turns = self._turns or deque()
+        while turns and turns[0].called:
+            turns.popleft()  # cancelled
+        turn = turns.popleft() if turns else None
+        if turns:
+            self.factory.reactor.callLater(0, self._give_turn)
+        else:
+            self._turns = None
+        if turn is not None:
+            turn.callback(None)
+
+    def stream_over(self, pending: Deferred[Any]) -> None:
+        """Note that the last reply of a stream is being sent, which has yet to be closed."""
+        call = (self._calls or {}).get(pending)
+        if call is not None:
+            self._note_answered(pending, call)
+
+    def _stream_ended(self, failure: Any, pending: Deferred[Any], call: _Call) -> None:
+        if isinstance(failure, Failure):
+            # An override has raised as it sent an item.
+            logger.error("a stream could not be sent", exc_info=failure.value)
+        if self._calls is None:
+            return  # nobody is there any more
+        if not call.is_answered:
+            self._note_answered(pending, call)
+        self._streams -= 1
+        del self._calls[pending]
+        if not self._calls:
+            self._calls = None
 
     def _seconds_for(self, request: Request) -> float | None:
         """Return how long a call may take: its own timeout only shortens what the server gives."""
@@ -168,16 +255,22 @@ class CallingProtocol(FlowProtocol):
         return min(ours, theirs)
 
     def _answered(self, reply: Any, pending: Deferred[Any], call: _Call) -> None:
-        if self._calls is None:
-            return  # nobody is there any more
+        if self._calls is None:  # nobody is there any more
+            if isinstance(reply, Stream):
+                discard(reply)
+            return
         del self._calls[pending]
         # An override may raise as it sends; the calls that wait for this one go on.
         try:
             if not call.is_answered:
+                ends_at = call.timer.getTime() if call.timer is not None else None
                 self._note_answered(pending, call)
                 if isinstance(reply, Failure):
                     reply = self._internal_error(call.request, reply.value)
-                self._reply(call.request, reply, call.is_binary)
+                left = None if ends_at is None else ends_at - self.factory.reactor.seconds()
+                self._answer(call.request, reply, call.is_binary, left)
+            elif isinstance(reply, Stream):
+                discard(reply)
         finally:
             if not self._calls:
                 self._calls = None
@@ -205,7 +298,7 @@ class CallingProtocol(FlowProtocol):
 
     def _end_calls(self) -> None:
         """Cancel all calls: nobody waits for them."""
-        calls, self._calls, self._running = self._calls, None, None
+        calls, self._calls, self._running, self._streams = self._calls, None, None, 0
         for pending, call in (calls or {}).items():
             if call.timer is not None and call.timer.active():
                 call.timer.cancel()
@@ -218,6 +311,12 @@ class CallingProtocol(FlowProtocol):
 
     def _reply(self, request: Request | None, reply: Any, isBinary: bool) -> Any:
         raise NotImplementedError
+
+    def _send_reply(self, request: Request | None, reply: Any, isBinary: bool) -> Any:
+        raise NotImplementedError
+
+    def _note_sent(self, request: Request | None, last: bytes, size: int) -> None:
+        """Note that so many bytes have answered a request."""
 
     def _failure(self, request: Request | None, exc: BaseAPIException) -> bytes:
         raise NotImplementedError

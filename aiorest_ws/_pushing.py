@@ -1,7 +1,7 @@
 """What a server tells a client without being asked: the pushes of the topics it subscribes to."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
@@ -24,6 +24,9 @@ from aiorest_ws.topics.view import UNSUBSCRIBE
 from aiorest_ws.wrappers import Request
 
 __all__ = ("PushingFactory", "PushingProtocol")
+
+# Pushes that are written together.
+CORKED_FRAMES = 64
 
 # Of a router that knows nothing of topics.
 _NO_TOPICS = TopicRoutes()
@@ -174,6 +177,8 @@ class PushingProtocol(CallingProtocol):
     def undo_subscription(self, request: Request) -> None:
         """End the subscription of a SUBSCRIBE that is answered with a failure."""
         subscription = None if self._unbegun is None else self._unbegun.pop(request, None)
+        if not self._unbegun:
+            self._unbegun = None
         if subscription is not None:
             self._end(subscription)
 
@@ -182,6 +187,15 @@ class PushingProtocol(CallingProtocol):
         if call is not None and call.request is not None:
             self.undo_subscription(call.request)
         super()._end_call(pending, exc)
+
+    def _answered(self, reply: Any, pending: Deferred[Any], call: Any) -> None:
+        try:
+            super()._answered(reply, pending, call)
+        finally:
+            # Of a call that was ended, and has subscribed all the same, or whose answer could not
+            # be sent: what has not begun by now never does.
+            if call.request is not None:
+                self.undo_subscription(call.request)
 
     # Called by topics
 
@@ -197,7 +211,8 @@ class PushingProtocol(CallingProtocol):
             self._transport.write(frame)
         else:
             self._corked.append(frame)
-            if size > CORKED_BYTES:
+            # A view may publish any number: the transport has to tell when they are too many.
+            if size > CORKED_BYTES or len(self._corked) >= CORKED_FRAMES:
                 self._write_corked()
         return True
 
@@ -311,6 +326,13 @@ class PushingFactory(GuardedFactory):
     def presence_info(self, request: Request) -> Any:
         """Return what others may know of who subscribes; may be a coroutine. Here: nothing."""
         return None if self._presence_info is None else self._presence_info(request)
+
+    if not TYPE_CHECKING:  # it has no types in Autobahn either
+
+        def stopFactory(self):
+            """Let the broker rest; what is published while the service stops is sent, too."""
+            super().stopFactory()
+            self.topics.rest()
 
     def startFactory(self) -> None:
         """Let topics be heard of, unless the service has seen to that."""

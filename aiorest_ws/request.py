@@ -127,7 +127,7 @@ class RequestHandlerProtocol(PushingProtocol):
         if type(answer) is bytes and not isBinary and len(answer) <= self._reply_limit:
             self._send_ordinary(answer, False)
         elif isinstance(answer, bytes) or not is_awaitable(answer):
-            self._reply(request, answer, isBinary)
+            self._answer(request, answer, isBinary)
         else:
             self._reply_later(request, answer, isBinary)
 
@@ -159,6 +159,8 @@ class RequestHandlerProtocol(PushingProtocol):
         if self._unbegun is not None and request is not None:
             self.begin_subscription(request)
         return reply
+
+    _send_reply = _reply  # for what is not noted
 
     def _refusal(self, request: Request | None, exc: BaseAPIException) -> bytes:
         logger.debug("%r refused: %s %s", request, type(exc).__name__, exc.status)

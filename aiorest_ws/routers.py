@@ -30,6 +30,7 @@ from aiorest_ws.exceptions import (
 )
 from aiorest_ws.failures import ErrorHandler, failure_reply, judge
 from aiorest_ws.parsers import URLParser
+from aiorest_ws.streams import Stream, discard, in_parts, is_stream
 from aiorest_ws.topics.routes import TopicRoute, TopicRoutes
 from aiorest_ws.topics.view import SUBSCRIBE, UNSUBSCRIBE, TopicView
 from aiorest_ws.urls.utils import reverse
@@ -217,7 +218,7 @@ class SimpleRouter(AbstractRouter):
     # From a view to a reply
 
     def process_request(self, request: Request) -> Any:
-        """Return the reply's bytes, or an awaitable of them where something is asynchronous.
+        """Return the reply's bytes, or a Stream, or an awaitable where something is asynchronous.
 
         Every fault becomes a failure; nothing is raised.
         """
@@ -246,7 +247,11 @@ class SimpleRouter(AbstractRouter):
             call = getattr(view, handler.attribute)
             answer = call(request, *values, **keywords) if keywords else call(request, *values)
             kind = type(answer)
-            if kind is CoroutineType or (kind not in PLAIN_TYPES and is_awaitable(answer)):
+            if kind is CoroutineType or (
+                kind not in PLAIN_TYPES and (is_awaitable(answer) or is_stream(answer))
+            ):
+                if kind is not CoroutineType and is_stream(answer):
+                    return self._in_parts(request, view, answer, values, keywords)
                 is_awaited = True
                 coroutine = answer if kind is CoroutineType else _awaited(answer)
                 answer = drive(coroutine, context)
@@ -256,6 +261,8 @@ class SimpleRouter(AbstractRouter):
                         self._answered, answer, request, handler, view, values, keywords
                     )
                     return answer.addBoth(partial(context.run, answered))
+                if type(answer) not in PLAIN_TYPES and is_stream(answer):
+                    return self._in_parts(request, view, answer, values, keywords)
                 return Ready(self._success(request, handler, view, answer, values, keywords))
             return self._success(request, handler, view, answer, values, keywords)
         except BaseException as exc:  # noqa: BLE001  a view may raise anything
@@ -292,6 +299,8 @@ class SimpleRouter(AbstractRouter):
                 return answer  # by whom the reply was for
             return failure_reply(request, cast("BaseException", answer.value), self.error_handlers)
         try:
+            if is_stream(answer):
+                return self._in_parts(request, view, answer, values, keywords)
             return self._success(request, handler, view, answer, values, keywords)
         except BaseException as exc:  # noqa: BLE001  so may a renderer
             return failure_reply(request, exc, self.error_handlers)
@@ -329,14 +338,30 @@ class SimpleRouter(AbstractRouter):
             raise NotSpecifiedTopic
         return TopicView(request.url, *found)
 
+    def _in_parts(
+        self,
+        request: Request,
+        view: Any,
+        answer: Any,
+        values: Sequence[str],
+        keywords: Mapping[str, Any],
+    ) -> Stream:
+        request._call_seconds = view.call_seconds
+        content = {"data": answer, **request.to_representation()}
+        return in_parts(request, view, content, values, keywords, self.error_handlers)
+
     async def _in_turn(
-        self, connection: Any, view: type, reply: Coroutine[Any, Any, bytes]
-    ) -> bytes:
+        self, connection: Any, view: type, reply: Coroutine[Any, Any, bytes | Stream]
+    ) -> bytes | Stream:
         lock = self._turns.setdefault(connection, {}).setdefault(view, DeferredLock())
         taken: list[Any] = []
         try:
             await lock.acquire().addCallback(taken.append)
-            return await reply
+            answer = await reply
+            if isinstance(answer, Stream):
+                taken.clear()  # its turn ends with it
+                answer.when_closed(lock.release)
+            return answer
         finally:
             reply.close()
             # A call can be cancelled between the moment its turn comes and the one it hears of it.
@@ -373,14 +398,17 @@ class SimpleRouter(AbstractRouter):
         view: Any,
         values: Sequence[str],
         arguments: Mapping[str, Any],
-    ) -> bytes:
+    ) -> bytes | Stream:
         response = Response()
+        parts = None
         entered: list[Any] = []
         try:
             for middleware in self._middlewares:
                 entered.append(middleware)
                 await _value(middleware.process_request(request, view))
-            response.content = await _value(self._call(request, view, values, arguments))
+            answer = await _value(self._call(request, view, values, arguments))
+            parts = answer if is_stream(answer) else None
+            response.content = answer
         except GeneratorExit:
             raise
         except BaseException as exc:  # noqa: BLE001  a view may raise anything
@@ -397,15 +425,35 @@ class SimpleRouter(AbstractRouter):
             except BaseException as exc:  # noqa: BLE001  so may a middleware
                 response.wrap_exception(judge(request, exc, self.error_handlers))
         response.append_request(request)
+        return self._rendered(request, view, response, parts, values, arguments)
+
+    def _rendered(
+        self,
+        request: Request,
+        view: Any,
+        response: Response,
+        parts: Any,
+        values: Sequence[str],
+        arguments: Mapping[str, Any],
+    ) -> bytes | Stream:
+        """Return the reply; `parts` is what the view has begun, whatever was made of it."""
         try:
             content = response.to_representation()
             if response.status is not None:
                 if isinstance(view, TopicView):
                     view.undo(request)
                 return encode_json(content)
+            if is_stream(content.get("data")):
+                behind, parts = parts, None
+                return in_parts(
+                    request, view, content, values, arguments, self.error_handlers, behind
+                )
             return self._render(request, view, content, values, arguments)
         except Exception as exc:  # noqa: BLE001  and a renderer
             return failure_reply(request, exc, self.error_handlers)
+        finally:
+            if parts is not None:
+                discard(parts, request)
 
     def _success(
         self,

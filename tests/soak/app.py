@@ -47,6 +47,13 @@ def big(request, size):
     return "x" * int(size)
 
 
+@endpoint("/items/{count}", "GET")
+async def items(request, count):
+    for number in range(int(count)):
+        connected["items"] += 1
+        yield {"number": number, "text": "x" * 100}
+
+
 @endpoint("/never", "GET")
 def never(request):
     connected["begun"] += 1
@@ -120,6 +127,7 @@ def make_application() -> Application:
         awaited,
         deferred,
         big,
+        items,
         never,
         never_awaited,
         block,

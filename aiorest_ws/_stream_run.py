@@ -1,0 +1,156 @@
+"""A stream of one connection: from its first item until all of it is closed."""
+
+import time
+import types
+from collections.abc import Callable, Coroutine, Generator
+from contextlib import suppress
+from typing import Any
+
+from twisted.internet.defer import Deferred
+
+from aiorest_ws._fast_path import CORKED_BYTES
+from aiorest_ws.awaiting import Outcome, drive
+from aiorest_ws.streams import CANCELLED, Stream
+from aiorest_ws.wrappers import Request
+
+__all__ = ("StreamRun",)
+
+ITEMS_PER_TURN = 64
+SECONDS_PER_TURN = 0.001
+
+
+class StreamRun:
+    """Send what a stream has at the pace of its connection.
+
+    `pending` fires when the stream is closed. Cancelling it ends the stream.
+    """
+
+    def __init__(
+        self, connection: Any, request: Request | None, stream: Stream, is_binary: bool
+    ) -> None:
+        self.pending: Deferred[Any] = Outcome(self._cancel)
+        self._connection = connection
+        self._request = request
+        self._stream = stream
+        self._is_binary = is_binary
+        self._outcome: Any = None
+        self._is_cancelled = False
+        self._is_closing = False
+        # What is left of this turn of the loop.
+        self._is_stepping = False
+        self._items_left = 0
+        self._turn_ends = 0.0
+        self._unwritten = 0
+
+    def begin(self) -> None:
+        """Take the first turn."""
+        try:
+            outcome = drive(self._in_turns(self._run()))
+        except BaseException as exc:  # noqa: BLE001  an override of the application's
+            self.pending.errback(exc)
+            return
+        if isinstance(outcome, Deferred):
+            self._outcome = outcome
+            outcome.addBoth(self.pending.callback)
+        else:
+            self.pending.callback(None)
+
+    def _cancel(self, _: Deferred[Any]) -> None:
+        self._is_cancelled = True
+        if self._is_stepping:
+            # By what the generator itself does: it has to wait for something first.
+            self._connection.factory.reactor.callLater(0, self._interrupt)
+        else:
+            self._interrupt()
+
+    def _interrupt(self) -> None:
+        # What `finally` awaits is not to be cancelled.
+        outcome, self._outcome = self._outcome, None
+        if outcome is not None and not self._is_closing:
+            outcome.cancel()
+
+    async def _run(self) -> None:
+        try:
+            with suppress(*CANCELLED):
+                await self._send_all()
+        except GeneratorExit:
+            self._is_closing = True
+            raise
+        finally:
+            if not self._is_closing:
+                self._is_closing = True
+                with suppress(*CANCELLED):
+                    await self._stream.aclose()
+
+    async def _send_all(self) -> None:
+        connection, size = self._connection, 0
+        while not self._is_cancelled and connection._state == connection.STATE_OPEN:
+            if connection._is_clogged:
+                await connection.writable()
+                await connection.stream_turn()  # all others are writable, too
+                continue
+            if self._items_left <= 0 or time.monotonic() >= self._turn_ends:
+                await connection.stream_turn()
+                continue
+            self._items_left -= 1
+            try:
+                reply = await self._stream.__anext__()
+            except CANCELLED as exc:
+                if self._is_cancelled:
+                    return
+                reply = self._stream.failure(exc)
+            if self._is_cancelled:
+                return
+            if self._stream.is_over:
+                connection.stream_over(self.pending)
+            sent = connection._send_reply(self._request, reply, self._is_binary)
+            if sent is None:
+                return
+            size += len(sent)
+            if self._stream.is_over or sent is not reply:
+                connection.stream_over(self.pending)
+                connection._note_sent(self._request, sent, size)
+                return
+            self._unwritten += len(sent)
+            if self._unwritten >= CORKED_BYTES:
+                self._unwritten = 0
+                if connection._corked:
+                    connection._write_corked()
+
+    @types.coroutine
+    def _in_turns(self, coroutine: Coroutine[Any, Any, None]) -> Generator[Any, Any, None]:
+        """Step a coroutine; what it sends in one step leaves in one write."""
+        step: Callable[[Any], Any] = coroutine.send
+        value: Any = None
+        while True:
+            try:
+                suspended_on = self._step(step, value)
+            except StopIteration:
+                return
+            try:
+                value = yield suspended_on
+            except GeneratorExit:
+                coroutine.close()
+                raise
+            except BaseException as exc:  # noqa: BLE001  it is the coroutine's to handle
+                step, value = coroutine.throw, exc
+            else:
+                step = coroutine.send
+
+    def _step(self, step: Callable[[Any], Any], value: Any) -> Any:
+        connection = self._connection
+        is_corking = connection._corked is None
+        if is_corking:
+            connection._corked = []
+        self._is_stepping = True
+        self._items_left = ITEMS_PER_TURN
+        self._turn_ends = time.monotonic() + SECONDS_PER_TURN
+        self._unwritten = 0
+        try:
+            return step(value)
+        finally:
+            self._is_stepping = False
+            if is_corking:
+                if connection._corked:
+                    connection._write_corked()
+                connection._corked = None
