@@ -10,6 +10,7 @@ import re
 import resource
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -19,7 +20,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from bench.rows import Peer, Row
+from bench.rows import REDIS_URL, SUBSCRIBE, Peer, Row
 
 ROOT = Path(__file__).resolve().parent.parent
 HOST = "127.0.0.1"
@@ -55,6 +56,11 @@ def is_installed(peer: Peer) -> bool:
     return all(importlib.util.find_spec(name) is not None for name in peer.needs)
 
 
+def can_run(peer: Peer) -> bool:
+    needs_redis = REDIS_URL in peer.arguments
+    return is_installed(peer) and (not needs_redis or shutil.which("redis-server") is not None)
+
+
 @contextlib.contextmanager
 def _postponed_sigterm() -> Iterator[None]:
     """Let SIGTERM come afterwards."""
@@ -79,6 +85,9 @@ class Workshop:
         self._processes: list[subprocess.Popen[str]] = []
         self.load_core, self.server_core = cores()
         self.load = self.folder / "load"
+        self.fanout = self.folder / "fanout"
+        self._redis: str | None = None
+        self.redis_pid = 0
         try:
             self.has_tls = self._build()
         except BaseException:
@@ -119,6 +128,29 @@ class Workshop:
             write_certificate(*paths)
         return paths
 
+    def redis(self) -> str:
+        """Return the URL of a Redis server on the server's core, which keeps nothing on disk."""
+        if self._redis is None:
+            with socket.create_server((HOST, 0)) as taken:
+                port = taken.getsockname()[1]
+            command = ["redis-server", "--port", str(port), "--bind", HOST, "--save", ""]
+            process = self.spawn([*command, "--appendonly", "no"], self.server_core)
+            self.redis_pid = process.pid
+            lines = Lines(process)
+            while "Ready to accept" not in (line := lines.next(START_SECONDS) or "the end"):
+                if line == "the end":
+                    raise BenchError("redis-server does not start")
+            self._redis = f"redis://{HOST}:{port}/0"
+        return self._redis
+
+    def run_fan_out(self, row: Row, server: "Server", seconds: float) -> dict[str, float]:
+        """Run one turn of a row with topics."""
+        arguments = [str(server.port), "-c", str(row.connections), "-s", str(seconds)]
+        arguments += ["-b", str(self.file(SUBSCRIBE)), *self._texts(row)]
+        for pid in server.processes():
+            arguments += ["-p", str(pid)]
+        return self._finish([str(self.fanout), *arguments], seconds)
+
     def run_load(self, row: Row, port: int, seconds: float, *, raw: bool) -> dict[str, float]:
         """Run one turn of a row against a server; return what the generator tells."""
         mode = "echo" if raw else row.kind
@@ -131,7 +163,10 @@ class Workshop:
             arguments.append("-t")
             if not self.has_tls:
                 command = [sys.executable, "-m", "bench.tlsload"]
-        with self._start([*command, *arguments]) as load:
+        return self._finish([*command, *arguments], seconds)
+
+    def _finish(self, command: list[str], seconds: float) -> dict[str, float]:
+        with self._start(command) as load:
             try:
                 out, err = load.communicate(timeout=seconds + SPARE_SECONDS)
             except subprocess.TimeoutExpired:
@@ -199,6 +234,15 @@ class Workshop:
                 "The load generator is a C program and there is no C compiler: install one "
                 "(apt-get install gcc libc6-dev), or name it by the variable CC."
             )
+        source = Path(__file__).with_name("fanout.c")
+        built = subprocess.run(
+            [compiler, "-O2", "-o", str(self.fanout), str(source)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if built.returncode:
+            raise BenchError(f"The load generator cannot be built:\n{built.stderr}")
         source = Path(__file__).with_name("load.c")
         plain = [compiler, "-O2", "-o", str(self.load), str(source)]
         if not subprocess.run(
@@ -244,11 +288,13 @@ class Server:
     """A peer's process, pinned to the server's core; `port` is where it listens."""
 
     def __init__(self, workshop: Workshop, peer: Peer, *, tls: bool) -> None:
-        command = [sys.executable, "-m", f"bench.peers.{peer.module}", *peer.arguments]
+        command = [sys.executable, "-m", f"bench.peers.{peer.module}"]
+        command += [workshop.redis() if one == REDIS_URL else one for one in peer.arguments]
         if tls:
             certificate, key = workshop.certificate()
             command += ["--certificate", str(certificate), "--key", str(key)]
         self.peer = peer
+        self._needed = [workshop.redis_pid] if REDIS_URL in peer.arguments else []
         self._errors = tempfile.TemporaryFile(mode="w+")  # noqa: SIM115  closed in close()
         self._process = workshop.spawn(
             command,
@@ -264,6 +310,13 @@ class Server:
         except BaseException:
             self.close()
             raise
+
+    def processes(self) -> list[int]:
+        """Return its process, those that it has started, and the Redis server that it needs."""
+        found = [self._process.pid]
+        for children in Path(f"/proc/{self._process.pid}/task").glob("*/children"):
+            found += map(int, children.read_text().split())
+        return found + self._needed
 
     def resident(self) -> int:
         """Return its resident bytes once they do not change any more."""

@@ -11,8 +11,13 @@ from typing import Any
 
 from bench.rows import Goal, Row
 
-UNITS = {"calls": "replies/s", "handshakes": "handshakes/s", "idle": "bytes/conn"}
-MAIN_MEASURE = {"calls": "rate", "handshakes": "rate", "idle": "bytes"}
+UNITS = {
+    "calls": "replies/s",
+    "handshakes": "handshakes/s",
+    "idle": "bytes/conn",
+    "fan-out": "per core",
+}
+MAIN_MEASURE = {"calls": "rate", "handshakes": "rate", "idle": "bytes", "fan-out": "per_core"}
 # Parts of a turn: how long the load may work, and the server may wait for its core.
 MOST_BUSY = 0.95
 MOST_WAITED = 0.05
@@ -30,6 +35,7 @@ DISTRIBUTIONS = (
     "uvicorn",
     "httptools",
     "tornado",
+    "redis",
 )
 
 
@@ -102,7 +108,7 @@ class Result:
 
     def table(self) -> str:
         measure = MAIN_MEASURE[self.row.kind]
-        has_latency, is_idle = self.row.kind == "calls", self.row.kind == "idle"
+        has_latency, is_idle = self.row.kind in ("calls", "fan-out"), self.row.kind == "idle"
         ours, *_ = self.turns
         lines = [f"{self.row.name}: {self.row.text}"]
         head = f"  {'':14}{UNITS[self.row.kind]:>13}"

@@ -31,6 +31,13 @@ LARGE = (
     f'{{"data":{_large_data()},"event_name":"large"}}'.encode(),
 )
 
+# What publishes, and the answer: encoded once, framed once for all (the message before).
+PUBLISH = (
+    b'{"method":"POST","url":"/publish","event_name":"publish"}',
+    b'{"data":{"encoded":1,"framed":1},"event_name":"publish"}',
+)
+SUBSCRIBE = b'{"method":"SUBSCRIBE","url":"prices","event_name":"prices"}'
+
 # --- who is measured
 
 
@@ -63,6 +70,15 @@ PLAIN = Peer("plain view", "ours", OURS.needs)
 ONE_ROUTE = Peer("1 route", "ours", OURS.needs, ("--routes", "0"))
 MANY_ROUTES = Peer("2,001 routes", "ours", OURS.needs, ("--routes", "1000"))
 
+# Topics, and what each is compared with. REDIS_URL stands for a server made for the run.
+REDIS_URL = "{redis}"
+TOPICS = Peer("ours", "topics", OURS.needs)
+PREPARED = Peer("autobahn", "prepared", ("autobahn", "twisted"))
+TWO_PROCESSES = Peer(
+    "2 on Redis", "topics", (*OURS.needs, "redis"), ("--topics", REDIS_URL, "--workers", "2")
+)
+ON_MEMORY = Peer("1 on memory", "topics", OURS.needs)
+
 # --- rows
 
 
@@ -94,8 +110,8 @@ class Goal:
 class Row:
     """One line of the table.
 
-    `kind` is calls, handshakes or idle. The first of `own` is what goals mean by ours; without
-    `own` it is the default server, and the peers are compared with it.
+    `kind` is calls, handshakes, idle or fan-out. The first of `own` is what goals mean by ours;
+    without `own` it is the default server, and the peers are compared with it.
     """
 
     name: str
@@ -174,5 +190,23 @@ ROWS = (
             Goal("bytes", None, most=8192, aim=6144),
             Goal("bytes", "*", most=1.0),
         ),
+    ),
+    Row(
+        "fan-out",
+        "one publish to 5,000 subscribers, against Autobahn's sendPreparedMessage",
+        kind="fan-out",
+        connections=5000,
+        work=PUBLISH,
+        own=(TOPICS, PREPARED),
+        goals=(Goal("per_core", PREPARED.name, least=2.5, aim=3.5),),
+    ),
+    Row(
+        "fan-out-redis",
+        "the same through Redis: it and two processes on the core that one on memory has",
+        kind="fan-out",
+        connections=5000,
+        work=PUBLISH,
+        own=(TWO_PROCESSES, ON_MEMORY),
+        goals=(Goal("per_core", ON_MEMORY.name, least=0.8),),
     ),
 )

@@ -23,6 +23,7 @@ from bench.processes import (
     BenchError,
     Server,
     Workshop,
+    can_run,
     is_installed,
     raise_file_limit,
 )
@@ -89,6 +90,10 @@ def run(options: argparse.Namespace) -> list[Result]:
         for name in left_out:
             print(f"{name} is not installed (bench/requirements.txt): left out.")
         for row in rows:
+            missing = [peer.name for peer in row.own if not can_run(peer)]
+            if missing:
+                print(f"\n{row.name} is left out: {', '.join(missing)} cannot run here.")
+                continue
             servers = row.own or (OURS, *(peer for peer in peers if fits(peer, row)))
             result = measure(workshop, row, servers, options)
             print(f"\n{result.table()}", flush=True)
@@ -154,7 +159,10 @@ def measure(
                 server, raw = servers[peer.name], not peer.is_websocket
                 waited, began = server.waited(), time.monotonic()
                 try:
-                    told = workshop.run_load(row, server.port, options.seconds, raw=raw)
+                    if row.kind == "fan-out":
+                        told = workshop.run_fan_out(row, server, options.seconds)
+                    else:
+                        told = workshop.run_load(row, server.port, options.seconds, raw=raw)
                 except BenchError as exc:
                     raise BenchError(f"{row.name}, {peer.name}: {exc}\n{server.errors()}") from exc
                 told["waited"] = (server.waited() - waited) / (time.monotonic() - began)
@@ -191,7 +199,8 @@ def start(workshop: Workshop, row: Row, peer: Peer) -> Server:
     """Start a server and see that it gives the very bytes that are expected."""
     server = Server(workshop, peer, tls=row.tls)
     try:
-        if peer.is_websocket:
+        # The generator of a fan-out looks by itself.
+        if peer.is_websocket and row.kind != "fan-out":
             first = first_reply(server.port, row.work[0], tls=row.tls)
             if first != row.work[1]:
                 raise BenchError(f"{peer.name} answers {first[:300]!r}")

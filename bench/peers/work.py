@@ -18,6 +18,10 @@ HOST = "127.0.0.1"
 BACKLOG = 1024
 
 
+# What is published in the rows of topics.
+PRICE = {"symbol": "ACME", "bid": 101.25, "ask": 101.5, "size": 300, "venue": "XETR"}
+
+
 class Call(msgspec.Struct, gc=False):
     """A request."""
 

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -52,6 +52,31 @@ def eventually(holds: Callable[[], Any], seconds: float, told: Callable[[], Any]
             pytest.fail(f"not within {seconds} s: {told()}")
         time.sleep(0.05)
     return found
+
+
+def workers_of(pid: int) -> list[int]:
+    """Return the processes that another one has started."""
+    found: list[int] = []
+    for children in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(OSError):
+            found += map(int, children.read_text().split())
+    return sorted(found)
+
+
+def resident_peak(pid: int) -> int:
+    """Return the most bytes that a process has held in memory since `reset_peak`."""
+    return 1024 * _status(pid, "VmHWM")
+
+
+def reset_peak(pid: int) -> None:
+    Path(f"/proc/{pid}/clear_refs").write_text(RESET_PEAK)
+
+
+def _status(pid: int, name: str) -> int:
+    status = Path(f"/proc/{pid}/status").read_text()
+    found = re.search(rf"^{name}:\s+(\d+)", status, re.MULTILINE)
+    assert found is not None, status
+    return int(found[1])
 
 
 class Process:
@@ -146,13 +171,16 @@ class Server(Process):
         compress: bool = False,
         port: int = 0,
         log_level: str = "info",
+        application: str = "soak.app:application",
+        arguments: Sequence[str] = (),
+        env: Mapping[str, str] | None = None,
     ) -> None:
-        arguments = ["-m", "aiorest_ws", "run", "soak.app:application", "--port", str(port)]
-        arguments += ["--log-level", log_level]
+        words = ["-m", "aiorest_ws", "run", application, "--port", str(port)]
+        words += ["--log-level", log_level, *arguments]
         if compress:
-            arguments.append("--compress")
-        env = {"AIOREST_WS_SOAK_LIMITS": json.dumps(limits) if limits else ""}
-        super().__init__(arguments, core=cores()[0], errors=errors, env=env)
+            words.append("--compress")
+        env = {"AIOREST_WS_SOAK_LIMITS": json.dumps(limits) if limits else "", **(env or {})}
+        super().__init__(words, core=cores()[0], errors=errors, env=env)
         self._controls: list[Control] = []
         try:
             self.port = self._read_banner()
@@ -191,13 +219,10 @@ class Server(Process):
         return self._status("Threads")
 
     def reset_peak(self) -> None:
-        Path(f"/proc/{self.pid}/clear_refs").write_text(RESET_PEAK)
+        reset_peak(self.pid)
 
     def _status(self, name: str) -> int:
-        status = Path(f"/proc/{self.pid}/status").read_text()
-        found = re.search(rf"^{name}:\s+(\d+)", status, re.MULTILINE)
-        assert found is not None, status
-        return int(found[1])
+        return _status(self.pid, name)
 
 
 class KernelMemory:
