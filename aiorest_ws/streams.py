@@ -10,6 +10,7 @@ from typing import Any
 from twisted.internet.defer import CancelledError, Deferred
 
 from aiorest_ws.awaiting import PLAIN_TYPES, begun
+from aiorest_ws.codecs import encode_json
 from aiorest_ws.failures import ErrorHandlers, failure_reply
 from aiorest_ws.log import logger
 from aiorest_ws.wrappers import Request
@@ -93,10 +94,11 @@ class Stream:
         except BaseException as exc:  # noqa: BLE001  it is a view's
             return self.failure(exc)
         end = {name: self._content[name] for name in _FIRST_KEYS if name in self._content}
+        end["stream"] = "end"
         try:
-            return self._rendered({**end, "stream": "end"})
-        except Exception as exc:  # noqa: BLE001  so is the renderer
-            return self.failure(exc)
+            return self._rendered(end)
+        except Exception:  # noqa: BLE001  a renderer may be for items only
+            return encode_json(end)
 
     def failure(self, exc: BaseException) -> bytes:
         """Return the reply that ends the stream with `exc`."""

@@ -34,7 +34,7 @@ def sleep(seconds):
 
 
 async def until(condition):
-    for _ in range(500):
+    for _ in range(3000):
         if condition():
             return
         await sleep(0.01)
