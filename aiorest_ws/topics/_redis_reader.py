@@ -6,7 +6,8 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 from aiorest_ws.log import logger
-from aiorest_ws.topics._redis_scripts import ALL, JOIN, Keys
+from aiorest_ws.topics._redis_members import ALL
+from aiorest_ws.topics._redis_scripts import JOIN, Keys
 from aiorest_ws.topics._redis_sender import Backoff
 from aiorest_ws.topics._redis_url import RedisURL
 from aiorest_ws.topics.broker import Message, Receiver
@@ -74,7 +75,9 @@ class Reader:
                     backoff.reset()
                 while not self._is_over:
                     await self._read_some()
-            except self._errors as exc:
+            except Exception as exc:  # noqa: BLE001  it is to hear again whatever has happened
+                if not isinstance(exc, self._errors):
+                    logger.error("topics: the bus cannot be read", exc_info=exc)
                 if not self._is_lost:
                     logger.warning("topics: Redis is lost, %r: %s", self._url, exc)
                 self._is_lost = True
@@ -90,7 +93,7 @@ class Reader:
     async def close(self) -> None:
         """Let the connection go."""
         with suppress(*self._errors):
-            await self._client.aclose()
+            await self._url.close_async(self._client)
 
     async def _look(self) -> tuple[bytes, int, bytes]:
         found = await self._client.evalsha(
@@ -111,7 +114,7 @@ class Reader:
             number = int(entry_id.partition(b"-")[0])
             if number != self._number + 1:
                 self._receiver.resync()  # it was away for longer than the bus goes back
-            self._number, self._nonce = number, fields[b"nonce"]
+            self._number, self._nonce = number, fields.get(b"nonce", b"")
             try:
                 self._take(fields)
             except Exception as exc:  # noqa: BLE001  the others are to be heard all the same

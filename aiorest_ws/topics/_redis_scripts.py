@@ -7,15 +7,27 @@ that have no gap.
 
 import hashlib
 
-__all__ = ("ALL", "Keys", "Script")
+__all__ = (
+    "ADMIT",
+    "JOIN",
+    "LOOK",
+    "NOW",
+    "ON_BUS",
+    "PUBLISH",
+    "REPLAY",
+    "SETTLE",
+    "TOPIC_SCRIPTS",
+    "Keys",
+    "Script",
+)
 
 # What is kept of the bus for processes that lag behind.
 BUS_ENTRIES = 10_000
 BUS_BYTES = 64 * 1024 * 1024
 BUS_SECONDS = 3600
 
-# How far back a publication is looked for that may have been made already.
-NONCES = 10_000
+# How long what was sent on a connection that is given up may still arrive.
+VOID_SECONDS = 600
 
 
 class Keys:
@@ -44,6 +56,10 @@ class Keys:
         """Name the set of what a process has entered."""
         return f"{self.prefix}:process:{process}"
 
+    def void(self, nonce: str) -> str:
+        """Name what says that a publication is not to be made any more."""
+        return f"{self.prefix}:void:{nonce}"
+
     def rate(self, key: str) -> str:
         """Name the hash with what is left of a rate."""
         return f"{self.prefix}:rate:{key}"
@@ -57,7 +73,7 @@ class Script:
         self.sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
 
 
-_NOW = """
+NOW = """
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 """
@@ -76,7 +92,7 @@ end
 """
 
 # The fields of an entry, of which data is the last.
-_ON_BUS = (
+ON_BUS = (
     _BUS_ID
     + f"""
 local function on_bus(bus, bus_meta, new_id, kind, topic, epoch, offset, key, nonce, data)
@@ -111,21 +127,23 @@ local function head(meta, stream, new_epoch, id)
     redis.call('HSET', meta, 'epoch', new_epoch, 'offset', 0, 'bytes', 0, 'bus', id)
     return new_epoch, 0
 end
+-- Never for less than before: a history may be kept for longer than this.
+local function prolong(meta, milliseconds)
+    if redis.call('PTTL', meta) < tonumber(milliseconds) then
+        redis.call('PEXPIRE', meta, milliseconds)
+    end
+end
 """
 
-# KEYS: stream, meta, bus, bus-meta. ARGV: topic, data, key, nonce, count, bytes, milliseconds,
-# milliseconds of the meta, a new epoch, a new id of the bus, whether it may have been done.
+# KEYS: stream, meta, bus, bus-meta, void. ARGV: topic, data, key, nonce, count, bytes,
+# milliseconds, milliseconds of the meta, a new epoch, a new id of the bus.
 PUBLISH = Script(
-    _NOW
-    + _ON_BUS
+    NOW
+    + ON_BUS
     + _HEAD
-    + f"""
-if ARGV[11] == '1' then
-    for _, entry in ipairs(redis.call('XREVRANGE', KEYS[3], '+', '-', 'COUNT', {NONCES})) do
-        if entry[2][12] == ARGV[4] then
-            return {{entry[2][6], tonumber(entry[2][8])}}
-        end
-    end
+    + """
+if redis.call('EXISTS', KEYS[5]) == 1 then
+    return {}
 end
 local epoch, offset = head(KEYS[2], KEYS[1], ARGV[9], bus_id(KEYS[3], KEYS[4], ARGV[10]))
 offset = redis.call('HINCRBY', KEYS[2], 'offset', 1)
@@ -150,9 +168,41 @@ if count > 0 then
     end
     redis.call('PEXPIRE', KEYS[1], ARGV[7])
 end
-redis.call('PEXPIRE', KEYS[2], ARGV[8])
+prolong(KEYS[2], ARGV[8])
 on_bus(KEYS[3], KEYS[4], ARGV[10], 'message', ARGV[1], epoch, offset, ARGV[3], ARGV[4], ARGV[2])
-return {{epoch, offset}}
+return {epoch, offset}
+"""
+)
+
+# KEYS: bus. ARGV: prefix, nonces of publications that may have been made. Returns where those are
+# that were. The others cannot be made any more, though what asks for them may still be under way.
+SETTLE = Script(
+    f"""
+local wanted, found, left, last = {{}}, {{}}, #ARGV - 1, '+'
+for index = 2, #ARGV do
+    wanted[ARGV[index]] = index - 1
+    found[index - 1] = {{}}
+end
+while left > 0 do
+    local entries = redis.call('XREVRANGE', KEYS[1], last, '-', 'COUNT', 100)
+    if #entries == 0 then
+        break
+    end
+    for _, entry in ipairs(entries) do
+        local index = wanted[entry[2][12]]
+        if index then
+            found[index] = {{entry[2][6], tonumber(entry[2][8])}}
+            left = left - 1
+        end
+    end
+    last = '(' .. entries[#entries][1]
+end
+for index = 2, #ARGV do
+    if #found[index - 1] == 0 then
+        redis.call('SET', ARGV[1] .. ':void:' .. ARGV[index], 1, 'EX', {VOID_SECONDS})
+    end
+end
+return found
 """
 )
 
@@ -163,7 +213,7 @@ LOOK = Script(
     + _HEAD
     + """
 local epoch, offset = head(KEYS[2], KEYS[1], ARGV[1], bus_id(KEYS[3], KEYS[4], ARGV[2]))
-redis.call('PEXPIRE', KEYS[2], ARGV[3])
+prolong(KEYS[2], ARGV[3])
 return {epoch, offset}
 """
 )
@@ -171,12 +221,12 @@ return {epoch, offset}
 # KEYS: as LOOK's. ARGV: as LOOK's, epoch and offset that are known, how many messages, how many
 # bytes.
 REPLAY = Script(
-    _NOW
+    NOW
     + _BUS_ID
     + _HEAD
     + """
 local epoch, offset = head(KEYS[2], KEYS[1], ARGV[1], bus_id(KEYS[3], KEYS[4], ARGV[2]))
-redis.call('PEXPIRE', KEYS[2], ARGV[3])
+prolong(KEYS[2], ARGV[3])
 local start, known = '-', tonumber(ARGV[5])
 if ARGV[4] == epoch and known <= offset then
     start = '(' .. ARGV[5] .. '-0'
@@ -223,96 +273,9 @@ return {id, tail, tail > 0 and nonce_of(tail) or ''}
 """
 )
 
-# KEYS: members, process, bus, bus-meta. ARGV: process, member, info, whether all are told, topic,
-# a new id of the bus, a nonce.
-ENTER = Script(
-    _ON_BUS
-    + """
-local field = ARGV[1] .. '/' .. ARGV[2]
-redis.call('SADD', KEYS[2], ARGV[5] .. ' ' .. ARGV[2])
-if redis.call('HSET', KEYS[1], field, ARGV[4] .. ARGV[3]) == 1 and ARGV[4] == '1' then
-    on_bus(KEYS[3], KEYS[4], ARGV[6], 'join', ARGV[5], '', 0, ARGV[2], ARGV[7], ARGV[3])
-end
-return 1
-"""
-)
-
-_LEFT = """
-local function left(members, index, bus, bus_meta, process, member, topic, new_id, nonce)
-    local field = process .. '/' .. member
-    local told = redis.call('HGET', members, field)
-    redis.call('HDEL', members, field)
-    redis.call('SREM', index, topic .. ' ' .. member)
-    if told and string.sub(told, 1, 1) == '1' then
-        on_bus(bus, bus_meta, new_id, 'leave', topic, '', 0, member, nonce, '')
-    end
-end
-"""
-
-# KEYS: members, process, bus, bus-meta. ARGV: process, member, topic, a new id, a nonce.
-LEAVE = Script(
-    _ON_BUS
-    + _LEFT
-    + """
-left(KEYS[1], KEYS[2], KEYS[3], KEYS[4], ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5])
-return 1
-"""
-)
-
-# KEYS: members, processes. A member of a process whose lease is over is none.
-MEMBERS = Script(
-    _NOW
-    + """
-local living, found = {}, {}
-for _, process in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], now, '+inf')) do
-    living[process] = true
-end
-local all = redis.call('HGETALL', KEYS[1])
-for index = 1, #all, 2 do
-    local process, member = string.match(all[index], '^([^/]*)/(.*)$')
-    if living[process] then
-        found[#found + 1] = member
-        found[#found + 1] = string.sub(all[index + 1], 2)
-    end
-end
-return found
-"""
-)
-
-# KEYS: processes, bus, bus-meta. ARGV: prefix, process, milliseconds of its lease (0: it ends),
-# a new id of the bus, a nonce. Returns whether the lease was there. Clears up after others, too.
-RENEW = Script(
-    _NOW
-    + _ON_BUS
-    + _LEFT
-    + """
-local function clear(process)
-    local index = ARGV[1] .. ':process:' .. process
-    for _, entry in ipairs(redis.call('SMEMBERS', index)) do
-        local topic, member = string.match(entry, '^([^ ]*) (.*)$')
-        local nonce = ARGV[5] .. member
-        left(ARGV[1] .. ':members:' .. topic, index, KEYS[2], KEYS[3], process, member, topic,
-            ARGV[4], nonce)
-    end
-    redis.call('DEL', index)
-    redis.call('ZREM', KEYS[1], process)
-end
-local was_there = redis.call('ZSCORE', KEYS[1], ARGV[2]) and 1 or 0
-if ARGV[3] == '0' then
-    clear(ARGV[2])
-else
-    redis.call('ZADD', KEYS[1], now + tonumber(ARGV[3]), ARGV[2])
-end
-for _, process in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, 10)) do
-    clear(process)
-end
-return was_there
-"""
-)
-
 # KEYS: rate. ARGV: how many per second, how many at most.
 ADMIT = Script(
-    _NOW
+    NOW
     + """
 local known = redis.call('HMGET', KEYS[1], 'left', 'time')
 local rate, most = tonumber(ARGV[1]), tonumber(ARGV[2])
@@ -328,4 +291,4 @@ return is_admitted
 """
 )
 
-ALL = (PUBLISH, LOOK, REPLAY, JOIN, ENTER, LEAVE, MEMBERS, RENEW, ADMIT)
+TOPIC_SCRIPTS = (PUBLISH, SETTLE, LOOK, REPLAY, JOIN, ADMIT)

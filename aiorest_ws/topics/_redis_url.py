@@ -40,8 +40,13 @@ class RedisURL:
         self._netloc, self._path, self._query = parts.netloc, parts.path, query
         try:
             self.client(is_async=False)
-        except (ValueError, TypeError) as exc:
-            raise ImproperlyConfigured(f"The URL of Redis cannot be used: {exc}") from None
+        except (ValueError, TypeError):
+            # Not what was wrong: it may be a part of a password.
+            raise ImproperlyConfigured(
+                "The URL of Redis cannot be used. It is like redis://user:password@host:6379/0 or "
+                "redis+sentinel://user:password@host:26379,host:26379/service/0, with %2F for a "
+                "slash in a password."
+            ) from None
 
     def __repr__(self) -> str:
         return f"<RedisURL {self._netloc.rpartition('@')[2]}{self._path}>"  # no password
@@ -77,6 +82,22 @@ class RedisURL:
         known = sentinels(hosts, sentinel_kwargs=dict(options), **options)
         return known.master_for(service, **more)
 
+    @staticmethod
+    def _all(client: Any) -> list[Any]:
+        """Return a client, and those of the sentinels that it asks, which redis-py leaves open."""
+        manager = getattr(client.connection_pool, "sentinel_manager", None)
+        return [client, *(manager.sentinels if manager is not None else ())]
+
+    async def close_async(self, client: Any) -> None:
+        """Let the connections of a client go. Raises redis-py's errors."""
+        for one in self._all(client):
+            await one.aclose()
+
+    def close(self, client: Any) -> None:
+        """Let the connections of a blocking client go."""
+        for one in self._all(client):
+            one.close()
+
     def _sentinels(self) -> tuple[list[tuple[str, int]], str, dict[str, Any]]:
         user_and_password, _, addresses = self._netloc.rpartition("@")
         user, _, password = user_and_password.partition(":")
@@ -87,7 +108,11 @@ class RedisURL:
         service, _, db = self._path.strip("/").partition("/")
         if not service or not all(host for host, _ in hosts):
             raise ValueError("sentinels are redis+sentinel://host:port,host:port/service/db")
-        more: dict[str, Any] = {**self._query, "db": int(db or 0)}
+        from redis import connection
+
+        parse: Any = connection.parse_url  # it knows the types of the options
+        more: dict[str, Any] = parse(f"redis://?{urlencode(self._query)}")
+        more["db"] = int(db or 0)
         if user:
             more["username"] = unquote(user)
         if password:

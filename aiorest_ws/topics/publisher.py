@@ -14,7 +14,7 @@ from aiorest_ws.exceptions import (
     UnknownTopic,
 )
 from aiorest_ws.limits import Limits
-from aiorest_ws.topics._redis_scripts import PUBLISH, Keys
+from aiorest_ws.topics._redis_scripts import PUBLISH, SETTLE, Keys, Script
 from aiorest_ws.topics._redis_sender import Backoff, unavailable
 from aiorest_ws.topics._redis_url import RedisURL
 from aiorest_ws.topics.broker import ENVELOPE_BYTES, Position, Retention
@@ -76,7 +76,7 @@ class Publisher:
 
     def close(self) -> None:
         """Let the connections go."""
-        self._client.close()
+        self._url.close(self._client)
 
     def publish(
         self, topic: str, data: Any, *, key: str | None = None, wait_seconds: float = 0.0
@@ -91,33 +91,39 @@ class Publisher:
         encoded = encode_json(data)
         if len(encoded) + ENVELOPE_BYTES > Limits().message_bytes:
             raise ReplyTooLarge(f"What is published has {len(encoded)} bytes.")
-        nonce = secrets.token_hex(8)
         end = time.monotonic() + wait_seconds
         backoff = Backoff()
-        is_retry = False
+        sent = ""
         while True:
             try:
+                if sent:
+                    (made,) = self._run(SETTLE, 1, self._keys.bus, self._keys.prefix, sent)
+                    if made:
+                        return Position(made[0].decode(), made[1])
                 retention = self._retention(topic)
-                arguments = publish_arguments(
-                    self._keys, topic, encoded, key=key, retention=retention, nonce=nonce
+                sent = secrets.token_hex(8)
+                epoch, offset = self._run(
+                    PUBLISH,
+                    5,
+                    *publish_arguments(
+                        self._keys, topic, encoded, key=key, retention=retention, nonce=sent
+                    ),
                 )
-                epoch, offset = self._run(*arguments, int(is_retry))
                 return Position(epoch.decode(), offset)
             except TopicsUnavailable:
                 pause = backoff.next()
                 if time.monotonic() + pause > end:
                     raise
-            is_retry = True
             time.sleep(pause)
 
-    def _run(self, *arguments: Any) -> Any:
+    def _run(self, script: Script, keys: int, *arguments: Any) -> Any:
         from redis.exceptions import NoScriptError
 
         try:
             try:
-                return self._client.evalsha(PUBLISH.sha, 4, *arguments)
+                return self._client.evalsha(script.sha, keys, *arguments)
             except NoScriptError:
-                return self._client.eval(PUBLISH.text, 4, *arguments)
+                return self._client.eval(script.text, keys, *arguments)
         except self._errors as exc:
             raise unavailable(exc) from exc
 

@@ -8,25 +8,26 @@ import asyncio
 import secrets
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import partial
 from math import ceil
 from typing import Any
 
 from aiorest_ws.codecs import encode_json
 from aiorest_ws.exceptions import ImproperlyConfigured, TopicsUnavailable
 from aiorest_ws.log import logger
-from aiorest_ws.topics._redis_reader import Reader, key_of
-from aiorest_ws.topics._redis_scripts import (
-    ADMIT,
+from aiorest_ws.topics._redis_members import (
+    BURIED,
     ENTER,
+    ENTERED,
+    FORGOTTEN,
+    HELD,
     LEAVE,
-    LOOK,
     MEMBERS,
-    PUBLISH,
     RENEW,
-    REPLAY,
-    Keys,
 )
-from aiorest_ws.topics._redis_sender import Backoff, Sender, unavailable
+from aiorest_ws.topics._redis_reader import Reader, key_of
+from aiorest_ws.topics._redis_scripts import ADMIT, LOOK, REPLAY, Keys
+from aiorest_ws.topics._redis_sender import Sender, unavailable
 from aiorest_ws.topics._redis_url import RedisURL
 from aiorest_ws.topics.broker import Broker, Message, Position, Receiver, Replay, Retention
 
@@ -69,13 +70,16 @@ class RedisBroker(Broker):
         self._followed: set[str] = set()
         self._patterns: dict[str, str] = {}
         self._members: dict[tuple[str, str], tuple[bytes, bool]] = {}
+        # Since when the lease has held, and whether others were told that this process is dead.
+        self._held_since: float | None = None
+        self._is_buried = False
 
     def __repr__(self) -> str:
         return f"<RedisBroker {self._url!r}>"
 
     async def start(self, receiver: Receiver) -> None:
         """Bring what is published to `receiver`; raise TopicsUnavailable if there is no Redis."""
-        sender = Sender(self._url, self._loop)
+        sender = Sender(self._url, self._keys, self._loop)
         reader = Reader(self._url, self._keys, receiver, self._when_back)
         try:
             async with asyncio.timeout(START_SECONDS):
@@ -127,25 +131,15 @@ class RedisBroker(Broker):
         wait_seconds: float,
     ) -> Position:
         """Give a message its offset, keep it and hand it on; never twice."""
-        nonce = secrets.token_hex(8)
-        end = self._loop.time() + wait_seconds
-        backoff = Backoff()
-        is_retry = False
-        while True:
-            arguments = publish_arguments(
-                self._keys, topic, data, key=key, retention=retention, nonce=nonce
-            )
-            try:
-                epoch, offset = await self._call(
-                    PUBLISH, *arguments, int(is_retry), keys=4, size=len(data)
-                )
-                return Position(epoch.decode(), offset)
-            except TopicsUnavailable:
-                pause = backoff.next()
-                if self._loop.time() + pause > end:
-                    raise
-            is_retry = True
-            await asyncio.sleep(pause)
+        if self._sender is None:
+            raise TopicsUnavailable
+        arguments = partial(
+            publish_arguments, self._keys, topic, data, key=key, retention=retention
+        )
+        epoch, offset = await self._sender.publish(
+            lambda nonce: (5, *arguments(nonce=nonce)), size=len(data), wait_seconds=wait_seconds
+        )
+        return Position(epoch.decode(), offset)
 
     async def head(self, topic: str) -> Position:
         """Return where a topic is."""
@@ -202,12 +196,8 @@ class RedisBroker(Broker):
     async def leave(self, topic: str, member: str) -> None:
         """Forget a subscriber of this process."""
         if self._members.pop((topic, member), None) is not None:
-            await self._call(
-                *(LEAVE, self._keys.members(topic), self._keys.process(self._process)),
-                *(self._keys.bus, self._keys.bus_meta),
-                *(self._process, member, topic, secrets.token_hex(8), secrets.token_hex(8)),
-                keys=4,
-            )
+            with suppress(TopicsUnavailable):  # made up for with the lease
+                await self._leave(topic, member)
 
     async def members(self, topic: str) -> dict[str, bytes]:
         """Return who subscribes to a topic, in all processes that live."""
@@ -225,24 +215,32 @@ class RedisBroker(Broker):
         keys = self._keys
         return keys.stream(topic), keys.meta(topic), keys.bus, keys.bus_meta
 
-    async def _call(self, *arguments: Any, keys: int, size: int = 0) -> Any:
+    async def _call(self, *arguments: Any, keys: int) -> Any:
         if self._sender is None:
             raise TopicsUnavailable
-        return await self._sender.call(*arguments, keys=keys, size=size)
+        return await self._sender.call(*arguments, keys=keys)
 
-    async def _enter(self, topic: str, member: str) -> None:
+    async def _enter(self, topic: str, member: str, *, is_news: bool = True) -> None:
         info, is_announced = self._members[topic, member]
         await self._call(
             *(ENTER, self._keys.members(topic), self._keys.process(self._process)),
             *(self._keys.bus, self._keys.bus_meta),
             *(self._process, member, info, int(is_announced), topic),
-            *(secrets.token_hex(8), secrets.token_hex(8)),
+            *(secrets.token_hex(8), secrets.token_hex(8), int(is_news)),
+            keys=4,
+        )
+
+    async def _leave(self, topic: str, member: str) -> None:
+        await self._call(
+            *(LEAVE, self._keys.members(topic), self._keys.process(self._process)),
+            *(self._keys.bus, self._keys.bus_meta),
+            *(self._process, member, topic, secrets.token_hex(8), secrets.token_hex(8)),
             keys=4,
         )
 
     async def _when_back(self) -> None:
         if self._sender is not None:
-            await self._sender.disconnect()
+            await self._sender.resume()
         await self._tell_that_it_lives()
         with suppress(TopicsUnavailable):
             await self._declare()
@@ -268,32 +266,54 @@ class RedisBroker(Broker):
     async def _tell_that_it_lives(self) -> None:
         if self._sender is None:
             return
+        now = self._loop.time()
+        # After an outage all leases are over, and those that live have to have time to say so.
+        may_clear = self._held_since is not None and now - self._held_since > self._lease_seconds
         try:
-            was_there = await self._renew(self._sender, self._lease_seconds)
-            if not was_there:
-                for topic, member in list(self._members):
-                    if (topic, member) in self._members:
-                        await self._enter(topic, member)
+            expected = len(self._members)
+            state, entered = await self._renew(
+                self._sender, self._lease_seconds, may_clear=may_clear
+            )
+            if state != HELD or self._held_since is None:
+                self._held_since = now
+            self._is_buried = self._is_buried or state == BURIED
+            if entered != expected or state in (BURIED, FORGOTTEN):
+                await self._reconcile()
+            self._is_buried = False
         except TopicsUnavailable:
-            pass  # it is tried again
+            self._held_since = None  # it is tried again
 
-    async def _renew(self, sender: Sender, seconds: float) -> bool:
-        was_there = await sender.call(
+    async def _reconcile(self) -> None:
+        """Bring in order who Redis thinks is here: it has forgotten, or a call was lost."""
+        # Calls go in order: what comes after this is not in the answer.
+        expected = set(self._members)
+        found = await self._call(ENTERED, self._keys.process(self._process), keys=1)
+        entered = {tuple(one.decode().split(" ", 1)) for one in found}
+        for topic, member in entered - expected:
+            await self._leave(topic, member)
+        for topic, member in expected - entered:
+            if (topic, member) in self._members:
+                await self._enter(topic, member, is_news=self._is_buried)
+
+    async def _renew(
+        self, sender: Sender, seconds: float, *, may_clear: bool = False
+    ) -> tuple[int, int]:
+        state, entered = await sender.call(
             *(RENEW, self._keys.processes, self._keys.bus, self._keys.bus_meta),
             *(self._keys.prefix, self._process, ceil(seconds * 1000)),
-            *(secrets.token_hex(8), secrets.token_hex(8)),
+            *(secrets.token_hex(8), secrets.token_hex(8), int(may_clear)),
             keys=3,
         )
-        return bool(was_there)
+        return state, entered
 
 
 def publish_arguments(
     keys: Keys, topic: str, data: bytes, *, key: str | None, retention: Retention, nonce: str
 ) -> tuple[Any, ...]:
-    """Return the keys and the arguments of PUBLISH, but for whether it is tried again."""
+    """Return the keys, of which there are 5, and the arguments of PUBLISH."""
     lifetime = max(1, ceil(retention.seconds * 1000))
     return (
-        *(keys.stream(topic), keys.meta(topic), keys.bus, keys.bus_meta),
+        *(keys.stream(topic), keys.meta(topic), keys.bus, keys.bus_meta, keys.void(nonce)),
         *(topic, data, "" if key is None else f"={key}", nonce),
         *(retention.messages, retention.bytes, lifetime, lifetime + META_MILLISECONDS),
         *(secrets.token_hex(8), secrets.token_hex(8)),
