@@ -95,6 +95,13 @@ class CallingProtocol(FlowProtocol):
         calls = list((self._calls or {}).values())
         return [call.request for call in calls if not call.is_answered]
 
+    @property
+    def has_only_streams(self) -> bool:
+        """Whether all that is to be answered are streams, which may have no end."""
+        calls = list((self._calls or {}).values())
+        unanswered = [call for call in calls if not call.is_answered]
+        return bool(unanswered) and all(call.is_stream for call in unanswered)
+
     def _state_changed(self) -> None:
         super()._state_changed()
         if self._state == self.STATE_CLOSING:

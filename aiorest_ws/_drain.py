@@ -38,10 +38,12 @@ async def drain(factory: RequestHandlerFactory) -> int:
     """Answer the calls that run, and close all connections; return how many were cut off.
 
     What arrives in the meantime is answered with 503. A call that is not done in `drain_seconds`
-    is, too. A connection is cut off if its client does not read its last replies.
+    is, too, and so are streams, which may have no end, after `closing_seconds`. A connection is
+    cut off if its client does not read its last replies.
     """
     reactor, limits = factory.reactor, factory.limits
     end = reactor.seconds() + limits.drain_seconds
+    streams_end = reactor.seconds() + min(limits.closing_seconds, limits.drain_seconds)
     for connection in list(factory.connections):
         connection.drain()
     while True:
@@ -54,6 +56,10 @@ async def drain(factory: RequestHandlerFactory) -> int:
                 logger.warning("%d calls were not done in %g s: 503", cut, limits.drain_seconds)
             done = still_open
         else:
+            if reactor.seconds() >= streams_end:
+                for connection in still_open:
+                    if connection.has_only_streams:
+                        connection.cut_calls()
             done = [one for one in still_open if not one.running][:BATCH]
         for connection in done:
             try:

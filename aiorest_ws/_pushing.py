@@ -1,10 +1,14 @@
 """What a server tells a client without being asked: the pushes of the topics it subscribes to."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
+from twisted.internet.threads import blockingCallFromThread
 from twisted.python.failure import Failure
+from twisted.python.threadable import isInIOThread
 
 from aiorest_ws._calls import CallingProtocol, is_cancel
 from aiorest_ws._fast_path import CORKED_BYTES
@@ -12,10 +16,17 @@ from aiorest_ws._handshake import GuardedFactory
 from aiorest_ws._user_rate import user_key
 from aiorest_ws.abstract import AbstractRouter
 from aiorest_ws.awaiting import is_awaitable
-from aiorest_ws.exceptions import BaseAPIException, ServiceUnavailable, TooManySubscriptions
+from aiorest_ws.codecs import encode_json
+from aiorest_ws.exceptions import (
+    BaseAPIException,
+    CallCancelled,
+    MalformedMessage,
+    ServiceUnavailable,
+    TooManySubscriptions,
+)
 from aiorest_ws.log import logger
 from aiorest_ws.status import WS_MESSAGE_VIOLATE_POLICY, WS_UNEXPECTED_CONDITION
-from aiorest_ws.topics.broker import Broker, Message, Position
+from aiorest_ws.topics.broker import ENVELOPE_BYTES, Broker, Message, Position
 from aiorest_ws.topics.hub import Hub
 from aiorest_ws.topics.routes import TopicRoutes
 from aiorest_ws.topics.subscription import Note, PushQueue, Subscription
@@ -42,6 +53,12 @@ class PushingProtocol(CallingProtocol):
     # None, as long as there are none: a connection that idles has no dicts.
     _subscriptions: dict[str, Subscription] | None = None
     _pushes: PushQueue | None = None
+
+    # SUBSCRIBEs that are judged, with their topics.
+    _subscribing: dict[Request, str] | None = None
+
+    # Topics whose UNSUBSCRIBE has not waited.
+    _urgent: set[str] | None = None
 
     # Those whose SUBSCRIBE has not been answered.
     _unbegun: dict[Request, Subscription] | None = None
@@ -93,10 +110,33 @@ class PushingProtocol(CallingProtocol):
         if self._unbegun is None:
             self._unbegun = {}
         self._unbegun[request] = subscription
+        if request not in (self._subscribing or {}):
+            self.undo_subscription(request)
+            raise CallCancelled("The subscription was ended by an UNSUBSCRIBE.")
         return told
+
+    @contextmanager
+    def subscribing(self, request: Request, topic: str) -> Iterator[None]:
+        """Let an UNSUBSCRIBE that comes meanwhile be for the subscription that is on its way."""
+        if self._subscribing is None:
+            self._subscribing = {}
+        self._subscribing[request] = topic
+        try:
+            yield
+        finally:
+            if self._subscribing is not None:
+                self._subscribing.pop(request, None)
+                if not self._subscribing:
+                    self._subscribing = None
 
     def unsubscribe(self, topic: str) -> None:
         """Send the client no more pushes of a topic."""
+        on_their_way = [one for one, name in (self._subscribing or {}).items() if name == topic]
+        for request in on_their_way:
+            del self._subscribing[request]  # type: ignore[union-attr]
+        self._replace(topic)
+
+    def _replace(self, topic: str) -> None:
         subscription = (self._subscriptions or {}).get(topic)
         if subscription is not None:
             self._end(subscription)
@@ -109,7 +149,16 @@ class PushingProtocol(CallingProtocol):
         if request.url is None:
             return is_cancel(request)
         word = request.method.strip().upper() if isinstance(request.method, str) else ""
-        return word == UNSUBSCRIBE and request.url in (self._subscriptions or ())
+        topic = request.url
+        if word != UNSUBSCRIBE or topic not in (self._subscriptions or ()):
+            return False
+        # One for each: a middleware may take its time, and they are not counted.
+        if topic in (self._urgent or ()):
+            return False
+        if self._urgent is None:
+            self._urgent = set()
+        self._urgent.add(topic)
+        return True
 
     async def _subscribe(
         self,
@@ -120,6 +169,9 @@ class PushingProtocol(CallingProtocol):
         is_binary: bool,
     ) -> tuple[Subscription, dict[str, Any]]:
         self._check_room_for_subscription(topic)
+        if len(encode_json(echo)) > ENVELOPE_BYTES:
+            # It is kept, and stands in each push.
+            raise MalformedMessage(f"`event_name` of a SUBSCRIBE has over {ENVELOPE_BYTES} bytes.")
         info = None
         if request is not None:
             info = self.factory.presence_info(request)
@@ -135,7 +187,7 @@ class PushingProtocol(CallingProtocol):
         except BaseAPIException:
             self.factory.topics.unsubscribe(subscription)
             raise
-        self.unsubscribe(topic)
+        self._replace(topic)
         if self._subscriptions is None:
             self._subscriptions = {}
         self._subscriptions[topic] = subscription
@@ -151,12 +203,13 @@ class PushingProtocol(CallingProtocol):
         if self._subscriptions is not None:
             if self._subscriptions.get(subscription.name) is subscription:
                 del self._subscriptions[subscription.name]
+                if self._urgent is not None:
+                    self._urgent.discard(subscription.name)
             if not self._subscriptions:
                 self._subscriptions = None
         self.factory.topics.unsubscribe(subscription)
 
     def _end_subscriptions(self) -> None:
-        """Let go of all: the client is gone."""
         subscriptions, self._subscriptions, self._unbegun = self._subscriptions, None, None
         for subscription in list((subscriptions or {}).values()):
             self.factory.topics.unsubscribe(subscription)
@@ -196,8 +249,6 @@ class PushingProtocol(CallingProtocol):
             # be sent: what has not begun by now never does.
             if call.request is not None:
                 self.undo_subscription(call.request)
-
-    # Called by topics
 
     def push_frame(self, frame: bytes, size: int) -> bool:
         """Send a frame that others get, too, if nothing is special about this connection."""
@@ -309,7 +360,11 @@ class PushingFactory(GuardedFactory):
 
         Takes and raises what `publish` does; RuntimeError in the thread of the reactor.
         """
-        return self.topics.publish_from_thread(topic, data, **options)
+        if isInIOThread():
+            raise RuntimeError("publish_from_thread would wait for itself: await publish() here")
+        publish: Callable[[], Any] = partial(self.publish, topic, data, **options)
+        position: Position = blockingCallFromThread(self.reactor, publish)
+        return position
 
     async def presence(self, topic: str) -> dict[str, Any]:
         """Return who subscribes to a topic, in all processes.

@@ -2,13 +2,20 @@
 
 from typing import Any
 
+from twisted.internet.defer import TimeoutError as DeferredTimeout
+
 from aiorest_ws.abstract import AbstractMiddleware
+from aiorest_ws.awaiting import begun
 from aiorest_ws.exceptions import TooManyMessages, TopicsUnavailable
 from aiorest_ws.log import logger
 from aiorest_ws.topics.memory import MemoryBroker
 from aiorest_ws.wrappers import Request
 
 __all__ = ("UserRateMiddleware", "user_key")
+
+# A broker that does not answer in this time is left alone for that one: calls wait for it.
+ANSWER_SECONDS = 0.25
+ALONE_SECONDS = 5
 
 
 def user_key(request: Request) -> str:
@@ -26,10 +33,13 @@ class UserRateMiddleware(AbstractMiddleware):
     each process counts for itself.
     """
 
-    def __init__(self, per_second: float, clock: Any) -> None:
+    def __init__(self, per_second: float, reactor: Any) -> None:
         self._per_second = per_second
-        self._alone = MemoryBroker(clock)
+        self._reactor = reactor
+        self._clock = reactor.seconds
+        self._alone = MemoryBroker(self._clock)
         self._is_alone = False
+        self._alone_until = self._swept = 0.0
 
     async def process_request(self, request: Request, handler: Any) -> None:  # noqa: ARG002
         """Take one from what the user of the request may still send."""
@@ -43,13 +53,20 @@ class UserRateMiddleware(AbstractMiddleware):
             raise TooManyMessages
 
     async def _admits(self, topics: Any, key: str) -> bool:
-        try:
-            is_admitted: bool = await topics.admit(key, self._per_second)
-        except TopicsUnavailable:
-            if not self._is_alone:
+        now = self._clock()
+        if now >= self._alone_until:
+            try:
+                asked = begun(topics.admit(key, self._per_second))
+                is_admitted: bool = await asked.addTimeout(ANSWER_SECONDS, self._reactor)
+            except (TopicsUnavailable, DeferredTimeout):
+                if not self._is_alone:
+                    logger.warning("the rates of users are counted in each process by itself")
                 self._is_alone = True
-                logger.warning("the rates of users are counted in each process by itself")
+                self._alone_until = now + ALONE_SECONDS
+            else:
+                self._is_alone = False
+                return is_admitted
+        if now >= self._swept + 1:
+            self._swept = now
             self._alone.sweep()
-            return await self._alone.admit(key, self._per_second)
-        self._is_alone = False
-        return is_admitted
+        return await self._alone.admit(key, self._per_second)

@@ -27,6 +27,7 @@ __all__ = (
     "explain",
     "is_awaitable",
     "settled",
+    "sharing",
 )
 
 # What views mostly return; a look-up here is cheaper than asking for __await__.
@@ -92,6 +93,19 @@ def settled(answer: Deferred[Any]) -> tuple[bool, Any]:
     if results:
         return True, results[0]
     return False, None
+
+
+def sharing(deferred: Deferred[Any]) -> Deferred[Any]:
+    """Return a Deferred of one's own, to be cancelled, that fires with one of many."""
+    own: Deferred[Any] = Deferred()
+
+    def pass_on(result: Any) -> Any:
+        if not own.called:
+            own.callback(result)
+        return result
+
+    deferred.addBoth(pass_on)
+    return own
 
 
 def drive(coroutine: Coroutine[Any, Any, Any], context: Context | None = None) -> Any:

@@ -149,10 +149,12 @@ class RequestHandlerProtocol(PushingProtocol):
                 # Autobahn takes no subclass, and bytes(42) would be 42 zeros.
                 payload = bytes(memoryview(payload))
         except Exception:  # noqa: BLE001  an override may raise anything
+            self._undo(request)
             reply = self._internal_error(request)
             payload = encode_message(reply, isBinary)
         if 0 < self.maxMessagePayloadSize < len(payload):
             self.factory.limit_hits.note("message_bytes", self.peer, f"413: {len(payload)} bytes")
+            self._undo(request)
             reply = self._failure(request, ReplyTooLarge())
             payload = encode_message(reply, isBinary)
         self.sendMessage(payload, isBinary)
@@ -161,6 +163,10 @@ class RequestHandlerProtocol(PushingProtocol):
         return reply
 
     _send_reply = _reply  # for what is not noted
+
+    def _undo(self, request: Request | None) -> None:
+        if self._unbegun is not None and request is not None:
+            self.undo_subscription(request)
 
     def _refusal(self, request: Request | None, exc: BaseAPIException) -> bytes:
         logger.debug("%r refused: %s %s", request, type(exc).__name__, exc.status)
@@ -319,7 +325,7 @@ class RequestHandlerFactory(PushingFactory):
         own = router.middlewares
         if per_second is not None and not any(isinstance(one, UserRateMiddleware) for one in own):
             # Others that are added go before a router's own: who calls is known by then.
-            own.append(UserRateMiddleware(per_second, self.reactor.seconds))
+            own.append(UserRateMiddleware(per_second, self.reactor))
 
     def run_blocking(self, call: Callable[[], Any]) -> Deferred[Any]:
         """Run `call` in the thread pool; raise ServiceUnavailable when too many wait already."""

@@ -18,6 +18,9 @@ __all__ = (
     "RENEW",
 )
 
+# Members of a dead process that are cleared away at once; the others have to wait for no longer.
+CLEARED_AT_ONCE = 1000
+
 # How long a process that was taken for dead can learn of it.
 TOMB_SECONDS = 3600
 
@@ -48,12 +51,16 @@ local function left(members, index, bus, bus_meta, process, member, topic, new_i
 end
 """
 
-# KEYS: members, process, bus, bus-meta. ARGV: process, member, topic, a new id, a nonce.
+# KEYS: members, process, bus, bus-meta, meta. ARGV: process, member, topic, a new id, a nonce. A
+# topic without messages and subscribers is forgotten: a client may ask for any number of names.
 LEAVE = Script(
     ON_BUS
     + _LEFT
     + """
 left(KEYS[1], KEYS[2], KEYS[3], KEYS[4], ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5])
+if redis.call('HGET', KEYS[5], 'offset') == '0' and redis.call('EXISTS', KEYS[1]) == 0 then
+    redis.call('DEL', KEYS[5])
+end
 return 1
 """
 )
@@ -95,16 +102,20 @@ RENEW = Script(
     + """
 local function clear(process)
     local index = ARGV[1] .. ':process:' .. process
-    for _, entry in ipairs(redis.call('SMEMBERS', index)) do
+    for _, entry in ipairs(redis.call('SRANDMEMBER', index, CLEARED)) do
         local topic, member = string.match(entry, '^([^ ]*) (.*)$')
         local nonce = ARGV[5] .. member
         left(ARGV[1] .. ':members:' .. topic, index, KEYS[2], KEYS[3], process, member, topic,
             ARGV[4], nonce)
     end
-    redis.call('DEL', index)
+    if redis.call('EXISTS', index) == 1 then
+        redis.call('ZADD', KEYS[1], 0, process)
+        return false
+    end
     redis.call('ZREM', KEYS[1], process)
+    return true
 end
-"""
+""".replace("CLEARED", str(CLEARED_AT_ONCE))
     + f"""
 local state, score = {FORGOTTEN}, redis.call('ZSCORE', KEYS[1], ARGV[2])
 if score then
@@ -119,8 +130,9 @@ else
 end
 if ARGV[6] == '1' then
     for _, process in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, 10)) do
-        clear(process)
-        redis.call('SET', ARGV[1] .. ':tomb:' .. process, 1, 'EX', {TOMB_SECONDS})
+        if clear(process) then
+            redis.call('SET', ARGV[1] .. ':tomb:' .. process, 1, 'EX', {TOMB_SECONDS})
+        end
     end
 end
 return {{state, redis.call('SCARD', ARGV[1] .. ':process:' .. ARGV[2])}}

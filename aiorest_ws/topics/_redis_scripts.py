@@ -91,7 +91,8 @@ local function bus_id(bus, bus_meta, new_id)
 end
 """
 
-# The fields of an entry, of which data is the last.
+# The fields of an entry, of which data is the last. A length is taken off from 0: the minus of
+# none is "-0" in Lua, which Redis does not take.
 ON_BUS = (
     _BUS_ID
     + f"""
@@ -108,7 +109,7 @@ local function on_bus(bus, bus_meta, new_id, kind, topic, epoch, offset, key, no
     while length > 1 and (length > {BUS_ENTRIES} or bytes > {BUS_BYTES}) do
         local first = redis.call('XRANGE', bus, '-', '+', 'COUNT', 1)[1]
         redis.call('XDEL', bus, first[1])
-        bytes = redis.call('HINCRBY', bus_meta, 'bytes', -#first[2][14])
+        bytes = redis.call('HINCRBY', bus_meta, 'bytes', 0 - #first[2][14])
         length = length - 1
     end
     redis.call('EXPIRE', bus, {BUS_SECONDS})
@@ -163,7 +164,7 @@ if count > 0 then
             break
         end
         redis.call('XDEL', KEYS[1], first[1])
-        bytes = redis.call('HINCRBY', KEYS[2], 'bytes', -#first[2][2])
+        bytes = redis.call('HINCRBY', KEYS[2], 'bytes', 0 - #first[2][2])
         length = length - 1
     end
     redis.call('PEXPIRE', KEYS[1], ARGV[7])

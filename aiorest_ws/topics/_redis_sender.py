@@ -24,6 +24,12 @@ WAITING_BYTES = 16 * 1024 * 1024
 FIRST_DELAY = 0.1
 LAST_DELAY = 5.0
 
+# Errors that are not of one call: the server may be out of them soon, or another one be it.
+_OF_THE_SERVER = (
+    *("NOSCRIPT", "READONLY", "LOADING", "MASTERDOWN", "NOREPLICAS", "MISCONF"),
+    *("OOM", "OUTOFMEMORY", "BUSY"),
+)
+
 # How late those who wait for a connection may be told that there is none.
 EXPIRY_SECONDS = 0.1
 
@@ -199,13 +205,21 @@ class Sender:
             refused += self._finish(unknown, await self._execute(unknown))
         if any(isinstance(error, self._read_only) for _, error in refused):
             await self.disconnect()  # the name of the server may stand for another one now
-        for call, error in refused:
-            call.is_sent = False
-            if call.end <= self._loop.time():
-                self._end(call, unavailable(error))
-        waiting = [error for call, error in refused if not call.done.done()]
+        waiting = [error for call, error in refused if self._refuse(call, error)]
         if waiting:
             raise waiting[0]
+
+    def _refuse(self, call: _Call, error: Exception) -> bool:
+        """Tell whether a call that was refused is to be made again; all others are told why."""
+        if isinstance(error, (self._no_script, self._read_only)):
+            call.is_sent = False  # for certain; a script that fails later may have published
+        words = f"{type(error).__name__} {error}".upper()
+        is_servers = any(word in words for word in _OF_THE_SERVER)
+        if not is_servers:
+            logger.error("topics: Redis has refused a call: %s", error)
+        if not is_servers or call.end <= self._loop.time():
+            self._end(call, unavailable(error))
+        return not call.done.done()
 
     async def _settle(self, calls: list[_Call]) -> None:
         """Find out which of them have been made, and see that the others are not, after all."""

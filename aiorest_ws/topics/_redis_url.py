@@ -15,6 +15,12 @@ SENTINEL_PORT = 26379
 CONNECT_SECONDS = 5
 ANSWER_SECONDS = 5
 
+_UNUSABLE = (
+    "The URL of Redis cannot be used. It is like redis://user:password@host:6379/0 or "
+    "redis+sentinel://user:password@host:26379,host:26379/service/0, with %2F for a slash in a "
+    "password, %5B for a bracket."
+)
+
 
 class RedisURL:
     """Where Redis is. Raises ImproperlyConfigured for what cannot be, or without `redis`.
@@ -31,7 +37,10 @@ class RedisURL:
                 "Topics on Redis need its client: pip install aiorest-ws[redis]"
             ) from None
         self._module = redis
-        parts = urlsplit(url)
+        try:
+            parts = urlsplit(url)
+        except ValueError:
+            raise ImproperlyConfigured(_UNUSABLE) from None
         query = dict(parse_qsl(parts.query))
         self.prefix = query.pop("prefix", DEFAULT_PREFIX)
         self._is_sentinel = parts.scheme == SENTINEL_SCHEME
@@ -42,11 +51,7 @@ class RedisURL:
             self.client(is_async=False)
         except (ValueError, TypeError):
             # Not what was wrong: it may be a part of a password.
-            raise ImproperlyConfigured(
-                "The URL of Redis cannot be used. It is like redis://user:password@host:6379/0 or "
-                "redis+sentinel://user:password@host:26379,host:26379/service/0, with %2F for a "
-                "slash in a password."
-            ) from None
+            raise ImproperlyConfigured(_UNUSABLE) from None
 
     def __repr__(self) -> str:
         return f"<RedisURL {self._netloc.rpartition('@')[2]}{self._path}>"  # no password

@@ -15,11 +15,9 @@ from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import LoopingCall
-from twisted.internet.threads import blockingCallFromThread
 from twisted.python.failure import Failure
-from twisted.python.threadable import isInIOThread
 
-from aiorest_ws.awaiting import begun
+from aiorest_ws.awaiting import begun, sharing
 from aiorest_ws.codecs import encode_json, encode_message, load_json
 from aiorest_ws.exceptions import NotSpecifiedTopic, ReplyTooLarge, TopicsUnavailable, UnknownTopic
 from aiorest_ws.framing import frame_of
@@ -155,14 +153,6 @@ class Hub:
         finally:
             publishing.close()
 
-    def publish_from_thread(self, topic: str, data: Any, **options: Any) -> Position:
-        """Publish from another thread: see `RequestHandlerFactory.publish_from_thread`."""
-        if isInIOThread():
-            raise RuntimeError("publish_from_thread would wait for itself: await publish() here")
-        publish: Callable[[], Any] = partial(self.publish, topic, data, **options)
-        position: Position = blockingCallFromThread(self._reactor, publish)
-        return position
-
     # Subscribing
 
     async def subscribe(
@@ -194,7 +184,7 @@ class Hub:
         topic = self._follow(subscription)
         try:
             if topic.seen < 0:
-                await _when(topic.known)
+                await sharing(topic.known)
                 if topic.seen < 0:
                     raise TopicsUnavailable
             if since is None:
@@ -264,6 +254,10 @@ class Hub:
         """Find out where a topic is."""
         head = await self.broker.head(topic.name)
         early = topic.early
+        if early is not None and early.epoch != head.epoch:
+            # Which of them is the newer one the broker knows by now.
+            head = await self.broker.head(topic.name)
+            early = topic.early
         # What has arrived in the meantime may be behind that, or be that.
         is_later = early is not None and early.epoch == head.epoch and early.offset > head.offset
         topic.epoch = head.epoch
@@ -361,7 +355,7 @@ class Hub:
             if topic.seen >= 0 and self._topics.get(topic.name) is topic:
                 topic.seen = -1
                 topic.known = self._spawn(self._replays.patiently(partial(self._learn, topic)))
-                await _when(topic.known)
+                await sharing(topic.known)
         self._resyncing = None
 
     def _look_at(self, topic: LocalTopic) -> None:
@@ -404,16 +398,3 @@ class Hub:
 
         running.addBoth(done)
         return running
-
-
-def _when(shared: Deferred[Any]) -> Deferred[Any]:
-    """Return a Deferred of one's own that fires with a shared one."""
-    own: Deferred[Any] = Deferred()
-
-    def pass_on(result: Any) -> Any:
-        if not own.called:
-            own.callback(result)
-        return result
-
-    shared.addBoth(pass_on)
-    return own

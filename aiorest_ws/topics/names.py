@@ -41,6 +41,9 @@ class Pattern:
                 raise ValueError(f"{parameter!r} in {text!r} is no name of a parameter")
         if len(set(self.parameters)) < len(self.parameters):
             raise ValueError(f"a parameter stands twice in {text!r}")
+        if any(len(_PARAMETER.findall(segment)) > 2 for segment in text.split("/")):
+            # With more, a name that does not fit takes a time that grows with its length.
+            raise ValueError(f"a segment of {text!r} has more than two parameters")
         check_name(_PARAMETER.sub("x", text))
         self._expression = re.compile(
             "".join(

@@ -69,6 +69,7 @@ class RedisBroker(Broker):
         # What Redis is told again when it has forgotten.
         self._followed: set[str] = set()
         self._patterns: dict[str, str] = {}
+        self._is_back = asyncio.Event()
         self._members: dict[tuple[str, str], tuple[bytes, bool]] = {}
         # Since when the lease has held, and whether others were told that this process is dead.
         self._held_since: float | None = None
@@ -233,15 +234,15 @@ class RedisBroker(Broker):
     async def _leave(self, topic: str, member: str) -> None:
         await self._call(
             *(LEAVE, self._keys.members(topic), self._keys.process(self._process)),
-            *(self._keys.bus, self._keys.bus_meta),
+            *(self._keys.bus, self._keys.bus_meta, self._keys.meta(topic)),
             *(self._process, member, topic, secrets.token_hex(8), secrets.token_hex(8)),
-            keys=4,
+            keys=5,
         )
 
     async def _when_back(self) -> None:
         if self._sender is not None:
             await self._sender.resume()
-        await self._tell_that_it_lives()
+        self._is_back.set()
         with suppress(TopicsUnavailable):
             await self._declare()
 
@@ -261,7 +262,10 @@ class RedisBroker(Broker):
                         await self.head(topic)
             except TopicsUnavailable:
                 pass  # the reader says so, and goes on trying
-            await asyncio.sleep(self._lease_seconds / 3)
+            self._is_back.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._lease_seconds / 3):
+                    await self._is_back.wait()
 
     async def _tell_that_it_lives(self) -> None:
         if self._sender is None:

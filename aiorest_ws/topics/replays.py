@@ -38,6 +38,9 @@ class Replays:
         if first != since.offset + 1 or replay.head.epoch != since.epoch:
             subscription.epoch, subscription.sent = replay.head.epoch, first - 1
             subscription.has_gap = True
+        if first > replay.head.offset:
+            # To a client that is ahead of the topic, what is kept would come a second time.
+            replay = Replay(replay.head, ())
         subscription.batch = replay
 
     async def until_live(self, subscription: Subscription) -> None:

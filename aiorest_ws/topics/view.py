@@ -36,13 +36,14 @@ class TopicView(MethodBasedView):
         if str(request.method).strip().upper() == UNSUBSCRIBE:
             connection.unsubscribe(self.topic)
             return {"topic": self.topic}
-        for permission in self.permission_classes:
-            if not await _value(permission.check(request, self)):
+        with connection.subscribing(request, self.topic):
+            for permission in self.permission_classes:
+                if not await _value(permission.check(request, self)):
+                    raise SubscriptionRefused
+            hook = self.route.on_subscribe
+            if hook is not None and await _value(hook(request, self.topic)) is False:
                 raise SubscriptionRefused
-        hook = self.route.on_subscribe
-        if hook is not None and await _value(hook(request, self.topic)) is False:
-            raise SubscriptionRefused
-        told: dict[str, Any] = await connection.answer_subscribe(request, self.topic)
+            told: dict[str, Any] = await connection.answer_subscribe(request, self.topic)
         return told
 
     def undo(self, request: Request) -> None:

@@ -257,8 +257,6 @@ NOT_ALLOWED = (
     "_route",
     "CONNECT",
     "CANCEL",
-    "SUBSCRIBE",
-    "UNSUBSCRIBE",
     "GET,POST",
     "GET /hello",
     "GET\\u0000",

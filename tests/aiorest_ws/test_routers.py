@@ -417,10 +417,24 @@ def test_no_other_attribute_of_a_view_can_be_called(word):
     assert ask(router_of(lambda request: "found"), word) == failure(405, NO_HANDLER)
 
 
-@pytest.mark.parametrize("word", ["CANCEL", "SUBSCRIBE", "UNSUBSCRIBE", " cancel "])
+@pytest.mark.parametrize("word", ["CANCEL", " cancel "])
 @pytest.mark.parametrize("url", [None, "", "/x", "/nowhere"])
-def test_what_is_not_served_yet_is_not_allowed(word, url):
+def test_to_cancel_is_not_for_a_router(word, url):
     assert ask(router_of(lambda request: "found"), word, url) == failure(405, NO_HANDLER)
+
+
+@pytest.mark.parametrize("word", ["SUBSCRIBE", "UNSUBSCRIBE", " subscribe\n", "UnSubscribe"])
+def test_only_what_was_registered_as_a_topic_can_be_subscribed_to(word):
+    router = router_of(lambda request: "found")
+    router.register_topic("topic")
+    no_url = ask(router, None, None)["status"]
+    assert no_url == 400
+    for url in (None, ""):
+        assert ask(router, word, url)["status"] == no_url
+    for url in ("/x", "x", "/nowhere", "/topic", "topic/", " topic"):
+        assert ask(router, word, url) == failure(404, "There is no such topic.")
+    # Nobody is there who could be sent anything.
+    assert ask(router, word, "topic") == failure(405, NO_HANDLER)
 
 
 @pytest.mark.parametrize("url", [" ", "\t\n"])

@@ -4,6 +4,7 @@ import json
 import logging
 
 import pytest_twisted
+from twisted.internet.defer import Deferred
 
 from aiorest_ws.abstract import AbstractMiddleware
 from aiorest_ws.auth.user.abstractions import User
@@ -108,3 +109,18 @@ async def test_what_was_used_comes_back(network):
     clock[0] = 120
     factory.topics.broker.sweep()
     assert not factory.topics.broker._allowances
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_broker_that_hangs_is_not_waited_for(network, monkeypatch):
+    factory = served()
+    asked = []
+
+    async def admit(key, per_second):
+        asked.append(key)
+        await Deferred()
+
+    monkeypatch.setattr(factory.topics.broker, "admit", admit)
+    client = await network.connect(await network.serve(factory=factory))
+    assert [await status(client, "ann") for _ in range(3)] == [200, 429, 429]
+    assert len(asked) == 1

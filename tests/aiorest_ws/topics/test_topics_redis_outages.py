@@ -10,7 +10,7 @@ from redis import Redis
 from aiorest_ws.awaiting import begun
 from aiorest_ws.exceptions import ImproperlyConfigured, TopicsUnavailable
 from aiorest_ws.topics import connect
-from aiorest_ws.topics._redis_scripts import PUBLISH, SETTLE, Keys
+from aiorest_ws.topics._redis_scripts import BUS_ENTRIES, PUBLISH, SETTLE, Keys
 from aiorest_ws.topics._redis_sender import Sender
 from aiorest_ws.topics.broker import Retention
 from aiorest_ws.topics.redis import publish_arguments
@@ -252,3 +252,42 @@ def test_what_is_wrong_with_a_url_is_told_without_its_password(url):
     with pytest.raises(ImproperlyConfigured) as told:
         connect(url)
     assert "p4ss" not in str(told.value)
+
+
+@asyncio_test
+async def test_a_member_that_leaves_does_no_harm_when_the_bus_forgets_it(
+    brokers, redis_url, monkeypatch
+):
+    broker, heard = await brokers(redis_url)
+    for _ in range(3):
+        await broker.enter("room", "ann", b"null", is_announced=True)
+        await broker.leave("room", "ann")
+    await asyncio.gather(*(publish(broker) for _ in range(BUS_ENTRIES)))
+    assert (await publish(broker)).offset == BUS_ENTRIES + 1
+    await until(lambda: heard.messages and heard.messages[-1].offset == BUS_ENTRIES + 1)
+
+
+@pytest.mark.logs_errors
+@asyncio_test
+async def test_one_publication_that_is_refused_is_no_harm_to_others(brokers, redis_server):
+    server = redis_server()
+    broker, _ = await brokers(server.url("p"))
+    server.ask("SET", "p:meta:orders/1", "of somebody else")
+    refused = asyncio.create_task(publish(broker, wait=SECONDS))
+    with pytest.raises(TopicsUnavailable):
+        await refused
+    assert (await publish(broker, topic="orders/2")).offset == 1
+
+
+@asyncio_test
+async def test_topics_that_were_only_asked_for_are_forgotten(brokers, redis_server):
+    server = redis_server()
+    broker, _ = await brokers(server.url("p"))
+    for index in range(10):
+        topic = f"orders/{index}"
+        await broker.head(topic)
+        await broker.enter(topic, "ann", b"null", is_announced=False)
+        await broker.leave(topic, "ann")
+    await publish(broker, topic="orders/5")
+    with Redis(port=server.port) as client:
+        assert client.keys("p:meta:*") == [b"p:meta:orders/5"]
