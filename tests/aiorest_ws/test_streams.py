@@ -10,9 +10,10 @@ from contextvars import ContextVar
 
 import pytest
 import pytest_twisted
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, ensureDeferred
 from twisted.internet.task import deferLater
 
+from aiorest_ws._drain import drain
 from aiorest_ws._stream_run import ITEMS_PER_TURN
 from aiorest_ws.abstract import AbstractMiddleware
 from aiorest_ws.decorators import endpoint
@@ -828,3 +829,25 @@ async def test_all_streams_of_a_connection_have_one_turn_together(network):
     # A turn of this test may be before or behind one of the server's.
     assert 0 < most <= 2 * ITEMS_PER_TURN
     client.transport.abortConnection()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_stream_without_an_end_does_not_hold_up_a_stop(network):
+    @endpoint("/endless", "GET")
+    async def endless(request):
+        while True:
+            yield 1
+            await sleep(0.01)
+
+    factory = RequestHandlerFactory(
+        router=router_of(endless), limits=Limits(closing_seconds=0.3, drain_seconds=LATER)
+    )
+    client = await network.connect(await network.serve(factory=factory))
+    client.send({"method": "GET", "url": "/endless", "id": 1})
+    assert json.loads(await client.receive())["stream"] == "next"
+    stopping = ensureDeferred(drain(factory))
+    while "stream" in (told := json.loads(await client.receive())):
+        assert not stopping.called
+    assert (told["id"], told["status"]) == (1, 503)
+    assert (await client.closed)[1] == 1012
+    assert await stopping == 0
