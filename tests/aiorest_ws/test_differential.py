@@ -273,11 +273,15 @@ FAULTS = {
 }
 
 
+# What a connection is made of, from the ground floor up.
+REBUILT = ("framing", "_fast_path", "_flow", "_calls", "_access_log", "_pushing", "request")
+
+
 def planted(monkeypatch: pytest.MonkeyPatch, file: str, old: str, new: str) -> Any:
     """Return factory and protocol of a copy of the package in which one text is another."""
     package = Path(aiorest_ws.__file__).parent
     with monkeypatch.context() as patch:
-        for name in ("framing", "_fast_path", "_flow", "_calls", "_access_log", "request"):
+        for name in REBUILT:
             path = package / f"{name}.py"
             source = path.read_text()
             if name == file:
