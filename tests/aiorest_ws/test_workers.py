@@ -13,6 +13,7 @@ import textwrap
 import threading
 import time
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -147,9 +148,11 @@ class Server:
 
     def workers(self):
         """Return the pids of its children."""
-        tasks = Path(f"/proc/{self.process.pid}/task")
-        found = " ".join((task / "children").read_text() for task in tasks.iterdir())
-        return [int(pid) for pid in found.split()]
+        found = []
+        for task in Path(f"/proc/{self.process.pid}/task").iterdir():
+            with suppress(FileNotFoundError):  # a thread may end meanwhile
+                found += (task / "children").read_text().split()
+        return [int(pid) for pid in found]
 
     def close(self):
         # Its workers end with it, and these here by force.
