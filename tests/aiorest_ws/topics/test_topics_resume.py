@@ -7,6 +7,7 @@ import pytest
 import pytest_twisted
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
+from hypothesis.errors import Flaky
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 from twisted.internet.defer import ensureDeferred
 from twisted.internet.task import deferLater
@@ -659,5 +660,18 @@ async def test_a_fault_that_is_planted_is_found_among_all_that_happens(
 
     monkeypatch.setattr(Subscription, "send", faulty)
     monkeypatch.setattr(Subscription, "send_gap", silent)
-    with pytest.raises((AssertionError, ExceptionGroup), match="behind"):
+    found = []
+    take = Machine.take
+
+    def noting(self, reader):
+        try:
+            take(self, reader)
+        except AssertionError as exc:
+            found.append(str(exc))
+            raise
+
+    monkeypatch.setattr(Machine, "take", noting)
+    # Sockets have a time of their own: what hypothesis cannot do again in the same way is flaky.
+    with pytest.raises((AssertionError, ExceptionGroup, Flaky)):
         await run_machine(network, monkeypatch, lambda reactor: "memory")
+    assert any("behind" in faults for faults in found)
