@@ -1,15 +1,14 @@
 """A stream of one connection: from its first item until all of it is closed."""
 
 import time
-import types
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
 from twisted.internet.defer import Deferred
 
 from aiorest_ws._fast_path import CORKED_BYTES
-from aiorest_ws.awaiting import Outcome, drive
+from aiorest_ws.awaiting import Outcome, drive, stepped
 from aiorest_ws.streams import CANCELLED, Stream
 from aiorest_ws.wrappers import Request
 
@@ -45,7 +44,7 @@ class StreamRun:
     def begin(self) -> None:
         """Take the first turn."""
         try:
-            outcome = drive(self._in_turns(self._run()))
+            outcome = drive(stepped(self._run(), self._step))
         except BaseException as exc:  # noqa: BLE001  an override of the application's
             self.pending.errback(exc)
             return
@@ -117,27 +116,8 @@ class StreamRun:
                 if connection._corked:
                     connection._write_corked()
 
-    @types.coroutine
-    def _in_turns(self, coroutine: Coroutine[Any, Any, None]) -> Generator[Any, Any, None]:
-        """Step a coroutine; what it sends in one step leaves in one write."""
-        step: Callable[[Any], Any] = coroutine.send
-        value: Any = None
-        while True:
-            try:
-                suspended_on = self._step(step, value)
-            except StopIteration:
-                return
-            try:
-                value = yield suspended_on
-            except GeneratorExit:
-                coroutine.close()
-                raise
-            except BaseException as exc:  # noqa: BLE001  it is the coroutine's to handle
-                step, value = coroutine.throw, exc
-            else:
-                step = coroutine.send
-
     def _step(self, step: Callable[[Any], Any], value: Any) -> Any:
+        """Make a step; what is sent in it leaves in one write."""
         connection = self._connection
         is_corking = connection._corked is None
         if is_corking:

@@ -24,7 +24,7 @@ from aiorest_ws._drain import ECHO_SECONDS
 from aiorest_ws._loop_port import LoopServerEndpoint, Where
 from aiorest_ws._loop_transport import Address, address_of
 from aiorest_ws._workers import Child, Worker
-from aiorest_ws.awaiting import drive
+from aiorest_ws.awaiting import begun
 from aiorest_ws.exceptions import ImproperlyConfigured
 from aiorest_ws.log import logger
 from aiorest_ws.request import RequestHandlerFactory
@@ -215,10 +215,7 @@ class SupervisorService(ApplicationService):
         if self._wants_roll and self._is_announced and not (self._is_rolling or self.is_stopping):
             self._wants_roll = False
             self._is_rolling = True
-            rolling = drive(self._roll())
-            if not isinstance(rolling, Deferred):
-                rolling = succeed(None)
-            rolling.addErrback(_log_failure).addCallback(self._rolled)
+            begun(self._roll()).addErrback(_log_failure).addCallback(self._rolled)
 
     def _rolled(self, _: Any) -> None:
         self._is_rolling = False

@@ -28,6 +28,7 @@ __all__ = (
     "is_awaitable",
     "settled",
     "sharing",
+    "stepped",
 )
 
 # What views mostly return; a look-up here is cheaper than asking for __await__.
@@ -154,6 +155,33 @@ def begun(coroutine: Coroutine[Any, Any, Any]) -> Deferred[Any]:
     except Exception:  # noqa: BLE001  whoever waits for it is told
         return fail()
     return outcome if isinstance(outcome, Deferred) else succeed(outcome)
+
+
+@types.coroutine
+def stepped(
+    coroutine: Coroutine[Any, Any, Any], run: Callable[..., Any]
+) -> Generator[Any, Any, Any]:
+    """Make each step of a coroutine by `run(step, value)`."""
+    step: Callable[[Any], Any] = coroutine.send
+    value: Any = None
+    while True:
+        try:
+            suspended_on = run(step, value)
+        except StopIteration as stop:
+            return stop.value
+        try:
+            value = yield suspended_on
+        except GeneratorExit:
+            run(_close, coroutine)
+            raise
+        except BaseException as exc:  # noqa: BLE001  it is the coroutine's to handle
+            step, value = coroutine.throw, exc
+        else:
+            step = coroutine.send
+
+
+def _close(coroutine: Coroutine[Any, Any, Any]) -> None:
+    coroutine.close()
 
 
 def explain(exc: BaseException) -> str | None:

@@ -9,7 +9,7 @@ from types import FrameType
 from typing import Any
 
 from twisted.application.service import Service
-from twisted.internet.defer import CancelledError, Deferred, maybeDeferred, succeed
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import (
@@ -22,7 +22,7 @@ from twisted.python.failure import Failure
 
 from aiorest_ws import __version__
 from aiorest_ws._drain import SignalWatch, Watchdog, drain
-from aiorest_ws.awaiting import drive, is_awaitable
+from aiorest_ws.awaiting import begun, drive, is_awaitable, sharing
 from aiorest_ws.exceptions import TopicsUnavailable
 from aiorest_ws.log import logger
 from aiorest_ws.request import RequestHandlerFactory
@@ -103,15 +103,8 @@ class ApplicationService(Service):
     def _until_stopped(self) -> Deferred[Any]:
         """Stop, if that has not begun yet: the reactor may stop after its services."""
         if self._ending is None:
-            ending = drive(self._stop())
-            self._ending = ending if isinstance(ending, Deferred) else succeed(None)
-        waiting: Deferred[Any] = Deferred()
-
-        def pass_on(result: Any) -> None:
-            waiting.callback(result)
-
-        self._ending.addBoth(pass_on)
-        return waiting
+            self._ending = begun(self._stop())
+        return sharing(self._ending)
 
     def end_now(self, why: str) -> None:
         """End the process, with status 1 if a call has not been answered."""
@@ -244,9 +237,7 @@ class ApplicationService(Service):
 
     async def _stop_topics(self, seconds: float) -> None:
         try:
-            stopping = drive(self.factory.topics.stop())
-            if isinstance(stopping, Deferred):
-                await stopping.addTimeout(seconds, self.factory.reactor)
+            await begun(self.factory.topics.stop()).addTimeout(seconds, self.factory.reactor)
         except DeferredTimeout:
             logger.warning("the topics were not let go in %g s", seconds)
         except Exception as exc:  # noqa: BLE001  all the rest is done

@@ -1,15 +1,14 @@
 """An answer in parts: what an async generator yields, each item as a reply of its own."""
 
 import asyncio
-import types
-from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
-from contextvars import Context, copy_context
+from contextvars import copy_context
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
 
-from aiorest_ws.awaiting import PLAIN_TYPES, begun
+from aiorest_ws.awaiting import PLAIN_TYPES, begun, stepped
 from aiorest_ws.codecs import encode_json
 from aiorest_ws.failures import ErrorHandlers, failure_reply
 from aiorest_ws.log import logger
@@ -85,7 +84,7 @@ class Stream:
             await self.aclose()
             raise StopAsyncIteration
         try:
-            item = await _in_context(self._context, _next(self._items))
+            item = await stepped(_next(self._items), self._context.run)
             return self._rendered({**self._content, "data": item, "stream": "next"})
         except StopAsyncIteration:
             self.is_over = True
@@ -114,7 +113,7 @@ class Stream:
         self._content = {}
         try:
             for source in sources:
-                await _in_context(self._context, _close(source, self._request))
+                await stepped(_close(source, self._request), self._context.run)
         finally:
             when_closed, self._when_closed = self._when_closed, []
             for tell in when_closed:
@@ -171,24 +170,3 @@ async def _close(source: Any, request: Request | None) -> None:
             request,
             exc_info=exc,
         )
-
-
-@types.coroutine
-def _in_context(context: Context, coroutine: Coroutine[Any, Any, Any]) -> Generator[Any, Any, Any]:
-    """Step a coroutine in a context that is not the one of whoever awaits it."""
-    step: Callable[[Any], Any] = coroutine.send
-    value: Any = None
-    while True:
-        try:
-            suspended_on = context.run(step, value)
-        except StopIteration as stop:
-            return stop.value
-        try:
-            value = yield suspended_on
-        except GeneratorExit:
-            context.run(coroutine.close)
-            raise
-        except BaseException as exc:  # noqa: BLE001  it is the coroutine's to handle
-            step, value = coroutine.throw, exc
-        else:
-            step = coroutine.send

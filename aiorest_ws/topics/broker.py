@@ -7,7 +7,7 @@ the same. A new epoch says that what an offset meant before is not known any mor
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import ClassVar, Protocol
 
 from aiorest_ws.codecs import encode_json
 
@@ -172,7 +172,3 @@ class Broker(ABC):
 
     async def declare(self, patterns: Mapping[str, Retention]) -> None:  # noqa: B027
         """Tell publishers in other processes what is registered here, and what is kept of it."""
-
-    def describe(self) -> dict[str, Any]:
-        """Return what a person may want to know of it; no secrets."""
-        return {"broker": type(self).__name__}
