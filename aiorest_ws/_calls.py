@@ -73,16 +73,21 @@ class CallingProtocol(FlowProtocol):
     its own kind.
     """
 
-    # None: no call is running. A connection that idles has no dicts.
-    _calls: dict[Deferred[Any], _Call] | None = None
+    __slots__ = ("_calls", "_takes_no_calls")
+
+    # By their `id`. A connection that idles has no dicts.
     _running: dict[str | int, Deferred[Any]] | None = None
 
     # How many of the calls are streams, and those that have something to do.
     _streams = 0
     _turns: deque[Deferred[None]] | None = None
 
-    # It is being closed, or the server stops.
-    _takes_no_calls = False
+    def __init__(self) -> None:
+        super().__init__()
+        # None: no call is running.
+        self._calls: dict[Deferred[Any], _Call] | None = None
+        # It is being closed, or the server stops.
+        self._takes_no_calls = False
 
     @property
     def unanswered(self) -> int:

@@ -69,7 +69,6 @@ _INITIAL: dict[str, Any] = {
     "autoPingPendingCall": None,
     "autoPingPendingSent": None,
     "autoPingPendingSeq": 0,
-    "autoPingTimeoutCall": None,
     "closeHandshakeTimeoutCall": None,
     "closedByMe": False,
     "current_frame": None,
@@ -131,16 +130,24 @@ class ConnectionState(int):
         def __setattr__(self, name: str, value: Any) -> None: ...
 
 
+_CONNECTING = ConnectionState(WebSocketServerProtocol.STATE_CONNECTING)
+
+
 class CompactProtocol(WebSocketServerProtocol):
-    """Autobahn's protocol, holding no more than this connection's own."""
+    """Autobahn's protocol, holding no more than this connection's own.
+
+    What each message asks for is in slots, here and in what derives from this: a slot takes less
+    room than a key, and is found faster than what stands in the class for those who have none.
+    """
+
+    __slots__ = ("_state", "autoPingTimeoutCall", "factory", "trafficStats")
 
     # `peer` is what a proxy has told.
     _is_forwarded = False
 
-    _state = ConnectionState(WebSocketServerProtocol.STATE_CONNECTING)
-
     if TYPE_CHECKING:  # Autobahn sets them from a list of names
         autoFragmentSize: int
+        autoPingRestartOnAnyTraffic: bool
         logFrames: bool
         logOctets: bool
         maskServerFrames: bool
@@ -154,6 +161,8 @@ class CompactProtocol(WebSocketServerProtocol):
         super().__init__()
         # Futures for those who wait, events for those who listen: most have neither.
         vars(self).clear()
+        self.autoPingTimeoutCall: Any = None
+        self._state = _CONNECTING
 
     @property
     def state(self) -> ConnectionState:
@@ -366,7 +375,9 @@ class CompactFactory(WebSocketServerFactory):
         configured = self._configured
         if configured is None or configured[0] is not kind or configured[1] != options:
             configured = self._configured = (kind, options, self._configure(kind, options))
-        return configured[2]()
+        protocol = configured[2]()
+        protocol.factory = self
+        return protocol
 
     def _configure(self, kind: type[CompactProtocol], options: tuple[Any, ...]) -> type:
         members: dict[str, Any] = {
@@ -374,7 +385,6 @@ class CompactFactory(WebSocketServerFactory):
             "__module__": kind.__module__,
             "__qualname__": kind.__qualname__,
             "CONFIG_ATTRS": (),
-            "factory": self,
         }
         for name, value in zip(kind.CONFIG_ATTRS, options, strict=True):
             if not hasattr(kind, name):

@@ -15,9 +15,8 @@ from twisted.logger import Logger
 from aiorest_ws._handshake import GuardedProtocol
 from aiorest_ws.framing import (
     BINARY,
-    SHORT_HEADERS,
-    TEXT,
-    long_header,
+    SHORT_TEXT_HEADERS,
+    header_of,
     messages,
     only_message,
 )
@@ -85,22 +84,31 @@ class FastPathProtocol(GuardedProtocol):
     messages of one read are handled leaves in one write.
     """
 
-    # The largest payload that may take the short way, in bytes.
-    _receive_limit = _CLOSED
-    _send_limit = _CLOSED
-    _reply_limit = _CLOSED
+    __slots__ = (
+        "_corked",
+        "_messages_left",
+        "_receive_limit",
+        "_reply_limit",
+        "_send_limit",
+        "_transport",
+        "_turn_ends",
+    )
 
-    _corked: list[bytes] | None = None
-    _transport: Any = None
-
-    # What is left of this turn of the loop: messages, and the time at which it is over.
-    _messages_left = 0
-    _turn_ends = 0.0
     _is_resting = False
 
     _receives_in_parts: ClassVar[bool] = False
     _sends_in_parts: ClassVar[bool] = False
     _has_own_replies: ClassVar[bool] = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        # The largest payload that may take the short way, in bytes.
+        self._receive_limit = self._send_limit = self._reply_limit = _CLOSED
+        self._corked: list[bytes] | None = None
+        self._transport: Any = None
+        # What is left of this turn of the loop: messages, and the time at which it is over.
+        self._messages_left = 0
+        self._turn_ends = 0.0
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -151,7 +159,7 @@ class FastPathProtocol(GuardedProtocol):
         stats.ordinary_octets_in += len(payload)
         stats.ordinary_in += 1
         if self.autoPingTimeoutCall and self.autoPingRestartOnAnyTraffic:
-            self._cancelAutoPingTimeoutCall()
+            self._cancelAutoPingTimeoutCall()  # type: ignore[no-untyped-call]
         self.onMessage(payload, data[0] == BINARY)
 
     def consumeData(self) -> None:
@@ -191,7 +199,7 @@ class FastPathProtocol(GuardedProtocol):
                 stats.ordinary_octets_in += len(payload)
                 stats.ordinary_in += 1
                 if self.autoPingTimeoutCall and self.autoPingRestartOnAnyTraffic:
-                    self._cancelAutoPingTimeoutCall()
+                    self._cancelAutoPingTimeoutCall()  # type: ignore[no-untyped-call]
                 self.onMessage(payload, is_binary)
         finally:
             self._messages_left -= handled
@@ -277,15 +285,18 @@ class FastPathProtocol(GuardedProtocol):
     def _send_ordinary(self, payload: bytes, isBinary: bool) -> None:
         """Send a message that is not above the limit for the short way."""
         size = len(payload)
-        first = BINARY if isBinary else TEXT
-        header = SHORT_HEADERS[first][size] if size < 126 else long_header(first, size)
-        frame = header + payload
+        if size < 126 and not isBinary:  # most of them
+            frame = SHORT_TEXT_HEADERS[size] + payload
+        else:
+            frame = header_of(size, isBinary) + payload
         stats = self.trafficStats
         stats.outgoingOctetsWireLevel += len(frame)
         stats.ordinary_octets_out += size
         stats.ordinary_out += 1
         if self._corked is None:
-            self._transport.write(frame)
+            # A method call would be slower: it is in a slot.
+            write = self._transport.write
+            write(frame)
         else:
             self._corked.append(frame)
             if size > CORKED_BYTES:

@@ -1,23 +1,30 @@
 """What a router knows of its endpoints from the moment of their registration."""
 
 import inspect
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
 
 from aiorest_ws.abstract import AbstractEndpoint
 from aiorest_ws.endpoints import DynamicEndpoint, PlainEndpoint
 from aiorest_ws.views import MethodBasedView, signature_of
 
-__all__ = ("BoundHandler", "Route", "has_handler")
+__all__ = ("NO_ARGUMENTS", "BoundHandler", "Called", "Route", "has_handler")
 
-_NO_ARGUMENTS: Mapping[str, Any] = {}
+NO_ARGUMENTS: Mapping[str, Any] = {}
+
+# A view, what it has answered, and the keywords that it was called with.
+Called = tuple[Any, Any, Mapping[str, Any]]
+
+# From a request, the values in its path and its arguments; None if the arguments are others.
+_Call = Callable[[Any, Sequence[str], Any], Called | None]
 
 
 class BoundHandler:
     """A view class and a method word, with all that their calls have in common.
 
     `attribute` is what of a view is called: the method named like the word, or the `dispatch` of
-    a class that has its own. A call is simple if it needs neither a thread nor a turn.
+    a class that has its own. A call is simple if it needs neither a thread nor a turn. `calls` has
+    what was compiled for as many arguments.
     """
 
     __slots__ = (
@@ -26,6 +33,7 @@ class BoundHandler:
         "_required",
         "_signature",
         "attribute",
+        "calls",
         "has_default_renderer",
         "is_simple",
         "view_class",
@@ -41,6 +49,7 @@ class BoundHandler:
             and isinstance(view_class.renderers, (list, tuple))
             and not view_class.renderers
         )
+        self.calls: dict[int, _Call] = {}
         self._path_names = frozenset(path_names)
         self._signature = signature_of(view_class, self.attribute)  # type: ignore[arg-type]
         self._accepted, self._required = self._signature.keywords_after(path_names)
@@ -52,7 +61,7 @@ class BoundHandler:
         as many values as its path has.
         """
         if arguments is None:
-            arguments = _NO_ARGUMENTS
+            arguments = NO_ARGUMENTS
         if self._accepted.issuperset(arguments):
             for name in self._required:
                 if name not in arguments:
@@ -60,6 +69,21 @@ class BoundHandler:
             else:
                 return arguments
         return self._signature.bind(values_in_path, arguments, self._path_names)
+
+    def call(self, request: Any, values: Sequence[str], arguments: Mapping[str, Any]) -> Called:
+        """Call a new view; the next such call finds itself in `calls`.
+
+        Raises what `bind` raises, and what the view does.
+        """
+        keywords = self.bind(len(values), arguments)
+        # Python spells other letters its own way when it compiles them.
+        is_spelt_so = "".join(keywords).isascii() and self._accepted.issuperset(keywords)
+        if is_spelt_so and len(keywords) not in self.calls:
+            self.calls[len(keywords)] = _compiled(
+                self.view_class, self.attribute, len(values), tuple(keywords)
+            )
+        view = self.view_class()
+        return view, getattr(view, self.attribute)(request, *values, **keywords), keywords
 
 
 class Route:
@@ -100,6 +124,33 @@ class Route:
     def takes(self, word: str) -> bool:
         """Tell whether an endpoint of this path was registered for a method word."""
         return word in self._words
+
+
+def _compiled(
+    view_class: type[Any], attribute: str, values_in_path: int, names: tuple[str, ...]
+) -> _Call:
+    """Return a function that calls a view with just so many values, and arguments of these names.
+
+    To pass them as `*values, **arguments` takes a tuple and a dict more, and twice the time.
+    """
+    given = [f"values[{index}]" for index in range(values_in_path)]
+    given += [f"{name}=given{index}" for index, name in enumerate(names)]
+    lines = ["def call(request, values, arguments):"]
+    if names:
+        lines.append("    try:")
+        lines += [
+            f"        given{index} = arguments[{name!r}]" for index, name in enumerate(names)
+        ]
+        lines += ["    except KeyError:", "        return None"]
+    keywords = "arguments" if names else "no_arguments"
+    lines.append("    view = view_class()")
+    lines.append(
+        f"    return view, view.{attribute}({', '.join(['request', *given])}), {keywords}"
+    )
+    code = compile("\n".join(lines), f"<call of {view_class.__qualname__}.{attribute}>", "exec")
+    namespace = {"view_class": view_class, "no_arguments": NO_ARGUMENTS}
+    exec(code, namespace)  # noqa: S102  of names in a signature, which are identifiers
+    return cast("_Call", namespace["call"])
 
 
 def has_handler(view_class: type[Any], word: str) -> bool:

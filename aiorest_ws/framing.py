@@ -5,10 +5,11 @@ All that is not ordinary is left to Autobahn, which also has the words for what 
 
 __all__ = (
     "BINARY",
-    "SHORT_HEADERS",
+    "SHORT_BINARY_HEADERS",
+    "SHORT_TEXT_HEADERS",
     "TEXT",
     "frame_of",
-    "long_header",
+    "header_of",
     "messages",
     "only_message",
 )
@@ -35,10 +36,9 @@ BINARY = 0x82
 _MASKED = 0x80
 _LENGTH_OF_16_BITS = 0xFE
 
-# The headers of unmasked frames of less than 126 bytes, by their first byte.
-SHORT_HEADERS = {
-    first: tuple(bytes((first, size)) for size in range(126)) for first in (TEXT, BINARY)
-}
+# The headers of unmasked frames of less than 126 bytes.
+SHORT_TEXT_HEADERS = tuple(bytes((TEXT, size)) for size in range(126))
+SHORT_BINARY_HEADERS = tuple(bytes((BINARY, size)) for size in range(126))
 
 
 def only_message(data: bytes, limit: int) -> bytes | None:
@@ -106,8 +106,11 @@ def messages(data: bytes, limit: int, most: int) -> list[tuple[bytes, bool, int]
     return found
 
 
-def long_header(first: int, size: int) -> bytes:
-    """Return the header of an unmasked frame of 126 bytes or more; `first` is TEXT or BINARY."""
+def header_of(size: int, is_binary: bool) -> bytes:
+    """Return the header of an unmasked frame that is the whole of a message of `size` bytes."""
+    if size < 126:
+        return SHORT_BINARY_HEADERS[size] if is_binary else SHORT_TEXT_HEADERS[size]
+    first = BINARY if is_binary else TEXT
     if size < 65536:
         return bytes((first, 126)) + size.to_bytes(2)
     return bytes((first, 127)) + size.to_bytes(8)
@@ -115,9 +118,7 @@ def long_header(first: int, size: int) -> bytes:
 
 def frame_of(payload: bytes, is_binary: bool) -> bytes:
     """Return the unmasked frame that is the whole of a message."""
-    first, size = BINARY if is_binary else TEXT, len(payload)
-    header = SHORT_HEADERS[first][size] if size < 126 else long_header(first, size)
-    return header + payload
+    return header_of(len(payload), is_binary) + payload
 
 
 def _is_utf8(payload: bytes) -> bool:

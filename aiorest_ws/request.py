@@ -85,7 +85,8 @@ class RequestHandlerProtocol(PushingProtocol):
     _greeting: Deferred[Any] | None = None
     _is_greeted = False
 
-    # Whether a subclass has changed how a message becomes a request.
+    # Whether a subclass, of this or of the factory, has changed how a message becomes a request
+    # or where its router is.
     _has_own_requests: ClassVar[bool] = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -104,9 +105,11 @@ class RequestHandlerProtocol(PushingProtocol):
             if self._has_own_requests:
                 request = self._decode_message(payload, isBinary)
                 request.connection, request.factory = self, self.factory
+                router = self.factory.router
             else:
                 request = decode_message(payload, isBinary)
                 request._connection = self  # its factory is the request's
+                router = self.factory._router
             if isBinary:
                 self._speaks_binary = request._is_binary = True
             if request.url is None and is_cancel(request):
@@ -114,7 +117,7 @@ class RequestHandlerProtocol(PushingProtocol):
                 return
             if self._calls is not None or self._takes_no_calls:
                 self._check_room_for(request)
-            answer = self.factory.router.process_request(request)
+            answer = router.process_request(request)
         except BaseAPIException as exc:
             answer = self._refusal(request, exc)
         except Exception:  # noqa: BLE001  an override may raise anything
@@ -378,7 +381,10 @@ class RequestHandlerFactory(PushingFactory):
     def _configure(self, kind: type[CompactProtocol], options: tuple[Any, ...]) -> type:
         if self.access_log and issubclass(kind, CallingProtocol):
             kind = with_access_log(kind)
-        return super()._configure(kind, options)
+        configured = super()._configure(kind, options)
+        if type(self).router is not RequestHandlerFactory.router:
+            configured._has_own_requests = True  # type: ignore[attr-defined]
+        return configured
 
     def stopFactory(self) -> None:
         """Let the thread pool go; a thread that is still busy ends with the process."""

@@ -10,12 +10,12 @@ from weakref import WeakKeyDictionary
 from twisted.internet.defer import Deferred, DeferredLock
 from twisted.python.failure import Failure
 
-from aiorest_ws._routes import BoundHandler, Route, has_handler
+from aiorest_ws._routes import NO_ARGUMENTS, BoundHandler, Called, Route, has_handler
 from aiorest_ws._segments import SegmentTree
 from aiorest_ws.abstract import AbstractEndpoint, AbstractRouter
 from aiorest_ws.awaiting import PLAIN_TYPES, Outcome, Ready, drive, is_awaitable
 from aiorest_ws.blocking import run_blocking
-from aiorest_ws.codecs import encode_json, encoder
+from aiorest_ws.codecs import encode_json, encode_success
 from aiorest_ws.conf import settings
 from aiorest_ws.decorators import EndpointFunction
 from aiorest_ws.endpoints import DynamicEndpoint, PlainEndpoint
@@ -26,7 +26,6 @@ from aiorest_ws.exceptions import (
     NotSpecifiedHandler,
     NotSpecifiedTopic,
     NotSpecifiedURL,
-    SerializerError,
 )
 from aiorest_ws.failures import ErrorHandler, failure_reply, judge
 from aiorest_ws.parsers import URLParser
@@ -51,7 +50,8 @@ CANCEL = "CANCEL"
 _FOR_TOPICS = frozenset({SUBSCRIBE, UNSUBSCRIBE})
 
 
-_Found = tuple[Route, tuple[str, ...]]
+# The handlers of a route for the method words, and the values in the path.
+_Found = tuple[Mapping[str, BoundHandler], tuple[str, ...]]
 
 # How many of the URLs that were asked for last are remembered with their routes, and how long one
 # may be: together at most 2 MB.
@@ -224,65 +224,29 @@ class SimpleRouter(AbstractRouter):
         """
         # What a view sets in a context variable is not for the next request of its connection.
         context = copy_context()
-        return context.run(self._process, request, context)
+        return context.run(_process, self, request, context)
 
-    def _process(self, request: Request, context: Context) -> Any:
-        # In one piece: this is every call of most servers, and each function more is 1 % of it.
-        # What it does not take, and all it would have to refuse, is for `_process_any` to judge.
-        is_awaited = False
-        try:
-            if self._middlewares or type(request) is not Request:
-                return self._process_any(request, context)
-            url = request.url
-            try:
-                found = self._found.get(url) or self._look_up(url)
-                handler = None if found is None else found[0].handlers.get(request.method)
-            except TypeError:  # somebody has made a request of a list, say
-                found = handler = None
-            if found is None or handler is None or not handler.is_simple:
-                return self._process_any(request, context)
-            values = found[1]
-            keywords = handler.bind(len(values), request._args)
-            view = handler.view_class()
-            call = getattr(view, handler.attribute)
-            answer = call(request, *values, **keywords) if keywords else call(request, *values)
-            kind = type(answer)
-            if kind is CoroutineType or (
-                kind not in PLAIN_TYPES and (is_awaitable(answer) or is_stream(answer))
-            ):
-                if kind is not CoroutineType and is_stream(answer):
-                    return self._in_parts(request, view, answer, values, keywords)
-                is_awaited = True
-                coroutine = answer if kind is CoroutineType else _awaited(answer)
-                answer = drive(coroutine, context)
-                if isinstance(answer, Deferred):
-                    request._call_seconds = handler.view_class.call_seconds
-                    answered = partial(
-                        self._answered, answer, request, handler, view, values, keywords
-                    )
-                    return answer.addBoth(partial(context.run, answered))
-                if type(answer) not in PLAIN_TYPES and is_stream(answer):
-                    return self._in_parts(request, view, answer, values, keywords)
-                return Ready(self._success(request, handler, view, answer, values, keywords))
-            return self._success(request, handler, view, answer, values, keywords)
-        except BaseException as exc:  # noqa: BLE001  a view may raise anything
-            reply = failure_reply(request, exc, self.error_handlers)
-            return Ready(reply) if is_awaited else reply
+    def _look_up(self, request: Request) -> tuple[BoundHandler, tuple[str, ...]] | None:
+        """Return the handler of a simple call and the values in its URL, and remember the route.
 
-    def _look_up(self, url: Any) -> _Found | None:
-        """Return the route for a URL and the values in it, unless a subclass has to be asked."""
-        if type(url) is not str or self._has_own_search:
+        None is returned for all else, and where a subclass has to be asked.
+        """
+        url, method = request.url, request.method
+        if type(url) is not str or type(method) is not str or self._has_own_search:
             return None
-        route, values = self._find(_normalised(url))
-        if route is None:
-            return None
-        found = (route, tuple(values))
-        # The same clients ask for the same things; what many of them ask for stays at hand.
-        if len(url) <= FOUND_URL_LENGTH and type(route.endpoint) in _INDEXED:
-            if len(self._found) >= FOUND_URLS:
-                self._found.clear()
-            self._found[url] = found
-        return found
+        found = self._found.get(url)
+        if found is None:
+            route, values = self._find(_normalised(url))
+            if route is None:
+                return None
+            found = (route.handlers, tuple(values))
+            # The same clients ask for the same things; what many of them ask for stays at hand.
+            if len(url) <= FOUND_URL_LENGTH and type(route.endpoint) in _INDEXED:
+                if len(self._found) >= FOUND_URLS:
+                    self._found.clear()
+                self._found[url] = found
+        handler = found[0].get(method)
+        return (handler, found[1]) if handler is not None and handler.is_simple else None
 
     def _answered(
         self,
@@ -464,17 +428,10 @@ class SimpleRouter(AbstractRouter):
         values: Sequence[str],
         keywords: Mapping[str, Any],
     ) -> bytes:
-        content = {"data": answer, "event_name": request.event_name}
-        if request.id is not None:
-            content["id"] = request.id
-        if handler.has_default_renderer and _SETTINGS.get("COMPACT_JSON"):
-            # In ASCII there is nothing to escape, whatever UNICODE_JSON and JavaScript ask for.
-            try:
-                encoded = encoder.encode(content)
-            except Exception as exc:
-                raise SerializerError from exc
-            if encoded.isascii():
-                return encoded
+        reply = _plain_reply(request, handler, answer)
+        if reply is not None:
+            return reply
+        content = {"data": answer, **request.to_representation()}
         return self._render(request, view, content, values, keywords)
 
     def _render(
@@ -491,6 +448,68 @@ class SimpleRouter(AbstractRouter):
         if not isinstance(rendered, bytes):
             raise TypeError(f"{renderer!r} must render bytes, not {type(rendered).__name__}")
         return rendered
+
+
+def _process(router: SimpleRouter, request: Request, context: Context) -> Any:
+    # In one piece: this is every call of most servers, and each function more is 1 % of it. What
+    # it does not take, and all it would have to refuse, is for `_process_any` to judge.
+    is_awaited = False
+    try:
+        if router._middlewares or type(request) is not Request:
+            return router._process_any(request, context)
+        arguments = request._args or NO_ARGUMENTS
+        called: Called | None = None
+        try:
+            handlers, values = router._found[request.url]
+            handler = handlers[request.method]
+            call = handler.calls[len(arguments)]
+        except (KeyError, TypeError):  # not so far, or never
+            found = router._look_up(request)
+            if found is None:
+                return router._process_any(request, context)
+            handler, values = found
+        else:
+            called = call(request, values, arguments)
+        view, answer, keywords = called or handler.call(request, values, arguments)
+        kind = type(answer)
+        if kind in PLAIN_TYPES:
+            return _plain_reply(request, handler, answer) or router._success(
+                request, handler, view, answer, values, keywords
+            )
+        if kind is not CoroutineType and is_stream(answer):
+            return router._in_parts(request, view, answer, values, keywords)
+        if kind is CoroutineType or is_awaitable(answer):
+            is_awaited = True
+            coroutine = answer if kind is CoroutineType else _awaited(answer)
+            answer = drive(coroutine, context)
+            if isinstance(answer, Deferred):
+                request._call_seconds = handler.view_class.call_seconds
+                answered = partial(
+                    router._answered, answer, request, handler, view, values, keywords
+                )
+                return answer.addBoth(partial(context.run, answered))
+            if type(answer) not in PLAIN_TYPES and is_stream(answer):
+                return router._in_parts(request, view, answer, values, keywords)
+            return Ready(router._success(request, handler, view, answer, values, keywords))
+        return router._success(request, handler, view, answer, values, keywords)
+    except BaseException as exc:  # noqa: BLE001  a view may raise anything
+        reply = failure_reply(request, exc, router.error_handlers)
+        return Ready(reply) if is_awaited else reply
+
+
+def _plain_reply(request: Request, handler: BoundHandler, answer: Any) -> bytes | None:
+    """Return the reply, None if a renderer has to make it."""
+    try:
+        if not handler.has_default_renderer or not _SETTINGS["COMPACT_JSON"]:
+            return None
+    except KeyError:  # which a renderer reads
+        return None
+    encoded = encode_success(answer, request.event_name, request.id)
+    # In ASCII there is nothing to escape. Elsewhere JavaScript has two characters to escape, which
+    # begin with this byte.
+    if encoded.isascii() or (b"\xe2" not in encoded and _SETTINGS.get("UNICODE_JSON")):
+        return encoded
+    return None
 
 
 def _normalised(path: str) -> str:

@@ -12,7 +12,14 @@ import msgspec
 
 from aiorest_ws.exceptions import BaseAPIException, MalformedMessage
 
-__all__ = ("LOGGED_URL_LENGTH", "RESERVED_EXTRA_NAMES", "Request", "Response")
+__all__ = (
+    "LOGGED_URL_LENGTH",
+    "RESERVED_EXTRA_NAMES",
+    "IdentifiedSuccess",
+    "Request",
+    "Response",
+    "Success",
+)
 
 LOGGED_URL_LENGTH = 200
 
@@ -183,6 +190,19 @@ class Request(
 
 
 _MEMBERS = RESERVED_EXTRA_NAMES.union(dir(Request))
+
+
+class Success(msgspec.Struct, gc=False):
+    """What is sent of a success; a Struct is written faster than a dict."""
+
+    data: Any
+    event_name: Any
+
+
+class IdentifiedSuccess(Success, gc=False):
+    """The same, for a request with an `id`."""
+
+    id: str | int
 
 
 class Response:

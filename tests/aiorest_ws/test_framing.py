@@ -12,10 +12,9 @@ from hypothesis import strategies as st
 from aiorest_ws import framing
 from aiorest_ws.framing import (
     BINARY,
-    SHORT_HEADERS,
     TEXT,
     apply_mask,
-    long_header,
+    header_of,
     messages,
     only_message,
 )
@@ -27,10 +26,6 @@ NO_LIMIT = sys.maxsize
 SIZES = (0, 1, 2, 3, 4, 5, 124, 125, 126, 127, 128, 65534, 65535, 65536, 65537)
 
 MASKS = st.binary(min_size=4, max_size=4)
-
-
-def header_of(first, size):
-    return SHORT_HEADERS[first][size] if size < 126 else long_header(first, size)
 
 
 def masked(payload, mask):
@@ -125,7 +120,7 @@ def test_huge_length_is_left_until_it_has_come(size):
 
 @pytest.mark.parametrize("size", [0, 4, 5, 125, 126, 300, 65536])
 def test_unmasked_frame_is_left(size):
-    data = header_of(BINARY, size) + b"x" * size
+    data = header_of(size, True) + b"x" * size
     assert only_message(data, NO_LIMIT) is None
     assert messages(data, NO_LIMIT, 1) == []
     assert messages(data * 2, NO_LIMIT, 2) == []
@@ -222,7 +217,7 @@ def test_any_bytes_at_all_are_taken_or_left(data):
 @pytest.mark.parametrize("size", [*SIZES, 2**20, 2**32, 2**63 - 1])
 @pytest.mark.parametrize("first", [TEXT, BINARY])
 def test_header_says_the_length_in_the_fewest_bytes(first, size):
-    header = header_of(first, size)
+    header = header_of(size, first == BINARY)
     if size < 126:
         assert header == bytes((first, size))
     elif size < 65536:

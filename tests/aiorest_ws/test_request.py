@@ -616,3 +616,43 @@ def test_a_subclass_may_pass_its_own_keywords_on():
 
     assert CustomHandlerFactory(cookies_dump={"a": 1}).cookies == {"a": 1}
     assert CustomHandlerFactory().cookies == {}
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_open_connection_is_answered_by_the_router_that_its_factory_has_now(network):
+    factory = RequestHandlerFactory(router=router_of())
+    client = await network.connect(await network.serve(factory=factory))
+    client.send(HELLO)
+    assert await client.replies.get() == (HELLO_REPLY, False)
+    other = SimpleRouter()
+    other.register("/hello", view(lambda request: "other"), "GET")
+    factory.router = other
+    client.send(HELLO)
+    assert await data_of(client) == "other"
+
+
+async def data_of(client):
+    """What the next reply holds."""
+    reply, _ = await client.replies.get()
+    return json.loads(reply)["data"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_factory_may_have_a_router_of_its_own_making(network):
+    routers = []
+
+    class Choosing(RequestHandlerFactory):
+        @property
+        def router(self):
+            return routers[-1]
+
+    for name in ("first", "second"):
+        router = SimpleRouter()
+        router.register("/hello", view(lambda request, name=name: name), "GET")
+        routers.append(router)
+    client = await network.connect(await network.serve(factory=Choosing()))
+    client.send(HELLO)
+    assert await data_of(client) == "second"
+    routers.pop()
+    client.send(HELLO)
+    assert await data_of(client) == "first"

@@ -478,6 +478,113 @@ def test_a_type_error_inside_the_view_is_our_fault():
     assert ask(router) == failure(500, OUR_FAULT)
 
 
+def two_limits(_request, first=1, second=2, *, großes=0):
+    return [first, second, großes]
+
+
+@pytest.mark.parametrize(
+    ("args", "answer"),
+    [
+        ({"first": 5}, [5, 2, 0]),
+        ({"second": 5}, [1, 5, 0]),
+        ({"großes": 5}, [1, 2, 5]),
+        ({"first": 5, "second": 6}, [5, 6, 0]),
+        ({"second": 5, "großes": 6}, [1, 5, 6]),
+        ({}, [1, 2, 0]),
+        (None, [1, 2, 0]),
+        ({"first": 5, "format": "json"}, [5, 2, 0]),
+        ({"format": "json"}, [1, 2, 0]),
+    ],
+)
+def test_calls_are_bound_by_the_names_of_their_arguments_whatever_came_before(args, answer):
+    router = router_of(two_limits)
+    others = ({"first": 7}, {"first": 7, "second": 8}, None, {"second": 7, "großes": 8})
+    for earlier in (*others, *others):
+        ask(router, args=earlier)
+    assert ask(router, args=args) == success(answer)
+    assert ask(router, args=args) == success(answer)
+
+
+@pytest.mark.parametrize(
+    ("args", "detail"),
+    [
+        ({"other": 5}, "The argument 'other' is not taken here."),
+        ({"first": 5, "other": 6}, "The argument 'other' is not taken here."),
+        ({"request": 5}, "The argument 'request' is reserved."),
+    ],
+)
+def test_wrong_arguments_are_refused_whatever_came_before(args, detail):
+    router = router_of(two_limits)
+    for earlier in (None, {"first": 7}, {"first": 7, "second": 8}):
+        assert "data" in ask(router, args=earlier)
+    assert ask(router, args=args) == failure(400, detail)
+    assert ask(router, args={"first": 7}) == success([7, 2, 0])
+
+
+@pytest.mark.logs_errors
+@pytest.mark.parametrize("error", [KeyError, TypeError])
+def test_an_error_of_a_view_is_its_own_in_each_call_and_it_is_called_once(error):
+    calls = []
+
+    def fail_at(_request, limit):
+        calls.append(limit)
+        raise error("limit")
+
+    router = router_of(fail_at)
+    for number in range(3):
+        assert ask(router, args={"limit": number}) == failure(500, OUR_FAULT)
+    assert calls == [0, 1, 2]
+
+
+def test_a_handler_that_is_replaced_in_its_class_is_called():
+    class Old(MethodBasedView):
+        def get(self, _request, limit):
+            return f"old {limit}"
+
+    router = SimpleRouter()
+    router.register("/x", Old, "GET")
+    assert [ask(router, args={"limit": 1})["data"] for _ in range(2)] == ["old 1", "old 1"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Old, "get", lambda self, request, limit: f"new {limit}")
+        assert ask(router, args={"limit": 1}) == success("new 1")
+    assert ask(router, args={"limit": 1}) == success("old 1")
+
+
+def test_a_view_is_not_made_for_arguments_that_it_does_not_take():
+    made = []
+
+    class Counted(MethodBasedView):
+        def __init__(self):
+            made.append(self)
+
+        def get(self, _request, limit):
+            return limit
+
+    router = SimpleRouter()
+    router.register("/x", Counted, "GET")
+    for _ in range(2):
+        assert ask(router, args={"limit": 1}) == success(1)
+        assert ask(router, args={"other": 1})["status"] == 400
+    assert len(made) == 2
+
+
+@pytest.mark.parametrize("event_name", [None, "\u2028"])
+@pytest.mark.parametrize(
+    ("value", "encoded"),
+    [
+        ("Zürich", '"Zürich"'),
+        ("100 €", '"100 €"'),  # begins with the byte that U+2028 begins with
+        ("a\u2028b\u2029", '"a\\u2028b\\u2029"'),
+    ],
+)
+def test_a_reply_outside_of_ascii_is_valid_javascript(value, encoded, event_name):
+    router = router_of(lambda _request: value)
+    for _ in range(2):
+        reply = router.process_request(Request("GET", "/x", event_name=event_name))
+        echo = "null" if event_name is None else '"\\u2028"'
+        assert reply.decode() == f'{{"data":{encoded},"event_name":{echo}}}'
+
+
 @pytest.mark.logs_errors
 def test_a_template_with_more_values_than_the_view_takes_is_our_fault(caplog):
     assert ask(router_of(lambda request: 1, "/x/{id}"), url="/x/1") == failure(500, OUR_FAULT)
