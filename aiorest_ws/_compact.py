@@ -146,16 +146,19 @@ class CompactProtocol(WebSocketServerProtocol):
     _is_forwarded = False
 
     if TYPE_CHECKING:  # Autobahn sets them from a list of names
+        applyMask: bool
         autoFragmentSize: int
         autoPingRestartOnAnyTraffic: bool
         logFrames: bool
         logOctets: bool
         maskServerFrames: bool
+        maxFramePayloadSize: int
         maxMessagePayloadSize: int
         tcpNoDelay: bool
         trafficStats: CompactTrafficStats
         transport: Any
         trustXForwardedFor: int
+        utf8validateIncoming: bool
 
     def __init__(self) -> None:
         super().__init__()
@@ -186,7 +189,7 @@ class CompactProtocol(WebSocketServerProtocol):
         # A function in a class would become a method.
         return staticmethod(value) if callable(value) else value
 
-    # The next four are Autobahn's own without what they format for a log that is mostly off, which
+    # The next five are Autobahn's own without what they format for a log that is mostly off, which
     # is a fifth of a handshake. Its `connectionMade` would also ask for the details of the
     # transport, which few applications do, and demands Twisted's own TLS of a secure one.
 
@@ -198,6 +201,9 @@ class CompactProtocol(WebSocketServerProtocol):
         self.factory.countConnections += 1
         self.trafficStats = CompactTrafficStats()  # type: ignore[no-untyped-call]
         del self.utf8validator  # the one below is made when there is something to look at
+
+    def onConnect(self, request: Any) -> Any:
+        """Accept a client, with no subprotocol."""
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """End, with `onClose`."""

@@ -6,8 +6,8 @@ decided when something changes, so that a message has one number to look at.
 """
 
 import sys
-import time
 from inspect import getattr_static
+from time import monotonic
 from typing import Any, ClassVar
 
 from twisted.logger import Logger
@@ -74,6 +74,7 @@ class _WatchedOption:
 
     def __set__(self, connection: "FastPathProtocol", value: Any) -> None:
         vars(connection)[self._name] = value
+        vars(connection)["_limits"] = connection._limits_of_options()
         connection._choose_ways()
 
 
@@ -100,6 +101,10 @@ class FastPathProtocol(GuardedProtocol):
     _sends_in_parts: ClassVar[bool] = False
     _has_own_replies: ClassVar[bool] = False
 
+    # What the options of the class say, once they have been asked; a connection that has changed
+    # one for itself has its own.
+    _limits: ClassVar[tuple[int, int] | None] = None
+
     def __init__(self) -> None:
         super().__init__()
         # The largest payload that may take the short way, in bytes.
@@ -112,6 +117,7 @@ class FastPathProtocol(GuardedProtocol):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        cls._limits = None
         for name in _WATCHED_OPTIONS:
             option = getattr_static(cls, name, None)
             if option is not None and not isinstance(option, _WatchedOption):
@@ -190,9 +196,7 @@ class FastPathProtocol(GuardedProtocol):
         try:
             for payload, is_binary, end in messages(data, limit, self._messages_left):
                 # One is taken, however slow the machine. A message may close the way behind it.
-                if handled and (
-                    time.monotonic() >= self._turn_ends or self._receive_limit != limit
-                ):
+                if handled and (monotonic() >= self._turn_ends or self._receive_limit != limit):
                     break
                 handled += 1
                 taken = end
@@ -217,13 +221,13 @@ class FastPathProtocol(GuardedProtocol):
 
     def _begin_turn(self) -> None:
         self._messages_left = MESSAGES_PER_TURN
-        self._turn_ends = time.monotonic() + SECONDS_PER_TURN
+        self._turn_ends = monotonic() + SECONDS_PER_TURN
 
     def _rests(self) -> bool:
         """Stop until the next turn if this one is over; tell whether it is."""
         left = self._messages_left
         # One is taken, however slow the machine.
-        if left == MESSAGES_PER_TURN or (left > 0 and time.monotonic() < self._turn_ends):
+        if left == MESSAGES_PER_TURN or (left > 0 and monotonic() < self._turn_ends):
             return False
         self.transport.pauseProducing()
         self._go_on_soon()
@@ -326,44 +330,43 @@ class FastPathProtocol(GuardedProtocol):
     def _choose_ways(self) -> None:
         """Decide which messages may take the short way from here on."""
         self._receive_limit = self._send_limit = self._reply_limit = _CLOSED
-        if (
-            self._state != self.STATE_OPEN
-            or self.logOctets
-            or self.logFrames
-            or self.trackedTimings is not None
-        ):
+        if self._state != self.STATE_OPEN or self.trackedTimings is not None:
             return
+        receive_limit, send_limit = self._limits or self._read_options()
         if self._may_send():
-            limit = self.maxMessagePayloadSize
-            self._send_limit = limit if limit > 0 else sys.maxsize
+            self._send_limit = send_limit
             if not self._has_own_replies:
-                self._reply_limit = self._send_limit
+                self._reply_limit = send_limit
         if self._may_receive():
-            limits = (self.maxMessagePayloadSize, self.maxFramePayloadSize)
-            self._receive_limit = min(
-                (limit for limit in limits if limit > 0), default=sys.maxsize
-            )
+            self._receive_limit = receive_limit
 
     def _may_send(self) -> bool:
-        return not (
-            self._sends_in_parts
-            or self._perMessageCompress is not None
-            or self.maskServerFrames
-            or self.triggered
-            or self.autoFragmentSize > 0
-        )
+        return self._perMessageCompress is None and not self.triggered
 
     def _may_receive(self) -> bool:
         return not (
-            self._receives_in_parts
-            or self._is_resting
+            self._is_resting
             or self.data
             or self.current_frame is not None
             or self.inside_message
             or self._listeners
-            or not self.applyMask
-            or not self.utf8validateIncoming
         )
+
+    def _read_options(self) -> tuple[int, int]:
+        """Return the limits that the options of this class leave to messages, in and out."""
+        limits = type(self)._limits = self._limits_of_options()
+        return limits
+
+    def _limits_of_options(self) -> tuple[int, int]:
+        if self.logOctets or self.logFrames:
+            return _CLOSED, _CLOSED
+        message, frame = (
+            limit if limit > 0 else sys.maxsize
+            for limit in (self.maxMessagePayloadSize, self.maxFramePayloadSize)
+        )
+        receives = not self._receives_in_parts and self.applyMask and self.utf8validateIncoming
+        sends = not (self._sends_in_parts or self.maskServerFrames or self.autoFragmentSize > 0)
+        return min(message, frame) if receives else _CLOSED, message if sends else _CLOSED
 
     def succeedHandshake(self, res: Any) -> None:
         """Answer the opening handshake, and open the short way."""

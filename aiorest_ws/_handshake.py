@@ -382,7 +382,7 @@ class GuardedFactory(CompactFactory):
 
     def _configure(self, kind: type[CompactProtocol], options: tuple[Any, ...]) -> type:
         configured = super()._configure(kind, options)
-        if kind.onConnect is not WebSocketServerProtocol.onConnect:
+        if kind.onConnect is not CompactProtocol.onConnect:
             configured.onConnect = deciding(kind.onConnect)  # type: ignore[attr-defined]
         return configured
 

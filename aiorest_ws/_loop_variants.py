@@ -67,13 +67,14 @@ class LoopTLSTransport(LoopUNIXTransport):
 
     # The loops' TLS passes on to the transport under it, and forgets, as much as is written at
     # once: what waits there is not in its own numbers, and it would tell nobody to pause.
-    __slots__ = ("_high_water", "_under")
+    __slots__ = ("_at_most_unsent", "_high_water", "_under")
 
     TLS = True
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Let the factory build a protocol for a new connection."""
         self._high_water = HIGH_WATER_BYTES
+        self._at_most_unsent = 0
         self._under = _transport_under(transport)
         cast("asyncio.Transport", transport).set_write_buffer_limits(HIGH_WATER_BYTES)
         super().connection_made(transport)
@@ -99,8 +100,12 @@ class LoopTLSTransport(LoopUNIXTransport):
             self._drop(data)
             return
         self._loop_transport.write(data)
-        if not self._is_full and self.unsent_bytes > self._high_water:
-            self._pause_until_drained()
+        # To ask both each time would take as long as a tenth of a call does.
+        self._at_most_unsent += len(data)
+        if self._at_most_unsent > self._high_water and not self._is_full:
+            self._at_most_unsent = self.unsent_bytes
+            if self._at_most_unsent > self._high_water:
+                self._pause_until_drained()
 
     def _pause_until_drained(self) -> None:
         # With this mark the loop pauses at once, and resumes when the transport under it does.

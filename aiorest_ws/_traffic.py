@@ -62,4 +62,9 @@ class CompactTrafficStats(TrafficStats):
         """Begin again from zero."""
         self.ordinary_in = self.ordinary_octets_in = 0
         self.ordinary_out = self.ordinary_octets_out = 0
-        super().reset()  # type: ignore[no-untyped-call]
+        self._incoming_octets = self._incoming_app_octets = 0
+        self._incoming_frames = self._incoming_messages = 0
+        self._outgoing_octets = self._outgoing_app_octets = 0
+        self._outgoing_frames = self._outgoing_messages = 0
+        self.incomingOctetsWireLevel = self.outgoingOctetsWireLevel = 0
+        self.preopenIncomingOctetsWireLevel = self.preopenOutgoingOctetsWireLevel = 0

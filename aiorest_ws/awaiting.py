@@ -10,7 +10,7 @@ awaited.
 import asyncio
 import sys
 import types
-from asyncio import tasks
+from asyncio.tasks import _enter_task, _leave_task, current_task
 from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context, copy_context
 from typing import Any, cast
@@ -119,15 +119,16 @@ def drive(coroutine: Coroutine[Any, Any, Any], context: Context | None = None) -
     loop = asyncio._get_running_loop()
     if loop is None:
         return _drive_on_twisted(coroutine)
-    parked = _parked_tasks.pop(loop, None)
-    if parked is None or parked.task.done():
-        parked = _ParkedTask(loop)
+    parked = _parked_tasks.get(loop)
+    if parked is None or parked.is_taken or parked.task.done():
+        parked = _parked_tasks[loop] = _ParkedTask(loop)
+    parked.is_taken = True
     task = parked.task
-    current = tasks.current_task(loop)
+    current = current_task(loop)
     # A task may not be entered inside another one.
     if current is not None:
-        tasks._leave_task(loop, current)
-    tasks._enter_task(loop, task)
+        _leave_task(loop, current)
+    _enter_task(loop, task)
     try:
         if context is None:
             context = copy_context()
@@ -137,14 +138,14 @@ def drive(coroutine: Coroutine[Any, Any, Any], context: Context | None = None) -
     except BaseException as exc:
         # One that has cancelled the task it ran in has spoilt it for the others.
         if not task.cancelling():
-            _parked_tasks[loop] = parked
+            parked.is_taken = False
         if type(exc) is StopIteration:
             return exc.value
         raise
     finally:
-        tasks._leave_task(loop, task)
+        _leave_task(loop, task)
         if current is not None:
-            tasks._enter_task(loop, current)
+            _enter_task(loop, current)
     return parked.take_over(_Stepper(coroutine, context, loop), suspended_on)
 
 
@@ -256,13 +257,14 @@ _Work = tuple[_Stepper, Any, Outcome]
 class _ParkedTask:
     """A task that waits for a coroutine whose first step was made in its name."""
 
-    __slots__ = ("__weakref__", "_handed_over", "_work", "task")
+    __slots__ = ("__weakref__", "_handed_over", "_work", "is_taken", "task")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         for closed in [other for other in _parked_tasks if other.is_closed()]:
             del _parked_tasks[closed]
         self._handed_over: asyncio.Future[None] = loop.create_future()
         self._work: _Work | None = None
+        self.is_taken = False
         self.task: asyncio.Task[None] = loop.create_task(self._run())
         # A parked task is pending when its loop ends, which is no fault to complain of.
         self.task._log_destroy_pending = False  # type: ignore[attr-defined]
@@ -311,11 +313,11 @@ class _ParkedTask:
                 result = Failure(CancelledError())  # which Deferreds fail with
         if not outcome.called:
             # What is called back does not belong to this task, and must not find itself in it.
-            tasks._leave_task(stepper.loop, self.task)
+            _leave_task(stepper.loop, self.task)
             try:
                 outcome.callback(result)
             finally:
-                tasks._enter_task(stepper.loop, self.task)
+                _enter_task(stepper.loop, self.task)
 
 
 _parked_tasks: dict[asyncio.AbstractEventLoop, _ParkedTask] = {}

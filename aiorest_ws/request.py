@@ -122,12 +122,12 @@ class RequestHandlerProtocol(PushingProtocol):
             answer = self._refusal(request, exc)
         except Exception:  # noqa: BLE001  an override may raise anything
             answer = self._internal_error(request)
-        if type(answer) is Ready:
-            answer = bytes(answer)
-            if self._unbegun is not None:
-                self._reply(request, answer, isBinary)
-                return
-        if type(answer) is bytes and not isBinary and len(answer) <= self._reply_limit:
+        kind = type(answer)
+        if kind is Ready and self._unbegun is not None:
+            self._reply(request, bytes(answer), isBinary)
+        elif (
+            (kind is bytes or kind is Ready) and not isBinary and len(answer) <= self._reply_limit
+        ):
             self._send_ordinary(answer, False)
         elif isinstance(answer, bytes) or not is_awaitable(answer):
             self._answer(request, answer, isBinary)

@@ -10,6 +10,7 @@ import os
 import sys
 import time
 from collections import Counter
+from functools import cache
 from pathlib import Path
 from random import Random
 from types import ModuleType
@@ -54,6 +55,19 @@ THEIRS = (WebSocketServerFactory, WebSocketServerProtocol)
 def planned(seed: int) -> Any:
     """Return the plan of a seed."""
     return streams.make_plan(Random(seed), CORPUS)
+
+
+@cache
+def by_autobahn(seed: int) -> tuple[Any, list[Any]]:
+    """Return the plan of a seed and what Autobahn makes of it, which is the same each time."""
+    plan = planned(seed)
+    return plan, harness.play(*THEIRS, plan)
+
+
+def compare_seeded(seed: int, ours: Any) -> str | None:
+    """Return what `compare` does for a seed."""
+    plan, theirs = by_autobahn(seed)
+    return harness.difference(harness.play(*ours, plan), theirs)
 
 
 def compare(plan: Any, ours: Any = OURS) -> str | None:
@@ -240,15 +254,15 @@ FAULTS = {
         " or self._receive_limit != limit",
         "",
     ),
-    "ignores applyMask": ("_fast_path", "or not self.applyMask", ""),
+    "ignores applyMask": ("_fast_path", "and self.applyMask ", ""),
     "ignores listeners": ("_fast_path", "or self._listeners", ""),
-    "ignores overrides that see parts": ("_fast_path", "self._receives_in_parts\n", "False\n"),
-    "ignores overrides that send parts": ("_fast_path", "self._sends_in_parts\n", "False\n"),
+    "ignores overrides that see parts": ("_fast_path", "not self._receives_in_parts and", ""),
+    "ignores overrides that send parts": ("_fast_path", "self._sends_in_parts or", ""),
     "ignores tracked timings": ("_fast_path", "or self.trackedTimings is not None", ""),
-    "does not compress": ("_fast_path", "or self._perMessageCompress is not None", ""),
-    "does not mask": ("_fast_path", "or self.maskServerFrames", ""),
+    "does not compress": ("_fast_path", "self._perMessageCompress is None and", ""),
+    "does not mask": ("_fast_path", "or self.maskServerFrames ", ""),
     "does not fragment": ("_fast_path", "or self.autoFragmentSize > 0", ""),
-    "sends past the queue": ("_fast_path", "or self.triggered", ""),
+    "sends past the queue": ("_fast_path", "and not self.triggered", ""),
     "does not count a frame that came": ("_fast_path", "stats.ordinary_in += 1", "pass"),
     "does not count what came": ("_fast_path", "stats.ordinary_octets_in += len(payload)", "pass"),
     "does not count a frame that left": ("_fast_path", "stats.ordinary_out += 1", "pass"),
@@ -298,11 +312,11 @@ def planted(monkeypatch: pytest.MonkeyPatch, file: str, old: str, new: str) -> A
 @pytest.mark.parametrize("fault", FAULTS)
 def test_comparison_finds_a_server_that(fault, monkeypatch):
     ours = planted(monkeypatch, *FAULTS[fault])
-    found = (seed for seed in range(STREAMS_FOR_A_FAULT) if compare(planned(seed), ours))
+    found = (seed for seed in range(STREAMS_FOR_A_FAULT) if compare_seeded(seed, ours))
     assert next(found, None) is not None
 
 
 def test_comparison_finds_nothing_in_a_copy_without_a_fault(monkeypatch):
     ours = planted(monkeypatch, "framing", NOT_ORDINARY, NOT_ORDINARY)
     assert ours[1] is not RequestHandlerProtocol
-    assert [seed for seed in range(100) if compare(planned(seed), ours)] == []
+    assert [seed for seed in range(100) if compare_seeded(seed, ours)] == []
