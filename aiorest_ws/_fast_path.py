@@ -158,8 +158,11 @@ class FastPathProtocol(GuardedProtocol):
         payload = only_message(data, limit)
         if payload is None:
             self._begin_turn()
-            self.data = data
-            self.consumeData()
+            taken = self._take_messages(data)
+            # Unless there is more, or a message has closed the way.
+            if taken < len(data) or self._receive_limit == _CLOSED:
+                self.data = data[taken:]
+                self.consumeData()
             return
         # As in _take_messages; most reads are of one message.
         stats.ordinary_octets_in += len(payload)
