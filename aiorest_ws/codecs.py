@@ -15,7 +15,7 @@ from aiorest_ws.exceptions import (
     MalformedMessage,
     SerializerError,
 )
-from aiorest_ws.wrappers import IdentifiedSuccess, Request, Response, Success
+from aiorest_ws.wrappers import Request, Response
 
 __all__ = (
     "MAX_ID_BYTES",
@@ -25,7 +25,6 @@ __all__ = (
     "encode_internal_error",
     "encode_json",
     "encode_message",
-    "encode_success",
     "load_json",
 )
 
@@ -88,19 +87,6 @@ def encode_json(value: Any) -> bytes:
     if not encoded.isascii() and b"\xe2" in encoded:
         encoded = encoded.replace(b"\xe2\x80\xa8", b"\\u2028").replace(b"\xe2\x80\xa9", b"\\u2029")
     return encoded
-
-
-def encode_success(data: Any, event_name: Any, request_id: str | int | None) -> bytes:
-    """Return the compact JSON of a success; SerializerError is raised for what JSON cannot hold.
-
-    Outside of ASCII it is not judged what else has to be escaped.
-    """
-    try:
-        if request_id is None:
-            return encoder.encode(Success(data, event_name))
-        return encoder.encode(IdentifiedSuccess(data, event_name, request_id))
-    except Exception as exc:
-        raise SerializerError from exc
 
 
 def load_json(encoded: bytes) -> Any:

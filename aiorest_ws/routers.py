@@ -15,7 +15,7 @@ from aiorest_ws._segments import SegmentTree
 from aiorest_ws.abstract import AbstractEndpoint, AbstractRouter
 from aiorest_ws.awaiting import PLAIN_TYPES, Outcome, Ready, drive, is_awaitable
 from aiorest_ws.blocking import run_blocking
-from aiorest_ws.codecs import encode_json, encode_success
+from aiorest_ws.codecs import encode_json, encoder
 from aiorest_ws.conf import settings
 from aiorest_ws.decorators import EndpointFunction
 from aiorest_ws.endpoints import DynamicEndpoint, PlainEndpoint
@@ -26,6 +26,7 @@ from aiorest_ws.exceptions import (
     NotSpecifiedHandler,
     NotSpecifiedTopic,
     NotSpecifiedURL,
+    SerializerError,
 )
 from aiorest_ws.failures import ErrorHandler, failure_reply, judge
 from aiorest_ws.parsers import URLParser
@@ -35,7 +36,7 @@ from aiorest_ws.topics.view import SUBSCRIBE, UNSUBSCRIBE, TopicView
 from aiorest_ws.urls.utils import reverse
 from aiorest_ws.validators import check_route
 from aiorest_ws.views import MethodBasedView, method_word
-from aiorest_ws.wrappers import Request, Response
+from aiorest_ws.wrappers import IdentifiedSuccess, Request, Response, Success
 
 __all__ = ("SimpleRouter",)
 
@@ -504,7 +505,13 @@ def _plain_reply(request: Request, handler: BoundHandler, answer: Any) -> bytes 
             return None
     except KeyError:  # which a renderer reads
         return None
-    encoded = encode_success(answer, request.event_name, request.id)
+    try:
+        if request.id is None:
+            encoded = encoder.encode(Success(answer, request.event_name))
+        else:
+            encoded = encoder.encode(IdentifiedSuccess(answer, request.event_name, request.id))
+    except Exception as exc:
+        raise SerializerError from exc
     # In ASCII there is nothing to escape. Elsewhere JavaScript has two characters to escape, which
     # begin with this byte.
     if encoded.isascii() or (b"\xe2" not in encoded and _SETTINGS.get("UNICODE_JSON")):
