@@ -13,9 +13,11 @@ import types
 from asyncio.tasks import _enter_task, _leave_task, current_task
 from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context, copy_context
+from threading import get_ident
 from typing import Any, cast
 
 from twisted.internet.defer import CancelledError, Deferred, fail, succeed
+from twisted.python import threadable
 from twisted.python.failure import Failure
 
 __all__ = (
@@ -116,9 +118,11 @@ def drive(coroutine: Coroutine[Any, Any, Any], context: Context | None = None) -
     a copy of its own otherwise. Cancelling the Outcome cancels what the coroutine awaits. An
     exception is raised or becomes the Outcome's failure.
     """
-    loop = asyncio._get_running_loop()
-    if loop is None:
-        return _drive_on_twisted(coroutine)
+    loop = _loop_of_reactor
+    if loop is None or threadable.ioThread != get_ident() or not loop.is_running():
+        loop = _running_loop()
+        if loop is None:
+            return _drive_on_twisted(coroutine)
     parked = _parked_tasks.get(loop)
     if parked is None or parked.is_taken or parked.task.done():
         parked = _parked_tasks[loop] = _ParkedTask(loop)
@@ -147,6 +151,22 @@ def drive(coroutine: Coroutine[Any, Any, Any], context: Context | None = None) -
         if current is not None:
             _enter_task(loop, current)
     return parked.take_over(_Stepper(coroutine, context, loop), suspended_on)
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    """Return the loop that runs in this thread; that of the reactor is known from then on.
+
+    To ask asyncio costs a system call until Python 3.13: it looks whether the process has forked.
+    """
+    global _loop_of_reactor  # noqa: PLW0603  there is one reactor
+    loop = asyncio._get_running_loop()
+    reactor = sys.modules.get("twisted.internet.reactor")
+    if loop is not None and loop is getattr(reactor, "_asyncioEventloop", None):
+        _loop_of_reactor = loop
+    return loop
+
+
+_loop_of_reactor: asyncio.AbstractEventLoop | None = None
 
 
 def begun(coroutine: Coroutine[Any, Any, Any]) -> Deferred[Any]:
