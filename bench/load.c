@@ -4,7 +4,7 @@
  *   cc -O2 -DWITH_TLS -o load load.c -lssl -lcrypto        with TLS, by OpenSSL
  *
  *   load MODE PORT [-c connections] [-d in-flight] [-s seconds] [-w warm-up seconds]
- *                  [-m message file] [-e expected file] [-p path] [-f] [-t]
+ *                  [-m message file] [-e expected file] [-p path] [-f] [-t] [-b]
  *
  *   calls       keep `in-flight` messages on each connection; count the replies, time each one
  *   echo        the same against a plain TCP echo: no handshake, the bytes of the frame come back
@@ -14,6 +14,8 @@
  *
  *   -f   one fixed mask for all messages; else each message has one of MASKED_FRAMES random ones
  *   -t   TLS
+ *   -b   never sleep: look for replies again and again. Whoever writes to one that sleeps has to
+ *        wake it, and it is the server's time that this would take.
  *
  * Every reply must be one unfragmented, unmasked text frame that holds the bytes of the expected
  * file. Anything else ends the run with status 1 and a line on standard error. Pings are answered.
@@ -116,18 +118,36 @@ static int read_replies(struct connection *c) {
     }
 }
 
+/* Time spent looking for replies that are not there. */
+static uint64_t looked;
+
 /* `busy` is the part of the time that this process worked: near 1, it is what limits the rate.
  * `load_waited` is the part for which something else had its core. */
 static void report_rate(uint64_t count, uint64_t elapsed, struct usage before, int has_latency) {
     struct usage after = usage();
+    uint64_t worked = after.worked - before.worked;
     printf("{\"rate\": %.1f, \"count\": %llu, \"seconds\": %.4f, \"busy\": %.3f, \"load_waited\": %.3f",
            (double)count * NS / (double)elapsed, (unsigned long long)count, (double)elapsed / NS,
-           (double)(after.worked - before.worked) / (double)elapsed,
+           (double)(worked > looked ? worked - looked : 0) / (double)elapsed,
            (double)(after.waited - before.waited) / (double)elapsed);
     if (has_latency)
         printf(", \"p50\": %.1f, \"p99\": %.1f, \"max\": %.1f", quantile_us(0.5), quantile_us(0.99),
                (double)histogram.largest / 1e3);
     puts("}");
+}
+
+static int wait_for_events(struct epoll_event *events) {
+    if (!options.polls) return epoll_wait(epoll, events, EVENTS, STALL_MS);
+    uint64_t begun = now(), time = begun;
+    for (;;) {
+        int ready = epoll_wait(epoll, events, EVENTS, 0);
+        if (ready) {
+            looked += time - begun;
+            return ready;
+        }
+        time = now();
+        if (time - begun > (uint64_t)STALL_MS * (NS / 1000)) return 0;
+    }
 }
 
 static void run_calls(void) {
@@ -147,7 +167,7 @@ static void run_calls(void) {
     }
     struct epoll_event events[EVENTS];
     for (;;) {
-        int ready = epoll_wait(epoll, events, EVENTS, STALL_MS);
+        int ready = wait_for_events(events);
         if (ready < 0 && errno == EINTR) continue;
         if (ready <= 0) fail("no reply within %d s", STALL_MS / 1000);
         time = now();
@@ -155,6 +175,7 @@ static void run_calls(void) {
             is_counting = 1;
             start = time;
             before = usage();
+            looked = 0;
         }
         if (time >= end) break;
         for (int i = 0; i < ready; i++) {
@@ -304,7 +325,7 @@ static int parse_mode(const char *name) {
 int main(int argc, char **argv) {
     const char *message_file = NULL, *expected_file = NULL;
     int option;
-    while ((option = getopt(argc, argv, "c:d:s:w:m:e:p:ft")) != -1) {
+    while ((option = getopt(argc, argv, "c:d:s:w:m:e:p:ftb")) != -1) {
         switch (option) {
         case 'c': options.connections = atoi(optarg); break;
         case 'd': options.depth = atoi(optarg); break;
@@ -315,6 +336,7 @@ int main(int argc, char **argv) {
         case 'p': options.path = optarg; break;
         case 'f': options.fixed_mask = 1; break;
         case 't': options.tls = 1; break;
+        case 'b': options.polls = 1; break;
         default: return 2;
         }
     }

@@ -32,7 +32,7 @@ enum mode { CALLS, ECHO, HANDSHAKES, IDLE };
 
 static struct {
     enum mode mode;
-    int port, connections, depth, fixed_mask, tls;
+    int port, connections, depth, fixed_mask, tls, polls;
     double seconds, warm_up;
     const char *path;
 } options = {.connections = 64, .depth = 1, .seconds = 2, .warm_up = 0.3, .path = "/"};

@@ -125,6 +125,11 @@ class Row:
     own: tuple[Peer, ...] = ()
     goals: tuple[Goal, ...] = field(default=())
 
+    @property
+    def load_polls(self) -> bool:
+        """Whether the load is to look for replies all the time, where it has a core for itself."""
+        return self.kind == "calls" and self.connections > 1
+
 
 ROWS = (
     Row(

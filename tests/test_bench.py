@@ -6,8 +6,10 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -32,11 +34,21 @@ def bench(monkeypatch):
     return lambda name: importlib.import_module(f"bench.{name}")
 
 
-@pytest.fixture
-def workshop(bench):
-    workshop = bench("processes").Workshop()
+@pytest.fixture(scope="module")
+def built():
+    """A workshop for all tests: its programs take seconds to compile."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(ROOT))
+        workshop = importlib.import_module("bench.processes").Workshop()
     yield workshop
     workshop.close()
+
+
+@pytest.fixture
+def workshop(built, monkeypatch):
+    """The workshop; what a test changes of it is undone."""
+    monkeypatch.setattr(built, "has_tls", built.has_tls)
+    return built
 
 
 @pytest.fixture
@@ -140,6 +152,68 @@ def test_calls_go_through_tls(workshop, serve, row, in_python):
     told = workshop.run_load(row("tls", connections=3, depth=2), server.port, 0.2, raw=False)
     assert told["count"] > 0
     assert told["p50"] <= told["p99"] <= told["max"]
+
+
+@pytest.fixture
+def slow_echo():
+    """A server that gives back what it gets, a while later."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve():
+            client, _ = listening.accept()
+            with client, contextlib.suppress(OSError):
+                while data := client.recv(65536):
+                    time.sleep(0.02)
+                    client.sendall(data)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield listening.getsockname()[1]
+        thread.join(SECONDS)
+
+
+class PollingRow:
+    """A row whose load is to look for replies all the time."""
+
+    load_polls = True
+
+    def __init__(self, row):
+        self._row = row
+
+    def __getattr__(self, name):
+        return getattr(self._row, name)
+
+
+def test_a_load_that_looks_for_replies_all_the_time_counts_only_its_work(
+    workshop, row, slow_echo, monkeypatch
+):
+    commands = []
+    start = workshop._start
+    monkeypatch.setattr(
+        workshop, "_start", lambda command: commands.append(command) or start(command)
+    )
+    monkeypatch.setattr(workshop, "server_core", -1)  # another one than the load has
+    # As a row of many connections, with one of them.
+    told = workshop.run_load(PollingRow(row("single")), slow_echo, 0.5, raw=True)
+    assert "-b" in commands[0]
+    assert told["count"] > 0
+    assert told["busy"] < 0.5
+
+
+def test_a_load_sleeps_where_waking_is_measured_or_there_is_one_core(
+    workshop, serve, row, monkeypatch
+):
+    commands = []
+    start = workshop._start
+    monkeypatch.setattr(
+        workshop, "_start", lambda command: commands.append(command) or start(command)
+    )
+    port = serve().port
+    workshop.run_load(row("single"), port, 0.1, raw=False)
+    monkeypatch.setattr(workshop, "server_core", workshop.load_core)
+    workshop.run_load(row("one-in-flight"), port, 0.1, raw=False)
+    assert len(commands) == 2
+    assert not any("-b" in command for command in commands)
 
 
 def test_handshakes_and_idle_connections_are_measured(bench, workshop, serve, row):
