@@ -232,32 +232,38 @@ def test_client_prints_what_the_readme_shows(serve, name):
     assert server.errors == ""
 
 
+def assert_signal_ends(server, connection, name, number):
+    """The server ends by a signal, and closes a connection that is open with 1012."""
+    server.send_signal(number)
+    with pytest.raises(ConnectionClosed) as closed:
+        connection.recv(PATIENCE_SECONDS)
+    assert getattr(closed.value.rcvd, "code", None) == 1012
+    assert server.wait() == status_of_end(name, number)
+    assert server.errors == ""
+
+
+# With one of the two signals behind it: to start a server takes a second.
 @pytest.mark.parametrize("name", NAMES)
-def test_hello_is_byte_for_byte_the_same_with_websockets_and_autobahn(serve, name):
-    _, url = serve(name)
+def test_hello_is_byte_for_byte_the_same_with_websockets_and_autobahn_until_sigterm(serve, name):
+    server, url = serve(name)
     with connect(url) as connection:
         # websockets takes and gives str for text messages, bytes for binary ones.
         connection.send(HELLO_REQUEST.decode())
         assert connection.recv(PATIENCE_SECONDS) == HELLO_REPLY.decode()
         connection.send(HELLO_REQUEST_BASE64)
         assert connection.recv(PATIENCE_SECONDS) == HELLO_REPLY_BASE64
-    replies = [(False, HELLO_REPLY), (True, HELLO_REPLY_BASE64)]
-    assert run_client("-c", AUTOBAHN_CLIENT, url) == f"{replies}\n"
+        replies = [(False, HELLO_REPLY), (True, HELLO_REPLY_BASE64)]
+        assert run_client("-c", AUTOBAHN_CLIENT, url) == f"{replies}\n"
+        assert_signal_ends(server, connection, name, signal.SIGTERM)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("name", NAMES)
-def test_signal_ends_the_server_and_closes_its_connections_with_1012(serve, name, number):
+def test_sigint_ends_the_server_and_closes_its_connections_with_1012(serve, name):
     server, url = serve(name)
     with connect(url) as connection:
         connection.send(HELLO_REQUEST.decode())
         assert connection.recv(PATIENCE_SECONDS) == HELLO_REPLY.decode()
-        server.send_signal(number)
-        with pytest.raises(ConnectionClosed) as closed:
-            connection.recv(PATIENCE_SECONDS)
-    assert getattr(closed.value.rcvd, "code", None) == 1012
-    assert server.wait() == status_of_end(name, number)
-    assert server.errors == ""
+        assert_signal_ends(server, connection, name, signal.SIGINT)
 
 
 def test_command_of_the_package_serves_the_application_of_an_example(spawn):
@@ -324,25 +330,23 @@ def serve_live_orders(serve, redis_server):
     return start
 
 
-def test_client_of_live_orders_prints_what_the_readme_shows(serve_live_orders):
-    server, url = serve_live_orders()
-    client = EXAMPLES / "live_orders" / "client.py"
-    assert run_client(client, url) == output_in_readme("live_orders")
-    server.send_signal(signal.SIGTERM)
-    assert server.wait() == 0
-    assert server.errors == ""
-
-
 def process_of(url):
     with connect(url) as connection:
         connection.send('{"method": "GET", "url": "/process"}')
         return json.loads(connection.recv(PATIENCE_SECONDS))["data"]
 
 
-def test_live_orders_are_served_by_two_processes(serve_live_orders):
-    _, url = serve_live_orders()
+def test_client_of_live_orders_prints_what_the_readme_shows_and_two_processes_serve(
+    serve_live_orders,
+):
+    server, url = serve_live_orders()
+    client = EXAMPLES / "live_orders" / "client.py"
+    assert run_client(client, url) == output_in_readme("live_orders")
     seen = set()
     until(lambda: seen.add(process_of(url)) or len(seen) == 2)
+    server.send_signal(signal.SIGTERM)
+    assert server.wait() == 0
+    assert server.errors == ""
 
 
 def test_ticker_sets_prices_for_the_clients_of_another_process(

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -267,11 +268,15 @@ def test_another_reactor_serves_deferreds_and_names_itself(start, folder):
 # Twisted's own programs. They end by the signal, as Twisted does.
 
 
-def needs_plugin():
-    listed = subprocess.run(
+@cache
+def help_of_twist():
+    return subprocess.run(
         [script("twist"), "--help"], capture_output=True, text=True, check=False, cwd="/"
-    )
-    if "aiorest-ws" in listed.stdout:
+    ).stdout
+
+
+def needs_plugin():
+    if "aiorest-ws" in help_of_twist():
         return
     if os.environ.get("CI"):
         pytest.fail("the twist plugin is not installed")

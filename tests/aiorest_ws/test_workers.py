@@ -326,7 +326,8 @@ def test_a_server_that_starts_can_be_stopped(start, tmp_path):
         "from api import app\n"
         "@app.on_startup\n"
         "def never(factory):\n"
-        "    print('starting', flush=True)\n"
+        # One write: the lines of two workers must not run into each other.
+        "    os.write(1, b'starting\\n')\n"
         "    return Deferred()\n"
         "app.run(port=0, workers=2)\n"
     )

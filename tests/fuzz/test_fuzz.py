@@ -1,6 +1,6 @@
 """Whatever a client sends, the server answers to the letter or closes, and goes on.
 
-AIOREST_WS_FUZZ_SECONDS (5) is how long each target is fuzzed, AIOREST_WS_FUZZ_SEED (0) with what;
+AIOREST_WS_FUZZ_SECONDS (3) is how long each target is fuzzed, AIOREST_WS_FUZZ_SEED (0) with what;
 `tox -e fuzz` takes ten minutes each. An input that fails is written to `failures`, and its path is
 in the message; what has been mended goes to `corpus`, where every run plays it again.
 """
@@ -39,7 +39,7 @@ engine, server, output, handshakes, frames, messages = _load(
 )
 [wire] = _load(HERE.parent / "aiorest_ws" / "conformance", "fuzz_conformance", ("wire",))
 
-SECONDS = float(os.environ.get("AIOREST_WS_FUZZ_SECONDS", "5"))
+SECONDS = float(os.environ.get("AIOREST_WS_FUZZ_SECONDS", "3"))
 SEED = int(os.environ.get("AIOREST_WS_FUZZ_SEED", "0"))
 
 TARGETS = {

@@ -22,7 +22,7 @@ RESTARTING = "1012"
 MANY = 1_000
 
 # Short, or a test would last as long as the defaults.
-BRIEFLY = {"drain_seconds": 1, "closing_seconds": 1}
+BRIEFLY = {"drain_seconds": 0.5, "closing_seconds": 0.5}
 # The watchdog's bound and what a busy machine may add; an hour is what the views sleep.
 BOUND_SECONDS = BRIEFLY["drain_seconds"] + 2 * BRIEFLY["closing_seconds"]
 SPARE_SECONDS = 20
