@@ -2,7 +2,7 @@
 
 import binascii
 from collections import deque
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
@@ -82,12 +82,17 @@ class CallingProtocol(FlowProtocol):
     _streams = 0
     _turns: deque[Deferred[None]] | None = None
 
-    def __init__(self) -> None:
-        super().__init__()
+    if TYPE_CHECKING:
         # None: no call is running.
-        self._calls: dict[Deferred[Any], _Call] | None = None
+        _calls: dict[Deferred[Any], _Call] | None
+
+    def __new__(cls, *arguments: Any, **keywords: Any) -> Self:
+        """Make a protocol that is not connected."""
+        self = super().__new__(cls, *arguments, **keywords)
+        self._calls = None
         # It is being closed, or the server stops.
         self._takes_no_calls = False
+        return self
 
     @property
     def unanswered(self) -> int:

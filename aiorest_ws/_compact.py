@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 from urllib.parse import parse_qs, urlparse
 
 from autobahn.twisted.util import (
@@ -145,10 +145,13 @@ class CompactProtocol(WebSocketServerProtocol):
     # `peer` is what a proxy has told.
     _is_forwarded = False
 
-    if TYPE_CHECKING:  # Autobahn sets them from a list of names
+    if TYPE_CHECKING:  # Autobahn sets most of them from a list of names
+        _state: ConnectionState
         applyMask: bool
         autoFragmentSize: int
         autoPingRestartOnAnyTraffic: bool
+        autoPingTimeoutCall: Any
+        factory: Any
         logFrames: bool
         logOctets: bool
         maskServerFrames: bool
@@ -160,12 +163,19 @@ class CompactProtocol(WebSocketServerProtocol):
         trustXForwardedFor: int
         utf8validateIncoming: bool
 
+    # The slots are filled here: a subclass may have an `__init__` that does not call this one's.
+    def __new__(cls, *_: Any, **__: Any) -> Self:
+        """Make a protocol that is not connected."""
+        self = super().__new__(cls)
+        self.autoPingTimeoutCall = None
+        self.factory = None
+        self._state = _CONNECTING
+        return self
+
     def __init__(self) -> None:
         super().__init__()
         # Futures for those who wait, events for those who listen: most have neither.
         vars(self).clear()
-        self.autoPingTimeoutCall: Any = None
-        self._state = _CONNECTING
 
     @property
     def state(self) -> ConnectionState:

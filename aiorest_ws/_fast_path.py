@@ -8,7 +8,7 @@ decided when something changes, so that a message has one number to look at.
 import sys
 from inspect import getattr_static
 from time import monotonic
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from twisted.logger import Logger
 
@@ -95,6 +95,10 @@ class FastPathProtocol(GuardedProtocol):
         "_turn_ends",
     )
 
+    if TYPE_CHECKING:
+        _corked: list[bytes] | None
+        _transport: Any
+
     _is_resting = False
 
     _receives_in_parts: ClassVar[bool] = False
@@ -105,15 +109,17 @@ class FastPathProtocol(GuardedProtocol):
     # one for itself has its own.
     _limits: ClassVar[tuple[int, int] | None] = None
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __new__(cls, *arguments: Any, **keywords: Any) -> Self:
+        """Make a protocol that is not connected."""
+        self = super().__new__(cls, *arguments, **keywords)
         # The largest payload that may take the short way, in bytes.
         self._receive_limit = self._send_limit = self._reply_limit = _CLOSED
-        self._corked: list[bytes] | None = None
-        self._transport: Any = None
+        self._corked = None
+        self._transport = None
         # What is left of this turn of the loop: messages, and the time at which it is over.
         self._messages_left = 0
         self._turn_ends = 0.0
+        return self
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

@@ -25,6 +25,7 @@ __all__ = (
     "encode_internal_error",
     "encode_json",
     "encode_message",
+    "encoder",
     "load_json",
 )
 

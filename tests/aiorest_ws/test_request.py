@@ -656,3 +656,22 @@ async def test_a_factory_may_have_a_router_of_its_own_making(network):
     routers.pop()
     client.send(HELLO)
     assert await data_of(client) == "first"
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_protocol_need_not_call_the_init_of_ours(network):
+    class Noting(RequestHandlerProtocol):
+        def __init__(self):
+            self.notes = []
+
+        def onMessage(self, payload, isBinary):
+            self.notes.append(payload)
+            super().onMessage(payload, isBinary)
+
+    factory = RequestHandlerFactory(router=router_of())
+    factory.protocol = Noting
+    client = await network.connect(await network.serve(factory=factory))
+    client.send(HELLO)
+    assert await client.replies.get() == (HELLO_REPLY, False)
+    (connection,) = factory.connections
+    assert [json.loads(note) for note in connection.notes] == [HELLO]
