@@ -12,6 +12,9 @@ __all__ = ("NO_ARGUMENTS", "BoundHandler", "Called", "Route", "has_handler")
 
 NO_ARGUMENTS: Mapping[str, Any] = {}
 
+# Calls of views that take any arguments are remembered for less than so many.
+MOST_NAMES = 16
+
 # A view, what it has answered, and the keywords that it was called with.
 Called = tuple[Any, Any, Mapping[str, Any]]
 
@@ -76,12 +79,16 @@ class BoundHandler:
         Raises what `bind` raises, and what the view does.
         """
         keywords = self.bind(len(values), arguments)
-        # Python spells other letters its own way when it compiles them.
-        is_spelt_so = "".join(keywords).isascii() and self._accepted.issuperset(keywords)
-        if is_spelt_so and len(keywords) not in self.calls:
-            self.calls[len(keywords)] = _compiled(
-                self.view_class, self.attribute, len(values), tuple(keywords)
-            )
+        if len(arguments) not in self.calls:
+            # Names of the signature, and no others, are compiled; nor those outside of ASCII, which
+            # Python spells its own way.
+            if self._accepted.issuperset(arguments) and "".join(arguments).isascii():
+                names = tuple(arguments)
+                self.calls[len(names)] = _compiled(
+                    self.view_class, self.attribute, len(values), names
+                )
+            elif not self._accepted and len(arguments) < MOST_NAMES:
+                self.calls[len(arguments)] = self.call  # it takes any name
         view = self.view_class()
         return view, getattr(view, self.attribute)(request, *values, **keywords), keywords
 

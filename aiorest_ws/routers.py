@@ -7,6 +7,7 @@ from types import CoroutineType
 from typing import Any, cast
 from weakref import WeakKeyDictionary
 
+import msgspec
 from twisted.internet.defer import Deferred, DeferredLock
 from twisted.python.failure import Failure
 
@@ -36,7 +37,7 @@ from aiorest_ws.topics.view import SUBSCRIBE, UNSUBSCRIBE, TopicView
 from aiorest_ws.urls.utils import reverse
 from aiorest_ws.validators import check_route
 from aiorest_ws.views import MethodBasedView, method_word
-from aiorest_ws.wrappers import IdentifiedSuccess, Request, Response, Success
+from aiorest_ws.wrappers import Request, Response
 
 __all__ = ("SimpleRouter",)
 
@@ -61,6 +62,17 @@ FOUND_URL_LENGTH = 128
 
 # A subclass of these may match as it likes.
 _INDEXED = (PlainEndpoint, DynamicEndpoint)
+
+
+class _Success(msgspec.Struct, gc=False):
+    """What is sent of a success: a Struct is written faster than a dict."""
+
+    data: Any
+    event_name: Any
+
+
+class _IdentifiedSuccess(_Success, gc=False):
+    id: str | int
 
 
 class SimpleRouter(AbstractRouter):
@@ -507,9 +519,9 @@ def _plain_reply(request: Request, handler: BoundHandler, answer: Any) -> bytes 
         return None
     try:
         if request.id is None:
-            encoded = encoder.encode(Success(answer, request.event_name))
+            encoded = encoder.encode(_Success(answer, request.event_name))
         else:
-            encoded = encoder.encode(IdentifiedSuccess(answer, request.event_name, request.id))
+            encoded = encoder.encode(_IdentifiedSuccess(answer, request.event_name, request.id))
     except Exception as exc:
         raise SerializerError from exc
     # In ASCII there is nothing to escape. Elsewhere JavaScript has two characters to escape, which

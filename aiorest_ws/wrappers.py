@@ -12,14 +12,7 @@ import msgspec
 
 from aiorest_ws.exceptions import BaseAPIException, MalformedMessage
 
-__all__ = (
-    "LOGGED_URL_LENGTH",
-    "RESERVED_EXTRA_NAMES",
-    "IdentifiedSuccess",
-    "Request",
-    "Response",
-    "Success",
-)
+__all__ = ("LOGGED_URL_LENGTH", "RESERVED_EXTRA_NAMES", "Request", "Response")
 
 LOGGED_URL_LENGTH = 200
 
@@ -190,19 +183,6 @@ class Request(
 
 
 _MEMBERS = RESERVED_EXTRA_NAMES.union(dir(Request))
-
-
-class Success(msgspec.Struct, gc=False):
-    """What is sent of a success; a Struct is written faster than a dict."""
-
-    data: Any
-    event_name: Any
-
-
-class IdentifiedSuccess(Success, gc=False):
-    """The same, for a request with an `id`."""
-
-    id: str | int
 
 
 class Response:

@@ -10,6 +10,7 @@ import pytest
 import pytest_twisted
 from twisted.internet.defer import CancelledError, Deferred, DeferredQueue, fail, succeed
 
+from aiorest_ws._routes import MOST_NAMES
 from aiorest_ws.abstract import AbstractEndpoint, AbstractMiddleware, AbstractRouter
 from aiorest_ws.decorators import endpoint
 from aiorest_ws.endpoints import DynamicEndpoint, PlainEndpoint
@@ -519,6 +520,30 @@ def test_wrong_arguments_are_refused_whatever_came_before(args, detail):
         assert "data" in ask(router, args=earlier)
     assert ask(router, args=args) == failure(400, detail)
     assert ask(router, args={"first": 7}) == success([7, 2, 0])
+
+
+HOSTILE_NAMES = ("a b", "x=1); raise SystemExit(", "limit=1, other", "\n", "'", "lambda", "")
+
+
+@pytest.mark.parametrize("name", HOSTILE_NAMES)
+def test_names_that_a_client_makes_up_are_never_code(name):
+    router = router_of(lambda _request, **arguments: arguments)
+    for _ in range(3):
+        assert ask(router, args={name: 1}) == success({name: 1})
+        assert ask(router, args={name: 1, "other": 2}) == success({name: 1, "other": 2})
+    router = router_of(lambda _request, limit=0: limit)
+    for _ in range(3):
+        assert ask(router, args={name: 1})["status"] == 400
+        assert ask(router, args={name: 1, "limit": 2})["status"] == 400
+
+
+def test_what_is_remembered_of_calls_does_not_grow_with_what_clients_send():
+    router = router_of(lambda _request, **arguments: len(arguments))
+    for count in range(200):
+        names = [f"name{number}" for number in range(count)]
+        assert ask(router, args=dict.fromkeys(names)) == success(count)
+    handlers, _ = router._found["/x"]
+    assert len(handlers["GET"].calls) == MOST_NAMES
 
 
 @pytest.mark.logs_errors
