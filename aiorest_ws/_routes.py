@@ -80,8 +80,8 @@ class BoundHandler:
         """
         keywords = self.bind(len(values), arguments)
         if len(arguments) not in self.calls:
-            # Names of the signature, and no others, are compiled; nor those outside of ASCII, which
-            # Python spells its own way.
+            # Only names of the signature are compiled; and none outside of ASCII, which Python
+            # spells its own way.
             if self._accepted.issuperset(arguments) and "".join(arguments).isascii():
                 names = tuple(arguments)
                 self.calls[len(names)] = _compiled(
