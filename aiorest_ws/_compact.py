@@ -199,7 +199,7 @@ class CompactProtocol(WebSocketServerProtocol):
         # A function in a class would become a method.
         return staticmethod(value) if callable(value) else value
 
-    # The next five are Autobahn's own without what they format for a log that is mostly off, which
+    # The next four are Autobahn's own without what they format for a log that is mostly off, which
     # is a fifth of a handshake. Its `connectionMade` would also ask for the details of the
     # transport, which few applications do, and demands Twisted's own TLS of a secure one.
 
@@ -211,9 +211,6 @@ class CompactProtocol(WebSocketServerProtocol):
         self.factory.countConnections += 1
         self.trafficStats = CompactTrafficStats()  # type: ignore[no-untyped-call]
         del self.utf8validator  # the one below is made when there is something to look at
-
-    def onConnect(self, request: Any) -> Any:
-        """Accept a client, with no subprotocol."""
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """End, with `onClose`."""
@@ -391,8 +388,10 @@ class CompactFactory(WebSocketServerFactory):
         configured = self._configured
         if configured is None or configured[0] is not kind or configured[1] != options:
             configured = self._configured = (kind, options, self._configure(kind, options))
-        protocol = configured[2]()
-        protocol.factory = self
+        made: Any = configured[2]
+        protocol = made.__new__(made)
+        protocol.factory = self  # which its `__init__` may ask for
+        protocol.__init__()
         return protocol
 
     def _configure(self, kind: type[CompactProtocol], options: tuple[Any, ...]) -> type:

@@ -74,7 +74,7 @@ class _WatchedOption:
 
     def __set__(self, connection: "FastPathProtocol", value: Any) -> None:
         vars(connection)[self._name] = value
-        vars(connection)["_limits"] = connection._limits_of_options()
+        vars(connection)["_short_way_limits"] = None  # it has its own from now on
         connection._choose_ways()
 
 
@@ -107,7 +107,7 @@ class FastPathProtocol(GuardedProtocol):
 
     # What the options of the class say, once they have been asked; a connection that has changed
     # one for itself has its own.
-    _limits: ClassVar[tuple[int, int] | None] = None
+    _short_way_limits: ClassVar[tuple[int, int] | None] = None
 
     def __new__(cls, *arguments: Any, **keywords: Any) -> Self:
         """Make a protocol that is not connected."""
@@ -123,7 +123,7 @@ class FastPathProtocol(GuardedProtocol):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        cls._limits = None
+        cls._short_way_limits = None
         for name in _WATCHED_OPTIONS:
             option = getattr_static(cls, name, None)
             if option is not None and not isinstance(option, _WatchedOption):
@@ -165,8 +165,13 @@ class FastPathProtocol(GuardedProtocol):
         if payload is None:
             self._begin_turn()
             taken = self._take_messages(data)
-            # Unless there is more, or a message has closed the way.
-            if taken < len(data) or self._receive_limit == _CLOSED:
+            # Unless there is more, a message has closed the way, or this turn is over.
+            if (
+                taken < len(data)
+                or self._receive_limit == _CLOSED
+                or self._messages_left <= 0
+                or monotonic() >= self._turn_ends
+            ):
                 self.data = data[taken:]
                 self.consumeData()
             return
@@ -341,7 +346,7 @@ class FastPathProtocol(GuardedProtocol):
         self._receive_limit = self._send_limit = self._reply_limit = _CLOSED
         if self._state != self.STATE_OPEN or self.trackedTimings is not None:
             return
-        receive_limit, send_limit = self._limits or self._read_options()
+        receive_limit, send_limit = self._short_way_limits or self._read_options()
         if self._may_send():
             self._send_limit = send_limit
             if not self._has_own_replies:
@@ -362,8 +367,12 @@ class FastPathProtocol(GuardedProtocol):
         )
 
     def _read_options(self) -> tuple[int, int]:
-        """Return the limits that the options of this class leave to messages, in and out."""
-        limits = type(self)._limits = self._limits_of_options()
+        """Return the limits that the options leave to messages, in and out; remember them."""
+        limits = self._limits_of_options()
+        if "_short_way_limits" in vars(self):
+            vars(self)["_short_way_limits"] = limits
+        else:
+            type(self)._short_way_limits = limits
         return limits
 
     def _limits_of_options(self) -> tuple[int, int]:

@@ -382,8 +382,9 @@ class GuardedFactory(CompactFactory):
 
     def _configure(self, kind: type[CompactProtocol], options: tuple[Any, ...]) -> type:
         configured = super()._configure(kind, options)
-        if kind.onConnect is not CompactProtocol.onConnect:
-            configured.onConnect = deciding(kind.onConnect)  # type: ignore[attr-defined]
+        # Autobahn's own says what it was called with, for a log that is mostly off.
+        is_own = kind.onConnect is not WebSocketServerProtocol.onConnect
+        configured.onConnect = deciding(kind.onConnect) if is_own else _accept  # type: ignore[attr-defined]
         return configured
 
 
@@ -396,3 +397,7 @@ def _hosts_of(bound: Any) -> tuple[str, ...] | None:
         return None
     own = f"[{address}]" if address.version == 6 else str(address)
     return (*_LOOPBACK_NAMES, own)
+
+
+def _accept(connection: Any, request: Any) -> None:
+    """Let a client in, with no subprotocol."""

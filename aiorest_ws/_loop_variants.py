@@ -18,6 +18,10 @@ from aiorest_ws._loop_transport import HIGH_WATER_BYTES, LoopTransport, address_
 __all__ = ("HIGH_WATER_BYTES", "DirectTransport", "LoopTLSTransport", "LoopUNIXTransport")
 
 
+# What TLS adds to a record, of at most 16 KiB.
+RECORD_BYTES = 32
+
+
 class DirectTransport(LoopTransport):
     """A transport under a loop that takes and gives bytes itself: nothing of ours is between.
 
@@ -101,7 +105,7 @@ class LoopTLSTransport(LoopUNIXTransport):
             return
         self._loop_transport.write(data)
         # To ask both each time would take as long as a tenth of a call does.
-        self._at_most_unsent += len(data)
+        self._at_most_unsent += len(data) + (len(data) >> 8) + RECORD_BYTES
         if self._at_most_unsent > self._high_water and not self._is_full:
             self._at_most_unsent = self.unsent_bytes
             if self._at_most_unsent > self._high_water:

@@ -79,18 +79,21 @@ class BoundHandler:
         Raises what `bind` raises, and what the view does.
         """
         keywords = self.bind(len(values), arguments)
-        if len(arguments) not in self.calls:
+        if len(arguments) not in self.calls and len(values) == len(self._path_names):
             # Only names of the signature are compiled; and none outside of ASCII, which Python
             # spells its own way.
             if self._accepted.issuperset(arguments) and "".join(arguments).isascii():
-                names = tuple(arguments)
-                self.calls[len(names)] = _compiled(
-                    self.view_class, self.attribute, len(values), names
-                )
+                self.calls[len(arguments)] = self._compiled(len(values), tuple(arguments))
             elif not self._accepted and len(arguments) < MOST_NAMES:
                 self.calls[len(arguments)] = self.call  # it takes any name
         view = self.view_class()
         return view, getattr(view, self.attribute)(request, *values, **keywords), keywords
+
+    def _compiled(self, values_in_path: int, names: tuple[str, ...]) -> _Call:
+        try:
+            return _compiled(self.view_class, self.attribute, values_in_path, names)
+        except SyntaxError:  # of a signature that was made up
+            return self.call
 
 
 class Route:
@@ -154,7 +157,7 @@ def _compiled(
     lines.append(
         f"    return view, view.{attribute}({', '.join(['request', *given])}), {keywords}"
     )
-    code = compile("\n".join(lines), f"<call of {view_class.__qualname__}.{attribute}>", "exec")
+    code = compile("\n".join(lines), "<call of a view>", "exec")
     namespace = {"view_class": view_class, "no_arguments": NO_ARGUMENTS}
     exec(code, namespace)  # noqa: S102  of names in a signature, which are identifiers
     return cast("_Call", namespace["call"])

@@ -8,6 +8,7 @@ awaited.
 """
 
 import asyncio
+import os
 import sys
 import types
 from asyncio.tasks import _enter_task, _leave_task, current_task
@@ -162,8 +163,16 @@ def _running_loop() -> asyncio.AbstractEventLoop | None:
     loop = asyncio._get_running_loop()
     reactor = sys.modules.get("twisted.internet.reactor")
     if loop is not None and loop is getattr(reactor, "_asyncioEventloop", None):
+        if _loop_of_reactor is None and hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=_forget_loop)
         _loop_of_reactor = loop
     return loop
+
+
+def _forget_loop() -> None:
+    # In a child it still says that it runs.
+    global _loop_of_reactor  # noqa: PLW0603
+    _loop_of_reactor = None
 
 
 _loop_of_reactor: asyncio.AbstractEventLoop | None = None

@@ -130,7 +130,7 @@ class RequestHandlerProtocol(PushingProtocol):
         ):
             self._send_ordinary(answer, False)
         elif isinstance(answer, bytes) or not is_awaitable(answer):
-            self._answer(request, answer, isBinary)
+            self._answer(request, bytes(answer) if kind is Ready else answer, isBinary)
         else:
             self._reply_later(request, answer, isBinary)
 

@@ -16,7 +16,7 @@ from aiorest_ws._segments import SegmentTree
 from aiorest_ws.abstract import AbstractEndpoint, AbstractRouter
 from aiorest_ws.awaiting import PLAIN_TYPES, Outcome, Ready, drive, is_awaitable
 from aiorest_ws.blocking import run_blocking
-from aiorest_ws.codecs import encode_json, encoder
+from aiorest_ws.codecs import encode_json, encoder, for_javascript
 from aiorest_ws.conf import settings
 from aiorest_ws.decorators import EndpointFunction
 from aiorest_ws.endpoints import DynamicEndpoint, PlainEndpoint
@@ -253,8 +253,10 @@ class SimpleRouter(AbstractRouter):
             if route is None:
                 return None
             found = (route.handlers, tuple(values))
-            # The same clients ask for the same things; what many of them ask for stays at hand.
-            if len(url) <= FOUND_URL_LENGTH and type(route.endpoint) in _INDEXED:
+            # The same clients ask for the same things; what many of them ask for stays at hand. A
+            # pattern of a parser's own may give less than its endpoint has parameters.
+            is_whole = len(values) == len(getattr(route.endpoint, "parameters", ()))
+            if is_whole and len(url) <= FOUND_URL_LENGTH and type(route.endpoint) in _INDEXED:
                 if len(self._found) >= FOUND_URLS:
                     self._found.clear()
                 self._found[url] = found
@@ -441,9 +443,18 @@ class SimpleRouter(AbstractRouter):
         values: Sequence[str],
         keywords: Mapping[str, Any],
     ) -> bytes:
-        reply = _plain_reply(request, handler, answer)
-        if reply is not None:
-            return reply
+        return _plain_reply(request, handler, answer) or self._render_success(
+            request, view, answer, values, keywords
+        )
+
+    def _render_success(
+        self,
+        request: Request,
+        view: Any,
+        answer: Any,
+        values: Sequence[str],
+        keywords: Mapping[str, Any],
+    ) -> bytes:
         content = {"data": answer, **request.to_representation()}
         return self._render(request, view, content, values, keywords)
 
@@ -486,8 +497,8 @@ def _process(router: SimpleRouter, request: Request, context: Context) -> Any:
         view, answer, keywords = called or handler.call(request, values, arguments)
         kind = type(answer)
         if kind in PLAIN_TYPES:
-            return _plain_reply(request, handler, answer) or router._success(
-                request, handler, view, answer, values, keywords
+            return _plain_reply(request, handler, answer) or router._render_success(
+                request, view, answer, values, keywords
             )
         if kind is not CoroutineType and is_stream(answer):
             return router._in_parts(request, view, answer, values, keywords)
@@ -524,11 +535,9 @@ def _plain_reply(request: Request, handler: BoundHandler, answer: Any) -> bytes 
             encoded = encoder.encode(_IdentifiedSuccess(answer, request.event_name, request.id))
     except Exception as exc:
         raise SerializerError from exc
-    # In ASCII there is nothing to escape. Elsewhere JavaScript has two characters to escape, which
-    # begin with this byte.
-    if encoded.isascii() or (b"\xe2" not in encoded and _SETTINGS.get("UNICODE_JSON")):
+    if encoded.isascii():
         return encoded
-    return None
+    return for_javascript(encoded) if _SETTINGS.get("UNICODE_JSON") else None
 
 
 def _normalised(path: str) -> str:

@@ -118,7 +118,7 @@ static int read_replies(struct connection *c) {
     }
 }
 
-/* Time spent looking for replies that are not there. */
+/* Time of the processor spent looking for replies that are not there. */
 static uint64_t looked;
 
 /* `busy` is the part of the time that this process worked: near 1, it is what limits the rate.
@@ -138,16 +138,14 @@ static void report_rate(uint64_t count, uint64_t elapsed, struct usage before, i
 
 static int wait_for_events(struct epoll_event *events) {
     if (!options.polls) return epoll_wait(epoll, events, EVENTS, STALL_MS);
-    uint64_t begun = now(), time = begun;
-    for (;;) {
-        int ready = epoll_wait(epoll, events, EVENTS, 0);
-        if (ready) {
-            looked += time - begun;
-            return ready;
-        }
-        time = now();
-        if (time - begun > (uint64_t)STALL_MS * (NS / 1000)) return 0;
-    }
+    int ready = epoll_wait(epoll, events, EVENTS, 0);
+    if (ready) return ready;
+    uint64_t begun = now(), worked = worked_until_now();
+    do {
+        ready = epoll_wait(epoll, events, EVENTS, 0);
+    } while (!ready && now() - begun < (uint64_t)STALL_MS * (NS / 1000));
+    looked += worked_until_now() - worked;
+    return ready;
 }
 
 static void run_calls(void) {

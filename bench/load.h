@@ -93,11 +93,14 @@ struct usage {
     uint64_t worked, waited;
 };
 
-static struct usage usage(void) {
-    struct usage used = {0, 0};
+static uint64_t worked_until_now(void) {
     struct timespec time;
     clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time);
-    used.worked = (uint64_t)time.tv_sec * NS + (uint64_t)time.tv_nsec;
+    return (uint64_t)time.tv_sec * NS + (uint64_t)time.tv_nsec;
+}
+
+static struct usage usage(void) {
+    struct usage used = {worked_until_now(), 0};
     FILE *file = fopen("/proc/self/schedstat", "r");
     if (file) {
         unsigned long long ran, waited;

@@ -159,13 +159,13 @@ class Workshop:
         if row.kind == "calls":
             arguments += self._texts(row)
         command = [str(self.load)]
-        if row.load_polls and self.load_core != self.server_core:
+        is_in_c = not row.tls or self.has_tls
+        if row.load_polls and is_in_c and self.load_core != self.server_core:
             arguments.append("-b")
         if row.tls:
             arguments.append("-t")
-            if not self.has_tls:
+            if not is_in_c:
                 command = [sys.executable, "-m", "bench.tlsload"]
-                arguments = [one for one in arguments if one != "-b"]
         return self._finish([*command, *arguments], seconds)
 
     def _finish(self, command: list[str], seconds: float) -> dict[str, float]:

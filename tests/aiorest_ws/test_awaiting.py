@@ -3,6 +3,7 @@
 import asyncio
 import contextvars
 import gc
+import os
 import subprocess
 import sys
 import textwrap
@@ -484,3 +485,37 @@ def test_coroutines_that_are_dropped_while_they_wait_end_in_silence():
         """
     )
     assert output == "unwound\n" * 3
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_child_that_was_forked_in_the_reactor_drives_on_a_loop_of_its_own():
+    output = run_in_fresh_interpreter(
+        """
+        import asyncio, os
+        from aiorest_ws.awaiting import drive
+        from aiorest_ws.transports import install_reactor
+
+        reactor = install_reactor()
+
+        async def view():
+            await asyncio.sleep(0)
+            return "done"
+
+        async def main():
+            return await asyncio.wait_for(drive(view()), 30)
+
+        def fork():
+            drive(view())  # which finds the loop of the reactor
+            child = os.fork()
+            if not child:
+                with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+                    print(runner.run(main()), flush=True)
+                os._exit(0)
+            os.waitpid(child, 0)
+            reactor.stop()
+
+        reactor.callLater(0, fork)
+        reactor.run()
+        """
+    )
+    assert output == "done\n"

@@ -5,6 +5,7 @@ import logging
 
 import pytest
 import pytest_twisted
+from autobahn.twisted.websocket import WebSocketServerProtocol
 from autobahn.websocket.types import ConnectionDeny
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
@@ -528,6 +529,19 @@ async def test_on_connect_may_deny(network):
 
     answer = await answer_to(network, request(), factory_with(Strict))
     assert answer.startswith(b"HTTP/1.1 401 who are you\r\n")
+
+
+@pytest_twisted.ensureDeferred
+async def test_on_connect_of_a_mixin_may_deny(network):
+    class Strict(WebSocketServerProtocol):
+        def onConnect(self, request):
+            raise ConnectionDeny(403, "not you")
+
+    class Mixed(RequestHandlerProtocol, Strict):
+        pass
+
+    answer = await answer_to(network, request(), factory_with(Mixed))
+    assert answer.startswith(b"HTTP/1.1 403 not you\r\n")
 
 
 @pytest_twisted.ensureDeferred

@@ -675,3 +675,49 @@ async def test_a_protocol_need_not_call_the_init_of_ours(network):
     assert await client.replies.get() == (HELLO_REPLY, False)
     (connection,) = factory.connections
     assert [json.loads(note) for note in connection.notes] == [HELLO]
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_init_of_a_protocol_may_ask_for_its_factory(network):
+    class Asking(RequestHandlerProtocol):
+        def __init__(self):
+            super().__init__()
+            self.greeting = self.factory.greeting
+
+    factory = RequestHandlerFactory(router=router_of())
+    factory.protocol = Asking
+    factory.greeting = "hello"
+    await network.connect(await network.serve(factory=factory))
+    (connection,) = factory.connections
+    assert connection.greeting == "hello"
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_encoder_of_a_subclass_gets_bytes_of_a_coroutine_too(network):
+    kinds = []
+
+    class Encoding(RequestHandlerProtocol):
+        def _encode_message(self, response, isBinary=False):
+            kinds.append(type(response))
+            return super()._encode_message(response, isBinary)
+
+    async def at_once(request):
+        return "done"
+
+    factory = RequestHandlerFactory(router=router_of(done=view(at_once)))
+    factory.protocol = Encoding
+    client = await network.connect(await network.serve(factory=factory))
+    client.send({"method": "GET", "url": "/done"})
+    assert await data_of(client) == "done"
+    assert kinds == [bytes]
+
+
+def test_options_of_a_protocol_that_no_factory_has_made():
+    class Small(RequestHandlerProtocol):
+        maxMessagePayloadSize = 10
+
+        def __init__(self):
+            super().__init__()
+            self.maxMessagePayloadSize = 20
+
+    assert Small().maxMessagePayloadSize == 20

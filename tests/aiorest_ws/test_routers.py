@@ -1,6 +1,7 @@
 """The router with bare requests: which view answers, and what becomes of its answer."""
 
 import asyncio
+import inspect
 import json
 import logging
 import re
@@ -520,6 +521,39 @@ def test_wrong_arguments_are_refused_whatever_came_before(args, detail):
         assert "data" in ask(router, args=earlier)
     assert ask(router, args=args) == failure(400, detail)
     assert ask(router, args={"first": 7}) == success([7, 2, 0])
+
+
+def test_a_call_without_values_changes_nothing_for_calls_with_them():
+    class Optional(URLParser):
+        def define_route(self, path, handler, methods, name=None):
+            return DynamicEndpoint(path, handler, methods, name, r"/v(?P<major>\d+)/")
+
+    class Router(SimpleRouter):
+        url_parser = Optional()
+
+    class Version(MethodBasedView):
+        def get(self, _request, major="none"):
+            return major
+
+    router = Router()
+    router.register("/v{major}", Version, "GET")
+    for _ in range(2):
+        assert ask(router, url="/vx") == success("none")
+        assert ask(router, url="/v1") == success("1")
+
+
+def test_a_signature_that_is_made_up_is_bound_as_ever():
+    def get(_request, **given):
+        return given
+
+    parameters = [
+        inspect.Parameter("_request", inspect.Parameter.POSITIONAL_OR_KEYWORD),
+        inspect.Parameter("__debug__", inspect.Parameter.KEYWORD_ONLY),
+    ]
+    get.__signature__ = inspect.Signature(parameters)
+    router = router_of(get)
+    for _ in range(3):
+        assert ask(router, args={"__debug__": 1}) == success({"__debug__": 1})
 
 
 HOSTILE_NAMES = ("a b", "x=1); raise SystemExit(", "limit=1, other", "\n", "'", "lambda", "")

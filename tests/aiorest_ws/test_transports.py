@@ -43,6 +43,7 @@ from twisted.web.server import Site
 from zope.interface import implementer
 
 from aiorest_ws import _loop_port
+from aiorest_ws._loop_transport import HIGH_WATER_BYTES
 from aiorest_ws.app import Application
 from aiorest_ws.exceptions import ImproperlyConfigured
 from aiorest_ws.native import NativeParser
@@ -667,6 +668,23 @@ class Watcher:
 
     def stopProducing(self):
         self.told.append("stop")
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_producer_hears_of_too_much_that_is_mostly_what_tls_adds(native):
+    await native.listen(tls=True)
+    _, connection = await native.connect()
+    transport = connection.transport
+    watcher = Watcher(transport)
+    transport.registerProducer(watcher, True)
+    pieces = 0
+    while not watcher.told and pieces < 100_000:
+        transport.write(b"xy")
+        pieces += 1
+    assert watcher.told == ["pause"]
+    assert transport.unsent_bytes < 2 * HIGH_WATER_BYTES
+    transport.abortConnection()
+    await connection.gone()
 
 
 @with_and_without_tls
