@@ -6,8 +6,8 @@ decided when something changes, so that a message has one number to look at.
 """
 
 import sys
+import time
 from inspect import getattr_static
-from time import monotonic
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from twisted.logger import Logger
@@ -170,7 +170,7 @@ class FastPathProtocol(GuardedProtocol):
                 taken < len(data)
                 or self._receive_limit == _CLOSED
                 or self._messages_left <= 0
-                or monotonic() >= self._turn_ends
+                or time.monotonic() >= self._turn_ends
             ):
                 self.data = data[taken:]
                 self.consumeData()
@@ -210,7 +210,9 @@ class FastPathProtocol(GuardedProtocol):
         try:
             for payload, is_binary, end in messages(data, limit, self._messages_left):
                 # One is taken, however slow the machine. A message may close the way behind it.
-                if handled and (monotonic() >= self._turn_ends or self._receive_limit != limit):
+                if handled and (
+                    time.monotonic() >= self._turn_ends or self._receive_limit != limit
+                ):
                     break
                 handled += 1
                 taken = end
@@ -235,13 +237,13 @@ class FastPathProtocol(GuardedProtocol):
 
     def _begin_turn(self) -> None:
         self._messages_left = MESSAGES_PER_TURN
-        self._turn_ends = monotonic() + SECONDS_PER_TURN
+        self._turn_ends = time.monotonic() + SECONDS_PER_TURN
 
     def _rests(self) -> bool:
         """Stop until the next turn if this one is over; tell whether it is."""
         left = self._messages_left
         # One is taken, however slow the machine.
-        if left == MESSAGES_PER_TURN or (left > 0 and monotonic() < self._turn_ends):
+        if left == MESSAGES_PER_TURN or (left > 0 and time.monotonic() < self._turn_ends):
             return False
         self.transport.pauseProducing()
         self._go_on_soon()
