@@ -90,10 +90,30 @@ class BoundHandler:
         return view, getattr(view, self.attribute)(request, *values, **keywords), keywords
 
     def _compiled(self, values_in_path: int, names: tuple[str, ...]) -> _Call:
+        """Return a function for calls with just so many values, and arguments of these names.
+
+        To pass them as `*values, **arguments` takes a tuple and a dict more, and twice the time.
+        """
+        given = [f"values[{index}]" for index in range(values_in_path)]
+        given += [f"{name}=given{index}" for index, name in enumerate(names)]
+        lines = ["def call(request, values, arguments):"]
+        if names:
+            lines.append("    try:")
+            lines += [
+                f"        given{index} = arguments[{name!r}]" for index, name in enumerate(names)
+            ]
+            lines += ["    except KeyError:", "        return None"]
+        keywords = "arguments" if names else "no_arguments"
+        answer = f"view.{self.attribute}({', '.join(['request', *given])})"
+        lines.append("    view = view_class()")
+        lines.append(f"    return view, {answer}, {keywords}")
         try:
-            return _compiled(self.view_class, self.attribute, values_in_path, names)
+            code = compile("\n".join(lines), "<call of a view>", "exec")
         except SyntaxError:  # of a signature that was made up
             return self.call
+        namespace = {"view_class": self.view_class, "no_arguments": NO_ARGUMENTS}
+        exec(code, namespace)  # noqa: S102  of names in a signature, which are identifiers
+        return cast("_Call", namespace["call"])
 
 
 class Route:
@@ -134,33 +154,6 @@ class Route:
     def takes(self, word: str) -> bool:
         """Tell whether an endpoint of this path was registered for a method word."""
         return word in self._words
-
-
-def _compiled(
-    view_class: type[Any], attribute: str, values_in_path: int, names: tuple[str, ...]
-) -> _Call:
-    """Return a function that calls a view with just so many values, and arguments of these names.
-
-    To pass them as `*values, **arguments` takes a tuple and a dict more, and twice the time.
-    """
-    given = [f"values[{index}]" for index in range(values_in_path)]
-    given += [f"{name}=given{index}" for index, name in enumerate(names)]
-    lines = ["def call(request, values, arguments):"]
-    if names:
-        lines.append("    try:")
-        lines += [
-            f"        given{index} = arguments[{name!r}]" for index, name in enumerate(names)
-        ]
-        lines += ["    except KeyError:", "        return None"]
-    keywords = "arguments" if names else "no_arguments"
-    lines.append("    view = view_class()")
-    lines.append(
-        f"    return view, view.{attribute}({', '.join(['request', *given])}), {keywords}"
-    )
-    code = compile("\n".join(lines), "<call of a view>", "exec")
-    namespace = {"view_class": view_class, "no_arguments": NO_ARGUMENTS}
-    exec(code, namespace)  # noqa: S102  of names in a signature, which are identifiers
-    return cast("_Call", namespace["call"])
 
 
 def has_handler(view_class: type[Any], word: str) -> bool:

@@ -123,11 +123,8 @@ class RequestHandlerProtocol(PushingProtocol):
         except Exception:  # noqa: BLE001  an override may raise anything
             answer = self._internal_error(request)
         kind = type(answer)
-        if kind is Ready and self._unbegun is not None:
-            self._reply(request, bytes(answer), isBinary)
-        elif (
-            (kind is bytes or kind is Ready) and not isBinary and len(answer) <= self._reply_limit
-        ):
+        is_plain = kind is bytes or (kind is Ready and self._unbegun is None)
+        if is_plain and not isBinary and len(answer) <= self._reply_limit:
             self._send_ordinary(answer, False)
         elif isinstance(answer, bytes) or not is_awaitable(answer):
             self._answer(request, bytes(answer) if kind is Ready else answer, isBinary)
