@@ -12,26 +12,22 @@ from typing import Any
 
 from twisted.internet.interfaces import IStreamServerEndpoint
 
-from aiorest_ws._checks import Hook, added, check_class, imported, is_several
-from aiorest_ws._supervisor import service_with_workers
-from aiorest_ws._workers import Worker
 from aiorest_ws.abstract import AbstractRouter
 from aiorest_ws.conf import settings
+from aiorest_ws.dispatch.failures import ErrorHandler
 from aiorest_ws.exceptions import ImproperlyConfigured
-from aiorest_ws.failures import ErrorHandler
 from aiorest_ws.limits import Limits
 from aiorest_ws.log import log_to_stream, log_to_twisted, set_level
 from aiorest_ws.request import ConnectionHook, RequestHandlerFactory, RequestHandlerProtocol
-from aiorest_ws.service import ApplicationService, FactoryHook
+from aiorest_ws.serving.hooks import Hook, added, check_class, imported, is_several
+from aiorest_ws.serving.service import ApplicationService, FactoryHook
+from aiorest_ws.serving.supervisor import service_with_workers
+from aiorest_ws.serving.worker import Worker
 from aiorest_ws.topics.broker import Broker
 from aiorest_ws.topics.urls import MEMORY, is_memory
-from aiorest_ws.transports import (
-    TLSFiles,
-    endpoint_from_string,
-    install_reactor,
-    is_inside_tls,
-    tcp_endpoint,
-)
+from aiorest_ws.transports.endpoints import endpoint_from_string, is_inside_tls, tcp_endpoint
+from aiorest_ws.transports.reactor import install_reactor
+from aiorest_ws.transports.tls import TLSFiles
 from aiorest_ws.urls.base import set_urlconf
 from aiorest_ws.utils.websocket import deflate_offer_accept
 from aiorest_ws.validators import check_and_set_subclass

@@ -12,7 +12,7 @@ from aiorest_ws.demo import run_demo
 from aiorest_ws.exceptions import ImproperlyConfigured, TopicsUnavailable
 from aiorest_ws.limits import Limits
 from aiorest_ws.log import LEVELS
-from aiorest_ws.transports import install_reactor
+from aiorest_ws.transports.reactor import install_reactor
 
 __all__ = ("main",)
 

@@ -9,28 +9,28 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from twisted.internet.defer import Deferred, DeferredList
 
-from aiorest_ws._access_log import with_access_log
-from aiorest_ws._calls import CallingProtocol, is_cancel, may_end_something
-from aiorest_ws._compact import CompactProtocol, ConnectionState
-from aiorest_ws._flow import UnsentBudget
-from aiorest_ws._pushing import PushingFactory, PushingProtocol
-from aiorest_ws._user_rate import UserRateMiddleware
 from aiorest_ws.abstract import AbstractRouter
 from aiorest_ws.awaiting import Ready, drive, is_awaitable
-from aiorest_ws.blocking import BlockingPool
 from aiorest_ws.codecs import (
     decode_message,
     encode_failure,
     encode_internal_error,
     encode_message,
 )
+from aiorest_ws.connection.access_log import with_access_log
+from aiorest_ws.connection.autobahn import CompactProtocol, ConnectionState
+from aiorest_ws.connection.calls import CallingProtocol, is_cancel, may_end_something
+from aiorest_ws.connection.flow import UnsentBudget
+from aiorest_ws.connection.pushing import PushingFactory, PushingProtocol
+from aiorest_ws.dispatch.blocking import BlockingPool
+from aiorest_ws.dispatch.failures import log_failure
+from aiorest_ws.dispatch.user_rate import UserRateMiddleware
 from aiorest_ws.exceptions import (
     BaseAPIException,
     ReplyTooLarge,
     SerializerError,
     TooManyMessages,
 )
-from aiorest_ws.failures import log_failure
 from aiorest_ws.log import logger
 from aiorest_ws.routers import SimpleRouter
 from aiorest_ws.status import (
@@ -39,7 +39,7 @@ from aiorest_ws.status import (
     WS_UNEXPECTED_CONDITION,
 )
 from aiorest_ws.topics.urls import MEMORY
-from aiorest_ws.transports import install_reactor
+from aiorest_ws.transports.reactor import install_reactor
 from aiorest_ws.wrappers import Request
 
 __all__ = (

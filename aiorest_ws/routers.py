@@ -11,14 +11,16 @@ import msgspec
 from twisted.internet.defer import Deferred, DeferredLock
 from twisted.python.failure import Failure
 
-from aiorest_ws._routes import NO_ARGUMENTS, BoundHandler, Called, Route, has_handler
-from aiorest_ws._segments import SegmentTree
 from aiorest_ws.abstract import AbstractEndpoint, AbstractRouter
 from aiorest_ws.awaiting import PLAIN_TYPES, Outcome, Ready, drive, is_awaitable
-from aiorest_ws.blocking import run_blocking
 from aiorest_ws.codecs import encode_json, encoder, for_javascript
 from aiorest_ws.conf import settings
 from aiorest_ws.decorators import EndpointFunction
+from aiorest_ws.dispatch.blocking import run_blocking
+from aiorest_ws.dispatch.failures import ErrorHandler, failure_reply, judge
+from aiorest_ws.dispatch.routes import NO_ARGUMENTS, BoundHandler, Called, Route, has_handler
+from aiorest_ws.dispatch.segments import SegmentTree
+from aiorest_ws.dispatch.streams import Stream, discard, in_parts, is_stream
 from aiorest_ws.endpoints import DynamicEndpoint, PlainEndpoint
 from aiorest_ws.exceptions import (
     EndpointValueError,
@@ -29,9 +31,7 @@ from aiorest_ws.exceptions import (
     NotSpecifiedURL,
     SerializerError,
 )
-from aiorest_ws.failures import ErrorHandler, failure_reply, judge
 from aiorest_ws.parsers import URLParser
-from aiorest_ws.streams import Stream, discard, in_parts, is_stream
 from aiorest_ws.topics.routes import TopicRoute, TopicRoutes
 from aiorest_ws.topics.view import SUBSCRIBE, UNSUBSCRIBE, TopicView
 from aiorest_ws.urls.utils import reverse

@@ -8,8 +8,8 @@ from aiorest_ws.app import load_application
 from aiorest_ws.exceptions import ImproperlyConfigured
 from aiorest_ws.limits import Limits
 from aiorest_ws.log import LEVELS
-from aiorest_ws.service import ApplicationService
-from aiorest_ws.transports import install_reactor
+from aiorest_ws.serving.service import ApplicationService
+from aiorest_ws.transports.reactor import install_reactor
 
 __all__ = ("Options", "makeService")
 

@@ -26,7 +26,7 @@ from aiorest_ws.log import logger
 from aiorest_ws.topics.broker import ENVELOPE_BYTES, Broker, Message, Position, Retention
 from aiorest_ws.topics.local import LocalTopic
 from aiorest_ws.topics.names import check_name
-from aiorest_ws.topics.replays import Replays
+from aiorest_ws.topics.replay import Replays
 from aiorest_ws.topics.routes import TopicRoute, TopicRoutes
 from aiorest_ws.topics.subscription import Note, Subscription
 

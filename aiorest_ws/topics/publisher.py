@@ -14,12 +14,12 @@ from aiorest_ws.exceptions import (
     UnknownTopic,
 )
 from aiorest_ws.limits import Limits
-from aiorest_ws.topics._redis_scripts import PUBLISH, SETTLE, Keys, Script
-from aiorest_ws.topics._redis_sender import Backoff, unavailable
-from aiorest_ws.topics._redis_url import RedisURL
 from aiorest_ws.topics.broker import ENVELOPE_BYTES, Position, Retention
 from aiorest_ws.topics.names import Pattern, check_name
-from aiorest_ws.topics.redis import publish_arguments
+from aiorest_ws.topics.redis.broker import publish_arguments
+from aiorest_ws.topics.redis.scripts import PUBLISH, SETTLE, Keys, Script
+from aiorest_ws.topics.redis.sender import Backoff, unavailable
+from aiorest_ws.topics.redis.url import RedisURL
 from aiorest_ws.topics.urls import REDIS_SCHEMES, is_memory
 
 __all__ = ("Publisher", "connect")

@@ -33,6 +33,6 @@ def broker_for(topics: str | Broker, reactor: Any) -> Broker:
             f"topics must be {MEMORY!r} or a URL that begins with one of "
             f"{', '.join(f'{known}://' for known in REDIS_SCHEMES)}"
         )
-    from aiorest_ws.topics.redis import RedisBroker
+    from aiorest_ws.topics.redis.broker import RedisBroker
 
     return RedisBroker(topics, reactor)

@@ -19,8 +19,13 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 
-from aiorest_ws import _acceptor, _loop_port
-from aiorest_ws.transports import LoopServerEndpoint, TLSFiles, install_reactor
+from aiorest_ws.transports import (
+    LoopServerEndpoint,
+    TLSFiles,
+    acceptor,
+    install_reactor,
+    loop_port,
+)
 
 SECONDS = 30
 
@@ -96,7 +101,7 @@ class Listening:
         self.clients = []
 
     async def listen(self, *, tls=False, socket_class=socket.socket, fault=0, times=0):
-        where = _loop_port.TCPSocket("127.0.0.1", 0, 500)
+        where = loop_port.TCPSocket("127.0.0.1", 0, 500)
         plain_open = where.open
 
         def open_faulty():
@@ -179,7 +184,7 @@ async def test_the_loop_goes_on_turning_while_many_wait_to_be_accepted(listening
     await listening.factory.until(lambda: len(listening.factory.made) == 300)
     in_a_turn = [after - before for before, after in itertools.pairwise(attempts)]
     assert sum(in_a_turn) >= 300
-    assert max(in_a_turn) <= _acceptor.AT_ONCE
+    assert max(in_a_turn) <= acceptor.AT_ONCE
 
 
 @pytest.mark.parametrize(
@@ -199,8 +204,8 @@ async def test_the_fault_of_one_client_is_nothing_to_the_next(listening, fault, 
 async def test_accepting_pauses_when_the_system_can_not_and_is_tried_again(
     listening, fault, caplog, monkeypatch
 ):
-    monkeypatch.setattr(_acceptor, "RETRY_SECONDS", 0.05)
-    monkeypatch.setattr(_acceptor, "QUIET_SECONDS", 0.1)
+    monkeypatch.setattr(acceptor, "RETRY_SECONDS", 0.05)
+    monkeypatch.setattr(acceptor, "QUIET_SECONDS", 0.1)
     await listening.listen(socket_class=FaultySocket, fault=getattr(errno, fault), times=3)
     client = listening.dial()
     for _ in range(SECONDS * 1000):
@@ -267,7 +272,7 @@ async def test_clients_that_wait_when_a_port_stops_are_answered(listening):
 
 @pytest_twisted.ensureDeferred
 async def test_a_tls_handshake_that_waits_when_a_port_stops_may_end(listening, monkeypatch):
-    monkeypatch.setattr(_loop_port, "STOP_SECONDS", SECONDS)
+    monkeypatch.setattr(loop_port, "STOP_SECONDS", SECONDS)
     await listening.listen(tls=True)
     client = listening.dial()
     stopped = listening.port.stopListening()
@@ -283,8 +288,8 @@ async def test_a_tls_handshake_that_waits_when_a_port_stops_may_end(listening, m
 async def test_a_client_that_never_begins_tls_does_not_hold_a_port_up(
     listening, monkeypatch, caplog
 ):
-    monkeypatch.setattr(_loop_port, "STOP_SECONDS", 0.05)
-    monkeypatch.setattr(_loop_port, "TLS_HANDSHAKE_SECONDS", 2 * SECONDS)
+    monkeypatch.setattr(loop_port, "STOP_SECONDS", 0.05)
+    monkeypatch.setattr(loop_port, "TLS_HANDSHAKE_SECONDS", 2 * SECONDS)
     await listening.listen(tls=True)
     client = listening.dial()
     await listening.port.stopListening().addTimeout(SECONDS, install_reactor())
@@ -304,16 +309,16 @@ PROCESS = textwrap.dedent(
     loop_name, retry_seconds, certificate, key = sys.argv[1:]
     if loop_name == "asyncio":
         asyncioreactor.install(asyncio.SelectorEventLoop())
-    from aiorest_ws import _acceptor, _loop_port
+    from aiorest_ws.transports import acceptor, loop_port
     from aiorest_ws.log import log_to_stream
     from aiorest_ws.transports import LoopServerEndpoint, TLSFiles, install_reactor
 
     reactor = install_reactor()
     from twisted.internet.protocol import Factory, Protocol
 
-    _acceptor.RETRY_SECONDS = float(retry_seconds)
-    _acceptor.QUIET_SECONDS = 0.1
-    _loop_port.TLS_HANDSHAKE_SECONDS = 0.5
+    acceptor.RETRY_SECONDS = float(retry_seconds)
+    acceptor.QUIET_SECONDS = 0.1
+    loop_port.TLS_HANDSHAKE_SECONDS = 0.5
     log_to_stream()
 
     class Counting(socket.socket):
@@ -329,7 +334,7 @@ PROCESS = textwrap.dedent(
             answer = b"%d\\n" % counting.attempts if data == b"?" else data
             self.transport.write(answer)
 
-    where = _loop_port.TCPSocket("127.0.0.1", 0, 500)
+    where = loop_port.TCPSocket("127.0.0.1", 0, 500)
     plain = where.open()
     counting = Counting(fileno=plain.detach())
     counting.setblocking(False)

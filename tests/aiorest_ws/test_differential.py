@@ -242,45 +242,61 @@ FAULTS = {
     "ignores the size limit among others": ("framing", "end - start > limit or ", ""),
     "takes a part of a frame": ("framing", "end > size or ", ""),
     "writes a wrong length": ("framing", "size.to_bytes(2)", "size.to_bytes(2, 'little')"),
-    "takes the short way inside a message": ("_fast_path", "or self.inside_message", ""),
-    "takes the short way inside a frame": ("_fast_path", "or self.data\n", "\n"),
+    "takes the short way inside a message": ("connection/fast_path", "or self.inside_message", ""),
+    "takes the short way inside a frame": ("connection/fast_path", "or self.data\n", "\n"),
     "takes the short way after a close": (
-        "_fast_path",
+        "connection/fast_path",
         "if self._state != self.STATE_OPEN:",
         "if False:",
     ),
     "takes what was read with others after a close": (
-        "_fast_path",
+        "connection/fast_path",
         " or self._receive_limit != limit",
         "",
     ),
-    "ignores applyMask": ("_fast_path", "and self.applyMask ", ""),
-    "ignores listeners": ("_fast_path", "or self._listeners", ""),
-    "ignores overrides that see parts": ("_fast_path", "not self._receives_in_parts and", ""),
-    "ignores overrides that send parts": ("_fast_path", "self._sends_in_parts or", ""),
-    "ignores tracked timings": ("_fast_path", "or self.trackedTimings is not None", ""),
-    "does not compress": ("_fast_path", "self._perMessageCompress is None and", ""),
-    "does not mask": ("_fast_path", "or self.maskServerFrames ", ""),
-    "does not fragment": ("_fast_path", "or self.autoFragmentSize > 0", ""),
-    "sends past the queue": ("_fast_path", "and not self.triggered", ""),
-    "does not count a frame that came": ("_fast_path", "stats.ordinary_in += 1", "pass"),
-    "does not count what came": ("_fast_path", "stats.ordinary_octets_in += len(payload)", "pass"),
-    "does not count a frame that left": ("_fast_path", "stats.ordinary_out += 1", "pass"),
+    "ignores applyMask": ("connection/fast_path", "and self.applyMask ", ""),
+    "ignores listeners": ("connection/fast_path", "or self._listeners", ""),
+    "ignores overrides that see parts": (
+        "connection/fast_path",
+        "not self._receives_in_parts and",
+        "",
+    ),
+    "ignores overrides that send parts": ("connection/fast_path", "self._sends_in_parts or", ""),
+    "ignores tracked timings": ("connection/fast_path", "or self.trackedTimings is not None", ""),
+    "does not compress": ("connection/fast_path", "self._perMessageCompress is None and", ""),
+    "does not mask": ("connection/fast_path", "or self.maskServerFrames ", ""),
+    "does not fragment": ("connection/fast_path", "or self.autoFragmentSize > 0", ""),
+    "sends past the queue": ("connection/fast_path", "and not self.triggered", ""),
+    "does not count a frame that came": ("connection/fast_path", "stats.ordinary_in += 1", "pass"),
+    "does not count what came": (
+        "connection/fast_path",
+        "stats.ordinary_octets_in += len(payload)",
+        "pass",
+    ),
+    "does not count a frame that left": (
+        "connection/fast_path",
+        "stats.ordinary_out += 1",
+        "pass",
+    ),
     "does not count what left": (
-        "_fast_path",
+        "connection/fast_path",
         "stats.outgoingOctetsWireLevel += len(frame)",
         "pass",
     ),
-    "does not restart the ping": ("_fast_path", "self._cancelAutoPingTimeoutCall()", "pass"),
-    "replies out of order": ("_fast_path", ".join(frames)", ".join(reversed(frames))"),
-    "writes past the replies kept back": ("_fast_path", "if self._corked:", "if False:"),
+    "does not restart the ping": (
+        "connection/fast_path",
+        "self._cancelAutoPingTimeoutCall()",
+        "pass",
+    ),
+    "replies out of order": ("connection/fast_path", ".join(frames)", ".join(reversed(frames))"),
+    "writes past the replies kept back": ("connection/fast_path", "if self._corked:", "if False:"),
     "loses a byte at a cut": (
-        "_fast_path",
+        "connection/fast_path",
         "self.data = data[taken:]",
         "self.data = data[taken:] if len(data) - taken > 1 else b''",
     ),
     "loses what follows a rest": (
-        "_fast_path",
+        "connection/fast_path",
         "def _go_on(self) -> None:\n        self.consumeData()",
         "def _go_on(self) -> None:\n        pass",
     ),
@@ -288,7 +304,15 @@ FAULTS = {
 
 
 # What a connection is made of, from the ground floor up.
-REBUILT = ("framing", "_fast_path", "_flow", "_calls", "_access_log", "_pushing", "request")
+REBUILT = (
+    "framing",
+    "connection/fast_path",
+    "connection/flow",
+    "connection/calls",
+    "connection/access_log",
+    "connection/pushing",
+    "request",
+)
 
 
 def planted(monkeypatch: pytest.MonkeyPatch, file: str, old: str, new: str) -> Any:
@@ -301,10 +325,10 @@ def planted(monkeypatch: pytest.MonkeyPatch, file: str, old: str, new: str) -> A
             if name == file:
                 assert old in source, "the source has changed: plant this fault anew"
                 source = source.replace(old, new)
-            module = ModuleType(f"aiorest_ws.{name}")
+            module = ModuleType(f"aiorest_ws.{name.replace('/', '.')}")
             patch.setitem(sys.modules, module.__name__, module)
             exec(compile(source, str(path), "exec"), vars(module))
-            if name == "_flow":
+            if name == "connection/flow":
                 module.STALL_SECONDS = harness.WAIT_SECONDS  # as in the harness
     return module.RequestHandlerFactory, module.RequestHandlerProtocol
 

@@ -8,7 +8,7 @@ import pytest_twisted
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
-from aiorest_ws._flow import CHECKS
+from aiorest_ws.connection.flow import CHECKS
 from aiorest_ws.decorators import endpoint
 from aiorest_ws.limits import Limits
 from aiorest_ws.request import RequestHandlerFactory

@@ -9,8 +9,8 @@ import pytest_twisted
 from autobahn.twisted.websocket import WebSocketServerProtocol
 from twisted.internet.defer import Deferred, DeferredList, succeed
 
-from aiorest_ws._fast_path import MESSAGES_PER_TURN
 from aiorest_ws.abstract import AbstractRouter
+from aiorest_ws.connection.fast_path import MESSAGES_PER_TURN
 from aiorest_ws.request import (
     CloseReason,
     ConnectionState,
@@ -538,7 +538,7 @@ async def test_a_blocking_view_that_raises_is_a_failure(network):
 
 @pytest_twisted.ensureDeferred
 async def test_more_blocking_calls_than_may_wait_are_503(network, monkeypatch):
-    monkeypatch.setattr("aiorest_ws.blocking.MAX_WAITING_CALLS", 1)
+    monkeypatch.setattr("aiorest_ws.dispatch.blocking.MAX_WAITING_CALLS", 1)
     release = threading.Event()
     blocked = view(lambda request: release.wait(30), blocking=True)
     factory = RequestHandlerFactory(router=router_of(block=blocked), blocking_threads=1)

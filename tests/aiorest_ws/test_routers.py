@@ -11,9 +11,9 @@ import pytest
 import pytest_twisted
 from twisted.internet.defer import CancelledError, Deferred, DeferredQueue, fail, succeed
 
-from aiorest_ws._routes import MOST_NAMES
 from aiorest_ws.abstract import AbstractEndpoint, AbstractMiddleware, AbstractRouter
 from aiorest_ws.decorators import endpoint
+from aiorest_ws.dispatch.routes import MOST_NAMES
 from aiorest_ws.endpoints import DynamicEndpoint, PlainEndpoint
 from aiorest_ws.exceptions import (
     BaseAPIException,

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from aiorest_ws import _segments
-from aiorest_ws._segments import SegmentTree
+from aiorest_ws.dispatch import segments
+from aiorest_ws.dispatch.segments import SegmentTree
 from aiorest_ws.endpoints import DynamicEndpoint
 from aiorest_ws.parsers import DYNAMIC_PARAMETER, URLParser
 
@@ -152,7 +152,7 @@ def test_an_empty_tree_finds_nothing():
 def count(monkeypatch):
     """Count what a look-up visits and what it compares with expressions."""
     visits = []
-    following, pattern = _segments._Node.following, _segments._shape_pattern
+    following, pattern = segments._Node.following, segments._shape_pattern
 
     def counted_following(node, segment):
         visits.append(segment)
@@ -164,8 +164,8 @@ def count(monkeypatch):
         visits.append(shape)
         return pattern(shape)
 
-    monkeypatch.setattr(_segments._Node, "following", counted_following)
-    monkeypatch.setattr(_segments, "_shape_pattern", counted_pattern)
+    monkeypatch.setattr(segments._Node, "following", counted_following)
+    monkeypatch.setattr(segments, "_shape_pattern", counted_pattern)
 
     def visited(tree, path):
         visits.clear()

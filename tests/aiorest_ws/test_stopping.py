@@ -18,12 +18,12 @@ from twisted.internet.task import deferLater
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
-from aiorest_ws import _drain
 from aiorest_ws.app import Application
 from aiorest_ws.decorators import endpoint
 from aiorest_ws.limits import Limits
 from aiorest_ws.request import RequestHandlerProtocol
 from aiorest_ws.routers import SimpleRouter
+from aiorest_ws.serving import drain
 from aiorest_ws.transports import install_reactor
 
 SECONDS = 60
@@ -326,8 +326,8 @@ async def test_a_service_that_stops_leaves_its_program_alive(network):
 
 @pytest_twisted.ensureDeferred
 async def test_connections_are_closed_in_batches(network, monkeypatch):
-    monkeypatch.setattr(_drain, "BATCH", 2)
-    monkeypatch.setattr(_drain, "BATCH_SECONDS", 0.2)
+    monkeypatch.setattr(drain, "BATCH", 2)
+    monkeypatch.setattr(drain, "BATCH_SECONDS", 0.2)
     service = service_of([hello])
     service.startService()
     port = (await service.listening).getHost().port

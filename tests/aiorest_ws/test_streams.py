@@ -13,16 +13,16 @@ import pytest_twisted
 from twisted.internet.defer import CancelledError, Deferred, ensureDeferred
 from twisted.internet.task import deferLater
 
-from aiorest_ws._drain import drain
-from aiorest_ws._stream_run import ITEMS_PER_TURN
 from aiorest_ws.abstract import AbstractMiddleware
+from aiorest_ws.connection.stream_sender import ITEMS_PER_TURN
 from aiorest_ws.decorators import endpoint
+from aiorest_ws.dispatch.streams import Stream
 from aiorest_ws.exceptions import BaseAPIException
 from aiorest_ws.limits import Limits
 from aiorest_ws.renderers import XMLRenderer
 from aiorest_ws.request import RequestHandlerFactory
 from aiorest_ws.routers import SimpleRouter
-from aiorest_ws.streams import Stream
+from aiorest_ws.serving.drain import drain
 from aiorest_ws.transports import install_reactor
 from aiorest_ws.views import MethodBasedView
 from aiorest_ws.wrappers import Request
@@ -434,7 +434,7 @@ async def test_the_items_of_a_turn_are_bounded_and_leave_in_one_write(network, m
 
     monkeypatch.setattr(connection._transport, "write", noted)
     # A turn is over after 64 items, on a machine that makes them in time.
-    monkeypatch.setattr("aiorest_ws._stream_run.SECONDS_PER_TURN", LATER)
+    monkeypatch.setattr("aiorest_ws.connection.stream_sender.SECONDS_PER_TURN", LATER)
     ask(client)
     await until(lambda: len(writes) >= 3)
     client.send({"method": "CANCEL", "id": 1})

@@ -3,7 +3,7 @@
 import pytest
 from twisted.internet.task import Clock
 
-from aiorest_ws._timers import TimerWheel
+from aiorest_ws.connection.timer_wheel import TimerWheel
 
 
 @pytest.fixture

@@ -42,11 +42,8 @@ from twisted.web.resource import Resource
 from twisted.web.server import Site
 from zope.interface import implementer
 
-from aiorest_ws import _loop_port
-from aiorest_ws._loop_transport import HIGH_WATER_BYTES
 from aiorest_ws.app import Application
 from aiorest_ws.exceptions import ImproperlyConfigured
-from aiorest_ws.native import NativeParser
 from aiorest_ws.routers import SimpleRouter
 from aiorest_ws.transports import (
     LoopServerEndpoint,
@@ -54,8 +51,11 @@ from aiorest_ws.transports import (
     endpoint_from_string,
     install_reactor,
     is_inside_tls,
+    loop_port,
     unix_endpoint,
 )
+from aiorest_ws.transports.loop_transport import HIGH_WATER_BYTES
+from aiorest_ws.transports.native import NativeParser
 
 SECONDS = 30
 RESET = struct.pack("ii", 1, 0)
@@ -180,9 +180,9 @@ class Server:
         files = TLSFiles(*self.tls_files)
         if self.is_native:
             where = (
-                _loop_port.TCPSocket(host, port, 50)
+                loop_port.TCPSocket(host, port, 50)
                 if path is None
-                else _loop_port.UNIXSocket(path, 0o600, 50)
+                else loop_port.UNIXSocket(path, 0o600, 50)
             )
             return LoopServerEndpoint(reactor, where, files.ssl_context() if tls else None)
         if path is not None:
@@ -1157,7 +1157,7 @@ async def test_a_handshake_that_fails_is_quiet(server, client_does, logged, capl
 
 @pytest_twisted.ensureDeferred
 async def test_a_client_that_never_begins_tls_is_disconnected(native, monkeypatch, caplog):
-    monkeypatch.setattr(_loop_port, "TLS_HANDSHAKE_SECONDS", 0.1)
+    monkeypatch.setattr(loop_port, "TLS_HANDSHAKE_SECONDS", 0.1)
     factory = await native.listen(tls=True)
     client = native.dial()
     assert await in_thread(read_all, client) == b""
@@ -1167,7 +1167,7 @@ async def test_a_client_that_never_begins_tls_is_disconnected(native, monkeypatc
 
 @pytest_twisted.ensureDeferred
 async def test_a_client_that_does_not_end_tls_is_disconnected(native, monkeypatch):
-    monkeypatch.setattr(_loop_port, "TLS_SHUTDOWN_SECONDS", 0.1)
+    monkeypatch.setattr(loop_port, "TLS_SHUTDOWN_SECONDS", 0.1)
     await native.listen(tls=True)
     client, connection = await native.connect()
     connection.transport.loseConnection()

@@ -4,7 +4,7 @@ from autobahn.websocket.utf8validator import Utf8Validator
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aiorest_ws._utf8 import FastUtf8Validator
+from aiorest_ws.connection.utf8 import FastUtf8Validator
 
 PIECES = st.one_of(
     st.binary(max_size=6),

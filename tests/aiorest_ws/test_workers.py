@@ -23,16 +23,16 @@ from twisted.internet.task import deferLater
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect, unix_connect
 
-from aiorest_ws import _supervisor
-from aiorest_ws._loop_port import InheritedSocket, LoopServerEndpoint
-from aiorest_ws._supervisor import SupervisorService
 from aiorest_ws.app import Application
 from aiorest_ws.decorators import endpoint
 from aiorest_ws.exceptions import ImproperlyConfigured
 from aiorest_ws.request import RequestHandlerFactory
 from aiorest_ws.routers import SimpleRouter
-from aiorest_ws.service import ApplicationService
+from aiorest_ws.serving import supervisor
+from aiorest_ws.serving.service import ApplicationService
+from aiorest_ws.serving.supervisor import SupervisorService
 from aiorest_ws.transports import install_reactor, tcp_endpoint
+from aiorest_ws.transports.loop_port import InheritedSocket, LoopServerEndpoint
 
 SECONDS = 60
 
@@ -405,7 +405,7 @@ def test_one_that_dies_again_and_again_is_replaced_more_slowly(start, tmp_path):
 
 
 def test_the_pause_before_a_replacement_has_a_bound_and_begins_anew():
-    slot = _supervisor._Slot(1)
+    slot = supervisor._Slot(1)
     pauses = [slot.next_pause(lived=0) for _ in range(10)]
     assert pauses[-3:] == [10, 10, 10]
     assert slot.next_pause(lived=10) == 0.1
@@ -573,7 +573,8 @@ def test_a_worker_that_is_stuck_is_killed_when_its_time_is_over(start, tmp_path)
     api = (tmp_path / "api.py").read_text().replace("drain_seconds=3600", "drain_seconds=0.1")
     (tmp_path / "api.py").write_text(api.replace("closing_seconds=1", "closing_seconds=0.1"))
     (tmp_path / "server.py").write_text(
-        "from aiorest_ws import _workers\n_workers.MARGIN_SECONDS = 0.3\n" + textwrap.dedent(MAIN)
+        "from aiorest_ws.serving import worker\nworker.MARGIN_SECONDS = 0.3\n"
+        + textwrap.dedent(MAIN)
     )
     server = start("server.py", "2")
     server.url()
@@ -686,7 +687,7 @@ def test_shutdown_hooks_run_once_when_the_service_stops_before_its_reactor(start
 
 def test_a_drain_that_fails_is_status_1_and_the_hooks_run(start, tmp_path):
     (tmp_path / "server.py").write_text(
-        "from aiorest_ws import service\n"
+        "from aiorest_ws.serving import service\n"
         "from api import app\n"
         "async def fail(factory):\n"
         "    raise RuntimeError('planted')\n"

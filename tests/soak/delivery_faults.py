@@ -2,10 +2,10 @@
 
 from twisted.internet.task import deferLater
 
-from aiorest_ws.topics import replays
-from aiorest_ws.topics._redis_sender import Backoff
+from aiorest_ws.topics import replay
 from aiorest_ws.topics.hub import Hub
-from aiorest_ws.topics.replays import Replays
+from aiorest_ws.topics.redis.sender import Backoff
+from aiorest_ws.topics.replay import Replays
 from aiorest_ws.topics.subscription import Subscription
 
 EACH = 20  # one in so many is treated badly
@@ -46,14 +46,14 @@ def replay_late() -> None:
 
 def replay_twice() -> None:
     """Send the last message of each replay twice."""
-    send_replay = replays._send_replay
+    send_replay = replay._send_replay
 
     def doubling(subscription, replay):
         send_replay(subscription, replay)
         for message in replay.messages[-1:]:
             subscription.connection.send_push(subscription.payload(message.body), False)
 
-    replays._send_replay = doubling
+    replay._send_replay = doubling
 
 
 def conceal_gaps() -> None:

@@ -31,7 +31,7 @@ from aiorest_ws.exceptions import BaseAPIException, ServiceUnavailable
 from aiorest_ws.renderers import BaseRenderer, JSONRenderer, XMLRenderer
 from aiorest_ws.request import CloseReason, RequestHandlerFactory, RequestHandlerProtocol
 from aiorest_ws.routers import SimpleRouter
-from aiorest_ws.service import ApplicationService
+from aiorest_ws.serving.service import ApplicationService
 from aiorest_ws.status import WS_NORMAL, is_private
 from aiorest_ws.test.utils import override_settings
 from aiorest_ws.urls.base import get_urlconf, set_urlconf

@@ -19,7 +19,7 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from txaio import tx
 
-from aiorest_ws import _flow
+from aiorest_ws.connection import flow
 
 from .applications import VARIANTS, Plan
 
@@ -267,7 +267,7 @@ def play(factory_class: Any, base: type, plan: Plan) -> list[Any]:
             stack.enter_context(mock.patch.object(time, "time_ns", _time_of_pings))
             stack.enter_context(mock.patch.object(os, "urandom", bytes))
             # The clock leaps, and ours would take it for a loop that was kept from reading pongs.
-            stack.enter_context(mock.patch.object(_flow, "STALL_SECONDS", WAIT_SECONDS))
+            stack.enter_context(mock.patch.object(flow, "STALL_SECONDS", WAIT_SECONDS))
             return drive.run()
     finally:
         tx.config.loop = loop

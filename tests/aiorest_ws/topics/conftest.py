@@ -12,7 +12,7 @@ import pytest
 import pytest_twisted
 
 from aiorest_ws.awaiting import begun
-from aiorest_ws.topics.redis import RedisBroker
+from aiorest_ws.topics.redis.broker import RedisBroker
 from aiorest_ws.transports import install_reactor
 
 START_SECONDS = 30

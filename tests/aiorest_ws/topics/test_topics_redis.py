@@ -17,11 +17,11 @@ import pytest_twisted
 from aiorest_ws.awaiting import begun
 from aiorest_ws.exceptions import ImproperlyConfigured, TopicsUnavailable, UnknownTopic
 from aiorest_ws.topics import connect
-from aiorest_ws.topics._redis_scripts import PUBLISH
-from aiorest_ws.topics._redis_sender import WAITING_BYTES, Sender
-from aiorest_ws.topics._redis_url import RedisURL
 from aiorest_ws.topics.broker import Position, Retention
-from aiorest_ws.topics.redis import RedisBroker
+from aiorest_ws.topics.redis.broker import RedisBroker
+from aiorest_ws.topics.redis.scripts import PUBLISH
+from aiorest_ws.topics.redis.sender import WAITING_BYTES, Sender
+from aiorest_ws.topics.redis.url import RedisURL
 from aiorest_ws.transports import install_reactor
 
 SECONDS = 30
@@ -279,7 +279,7 @@ async def test_a_publication_whose_answer_was_lost_is_not_made_twice(
 @asyncio_test
 async def test_a_redis_that_hangs_does_not_hang_a_publisher(brokers, redis_server, monkeypatch):
     # Above what a reader waits for news.
-    monkeypatch.setattr("aiorest_ws.topics._redis_url.ANSWER_SECONDS", 1.5)
+    monkeypatch.setattr("aiorest_ws.topics.redis.url.ANSWER_SECONDS", 1.5)
     server = redis_server()
     broker, heard = await brokers(server.url("p"))
     monkeypatch.undo()
@@ -420,7 +420,7 @@ import asyncio, sys
 from aiorest_ws.transports import install_reactor
 reactor = install_reactor()
 from aiorest_ws.awaiting import begun
-from aiorest_ws.topics.redis import RedisBroker
+from aiorest_ws.topics.redis.broker import RedisBroker
 
 class Deaf:
     deliver = joined = left = lambda *arguments: None

@@ -10,10 +10,10 @@ from redis import Redis
 from aiorest_ws.awaiting import begun
 from aiorest_ws.exceptions import ImproperlyConfigured, TopicsUnavailable
 from aiorest_ws.topics import connect
-from aiorest_ws.topics._redis_scripts import BUS_ENTRIES, PUBLISH, SETTLE, Keys
-from aiorest_ws.topics._redis_sender import Sender
 from aiorest_ws.topics.broker import Retention
-from aiorest_ws.topics.redis import publish_arguments
+from aiorest_ws.topics.redis.broker import publish_arguments
+from aiorest_ws.topics.redis.scripts import BUS_ENTRIES, PUBLISH, SETTLE, Keys
+from aiorest_ws.topics.redis.sender import Sender
 
 SECONDS = 30
 KEPT = Retention(256, 1 << 20, 300)
@@ -74,7 +74,7 @@ async def test_what_is_still_under_way_on_a_connection_that_was_given_up_is_not_
     brokers, redis_server, monkeypatch
 ):
     # Above what a reader waits for news.
-    monkeypatch.setattr("aiorest_ws.topics._redis_url.ANSWER_SECONDS", 1.5)
+    monkeypatch.setattr("aiorest_ws.topics.redis.url.ANSWER_SECONDS", 1.5)
     server = redis_server()
     broker, heard = await brokers(server.url("p"))
     server.pause()

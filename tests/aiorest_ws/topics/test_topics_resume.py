@@ -16,7 +16,7 @@ from twisted.internet.threads import blockingCallFromThread, deferToThread
 from aiorest_ws.limits import Limits
 from aiorest_ws.request import RequestHandlerFactory
 from aiorest_ws.routers import SimpleRouter
-from aiorest_ws.topics import replays
+from aiorest_ws.topics import replay
 from aiorest_ws.topics.hub import Hub
 from aiorest_ws.topics.memory import MemoryBroker
 from aiorest_ws.topics.subscription import PushQueue, Subscription
@@ -257,7 +257,7 @@ async def test_a_topic_that_was_freed_meanwhile_is_a_gap(network):
 
 @pytest_twisted.ensureDeferred
 async def test_a_replay_goes_at_the_pace_of_its_client(network, monkeypatch):
-    monkeypatch.setattr(replays, "REPLAYED_MESSAGES", 2)
+    monkeypatch.setattr(replay, "REPLAYED_MESSAGES", 2)
     factory = served(history=100, push_bytes=1000)
     source = Source(factory)
     checker = Checker(source.published)
@@ -284,7 +284,7 @@ async def test_a_replay_goes_at_the_pace_of_its_client(network, monkeypatch):
 
 async def scenario(network, monkeypatch):
     """Live, slow, away and back; return what the checker has found."""
-    monkeypatch.setattr(replays, "REPLAYED_MESSAGES", 2)
+    monkeypatch.setattr(replay, "REPLAYED_MESSAGES", 2)
     factory = served(push_bytes=PUSH_BYTES)
     source = Source(factory)
     checker = Checker(source.published)
@@ -610,8 +610,8 @@ NETWORKS = []
 
 
 async def run_machine(network, monkeypatch, make_broker):
-    monkeypatch.setattr(replays, "REPLAYED_MESSAGES", 3)
-    monkeypatch.setattr(replays, "RETRY_SECONDS", 0.002)
+    monkeypatch.setattr(replay, "REPLAYED_MESSAGES", 3)
+    monkeypatch.setattr(replay, "RETRY_SECONDS", 0.002)
     monkeypatch.setitem(globals(), "NETWORKS", [type(network)])
     await deferToThread(
         run_state_machine_as_test,

@@ -15,7 +15,8 @@ from typing import Any
 from aiorest_ws.codecs import encode_json
 from aiorest_ws.exceptions import ImproperlyConfigured, TopicsUnavailable
 from aiorest_ws.log import logger
-from aiorest_ws.topics._redis_members import (
+from aiorest_ws.topics.broker import Broker, Message, Position, Receiver, Replay, Retention
+from aiorest_ws.topics.redis.members import (
     BURIED,
     ENTER,
     ENTERED,
@@ -25,11 +26,10 @@ from aiorest_ws.topics._redis_members import (
     MEMBERS,
     RENEW,
 )
-from aiorest_ws.topics._redis_reader import Reader, key_of
-from aiorest_ws.topics._redis_scripts import ADMIT, LOOK, REPLAY, Keys
-from aiorest_ws.topics._redis_sender import Sender, unavailable
-from aiorest_ws.topics._redis_url import RedisURL
-from aiorest_ws.topics.broker import Broker, Message, Position, Receiver, Replay, Retention
+from aiorest_ws.topics.redis.reader import Reader, key_of
+from aiorest_ws.topics.redis.scripts import ADMIT, LOOK, REPLAY, Keys
+from aiorest_ws.topics.redis.sender import Sender, unavailable
+from aiorest_ws.topics.redis.url import RedisURL
 
 __all__ = ("RedisBroker", "publish_arguments")
 

@@ -6,11 +6,11 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 from aiorest_ws.log import logger
-from aiorest_ws.topics._redis_members import ALL
-from aiorest_ws.topics._redis_scripts import JOIN, Keys
-from aiorest_ws.topics._redis_sender import Backoff
-from aiorest_ws.topics._redis_url import RedisURL
 from aiorest_ws.topics.broker import Message, Receiver
+from aiorest_ws.topics.redis.members import ALL
+from aiorest_ws.topics.redis.scripts import JOIN, Keys
+from aiorest_ws.topics.redis.sender import Backoff
+from aiorest_ws.topics.redis.url import RedisURL
 
 __all__ = ("Reader", "key_of")
 

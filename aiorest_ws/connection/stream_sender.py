@@ -7,9 +7,9 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
-from aiorest_ws._fast_path import CORKED_BYTES
 from aiorest_ws.awaiting import Outcome, drive, stepped
-from aiorest_ws.streams import CANCELLED, Stream
+from aiorest_ws.connection.fast_path import CORKED_BYTES
+from aiorest_ws.dispatch.streams import CANCELLED, Stream
 from aiorest_ws.wrappers import Request
 
 __all__ = ("StreamRun",)

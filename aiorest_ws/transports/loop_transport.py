@@ -19,7 +19,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from aiorest_ws._loop_producer import PulledProducer
+from aiorest_ws.transports.pull_producer import PulledProducer
 
 __all__ = ("HIGH_WATER_BYTES", "Address", "LoopTransport", "address_of", "log")
 

@@ -3,7 +3,7 @@
 There is a hash for each topic; a set of what it has entered, and a lease, for each process.
 """
 
-from aiorest_ws.topics._redis_scripts import NOW, ON_BUS, TOPIC_SCRIPTS, Script
+from aiorest_ws.topics.redis.scripts import NOW, ON_BUS, TOPIC_SCRIPTS, Script
 
 __all__ = (
     "ALL",

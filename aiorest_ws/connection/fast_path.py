@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from twisted.logger import Logger
 
-from aiorest_ws._handshake import GuardedProtocol
+from aiorest_ws.connection.handshake import GuardedProtocol
 from aiorest_ws.framing import (
     BINARY,
     SHORT_TEXT_HEADERS,

@@ -14,10 +14,10 @@ from twisted.internet.interfaces import IPushProducer
 from twisted.internet.protocol import connectionDone
 from zope.interface import implementer
 
-from aiorest_ws._fast_path import FastPathProtocol
+from aiorest_ws.connection.fast_path import FastPathProtocol
 from aiorest_ws.log import logger
 from aiorest_ws.status import WS_MESSAGE_VIOLATE_POLICY
-from aiorest_ws.transports import set_high_water, unsent_bytes
+from aiorest_ws.transports.unsent import set_high_water, unsent_bytes
 
 __all__ = ("FlowProtocol", "UnsentBudget")
 

@@ -1,24 +1,13 @@
-"""The reactor that a server runs on, and the endpoints that it listens on.
+"""The endpoints that a server listens on.
 
 On the asyncio reactor a server is served by the loop's own transports, which are several times
 faster than Twisted's; elsewhere by Twisted's, with the same behaviour.
 """
 
-import asyncio
-import os
 import re
-import ssl
-import sys
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
-from tempfile import NamedTemporaryFile
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from OpenSSL import SSL
-from twisted.internet import asyncioreactor
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import (
     TCP4ServerEndpoint,
@@ -29,141 +18,27 @@ from twisted.internet.endpoints import (
 from twisted.internet.interfaces import (
     IListeningPort,
     IProtocolFactory,
-    IReactorCore,
     IStreamServerEndpoint,
 )
-from twisted.internet.ssl import CertificateOptions, TLSVersion
+from twisted.internet.ssl import CertificateOptions
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from zope.interface import implementer
 
-from aiorest_ws._loop_port import LoopServerEndpoint, TCPSocket, UNIXSocket
-from aiorest_ws._loop_transport import HIGH_WATER_BYTES, LoopTransport
 from aiorest_ws.exceptions import ImproperlyConfigured
+from aiorest_ws.transports.loop_port import LoopServerEndpoint, TCPSocket, UNIXSocket
+from aiorest_ws.transports.reactor import loop_of
+from aiorest_ws.transports.tls import TLSFiles
 
 __all__ = (
     "LISTEN_BACKLOG",
-    "LoopServerEndpoint",
-    "TLSFiles",
-    "describe_reactor",
     "endpoint_from_arguments",
     "endpoint_from_string",
-    "install_reactor",
     "is_inside_tls",
-    "set_high_water",
     "tcp_endpoint",
     "unix_endpoint",
-    "unsent_bytes",
 )
 
 LISTEN_BACKLOG = 1024
-
-
-def install_reactor() -> Any:
-    """Return the reactor; install the asyncio one, on uvloop where it exists, if there is none."""
-    if "twisted.internet.reactor" not in sys.modules:
-        loop = _new_loop()
-        asyncio.set_event_loop(loop)
-        asyncioreactor.install(loop)
-        from twisted.internet import reactor
-
-        # Twisted's clock is the wall's: set forward, it would let all timers go at once.
-        reactor.seconds = time.monotonic  # type: ignore[method-assign]
-    from twisted.internet import reactor
-
-    return reactor
-
-
-def describe_reactor(reactor: IReactorCore) -> str:
-    """Name a reactor, and the asyncio loop under it if there is one."""
-    name = type(reactor).__name__
-    loop = _loop_of(reactor)
-    return name if loop is None else f"{name} on {type(loop).__module__}.{type(loop).__qualname__}"
-
-
-def _new_loop() -> asyncio.AbstractEventLoop:
-    try:
-        import uvloop
-    except ImportError:
-        return asyncio.SelectorEventLoop()
-    return uvloop.new_event_loop()
-
-
-def _loop_of(reactor: Any) -> asyncio.AbstractEventLoop | None:
-    if isinstance(reactor, asyncioreactor.AsyncioSelectorReactor):
-        return reactor._asyncioEventloop
-    return None
-
-
-# TLS
-
-
-@dataclass(frozen=True, slots=True)
-class TLSFiles:
-    """Paths of PEM files: the certificate with those that signed it, and its key.
-
-    `chain` is for those that signed it, if they are in a file of their own.
-    """
-
-    certificate: str | os.PathLike[str]
-    key: str | os.PathLike[str]
-    chain: str | os.PathLike[str] | None = None
-
-    def twisted_options(self) -> CertificateOptions:
-        """Return what Twisted's TLS takes; raise ImproperlyConfigured for files it cannot use."""
-        options = CertificateOptions(raiseMinimumTo=TLSVersion.TLSv1_2)
-        # Twisted's way for the files is an object of pyOpenSSL's that is on its way out.
-        context = options.getContext()
-        try:
-            with self._certificates() as certificates:
-                context.use_certificate_chain_file(certificates)
-            context.use_privatekey_file(os.fspath(self.key))
-            context.check_privatekey()
-        except SSL.Error as exc:
-            raise self._unusable(_reasons(exc)) from exc
-        except OSError as exc:
-            raise self._unusable(str(exc)) from exc
-        return options
-
-    def ssl_context(self) -> ssl.SSLContext:
-        """Return what asyncio's TLS takes; raise ImproperlyConfigured for files it cannot use."""
-        self.twisted_options()  # has the words for what is wrong
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        try:
-            with self._certificates() as certificates:
-                context.load_cert_chain(certificates, self.key)
-        except OSError as exc:  # of which ssl.SSLError is one
-            raise self._unusable(str(exc)) from exc
-        return context
-
-    @contextmanager
-    def _certificates(self) -> Iterator[str]:
-        """Name a file that has all certificates, for OpenSSL takes only one."""
-        if self.chain is None:
-            yield os.fspath(self.certificate)
-            return
-        with NamedTemporaryFile(suffix=".pem") as together:
-            for path in (self.certificate, self.chain):
-                found = re.findall(_PEM_CERTIFICATE, Path(path).read_bytes(), re.DOTALL)
-                if not found:
-                    raise self._unusable(f"there is no certificate in {str(path)!r}")
-                together.write(b"\n".join([*found, b""]))
-            together.flush()
-            yield together.name
-
-    def _unusable(self, why: str) -> ImproperlyConfigured:
-        return ImproperlyConfigured(
-            f"The certificate {str(self.certificate)!r} and the key {str(self.key)!r} cannot "
-            f"be used: {why}."
-        )
-
-
-_PEM_CERTIFICATE = rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----"
-
-
-def _reasons(exc: SSL.Error) -> str:
-    errors = exc.args[0] if exc.args else ()
-    return "; ".join(reason for *_, reason in errors) or "OpenSSL does not say why"
 
 
 # Whichever is the fastest for a reactor
@@ -197,7 +72,7 @@ def tcp_endpoint(
     Raises ImproperlyConfigured for TLS files that cannot be used.
     """
     host = host.strip("[]")
-    if _loop_of(reactor) is not None:
+    if loop_of(reactor) is not None:
         context = None if tls is None else tls.ssl_context()
         return LoopServerEndpoint(reactor, TCPSocket(host, port, backlog), context)
     kind = TCP6ServerEndpoint if ":" in host else TCP4ServerEndpoint
@@ -218,7 +93,7 @@ def unix_endpoint(
 
     Raises ImproperlyConfigured for TLS files that cannot be used.
     """
-    if _loop_of(reactor) is not None:
+    if loop_of(reactor) is not None:
         context = None if tls is None else tls.ssl_context()
         where = UNIXSocket(path, mode, backlog, lockfile=lockfile)
         return LoopServerEndpoint(reactor, where, context)
@@ -252,7 +127,7 @@ def endpoint_from_string(
     """
     if tls is not None and is_inside_tls(description):
         raise ImproperlyConfigured(f"TLS is asked for twice: by files and by {description!r}.")
-    if _loop_of(reactor) is not None:
+    if loop_of(reactor) is not None:
         kind, positional, named = _parts(description)
         endpoint = endpoint_from_arguments(reactor, kind, positional, named, tls=tls)
         if endpoint is not None:
@@ -319,26 +194,3 @@ def _parts(description: str) -> tuple[str, list[str], dict[str, str]]:
 
 def _unescaped(text: str) -> str:
     return re.sub(r"\\(.)", r"\1", text)
-
-
-# What waits in a transport of either kind
-
-
-def unsent_bytes(transport: Any) -> int:
-    """Return how many bytes a transport has taken, and the system has not; 0 if nobody knows."""
-    if isinstance(transport, LoopTransport):
-        return transport.unsent_bytes
-    # Twisted's have no name for it. Inside TLS the first is what is not encrypted yet.
-    waiting = sum(map(len, getattr(transport, "_appSendBuffer", ())))
-    rest = len(getattr(transport, "dataBuffer", b"")) - getattr(transport, "offset", 0)
-    return waiting + rest + int(getattr(transport, "_tempDataLen", 0))
-
-
-def set_high_water(transport: Any, size: int) -> None:
-    """Let a transport tell its producer to pause when more bytes than `size` wait."""
-    if size == HIGH_WATER_BYTES:
-        return  # as they are made
-    if isinstance(transport, LoopTransport):
-        transport.set_high_water(size)
-    else:
-        getattr(transport, "transport", transport).bufferSize = size

@@ -17,7 +17,7 @@ from twisted.internet.task import deferLater
 from aiorest_ws.log import logger
 from aiorest_ws.request import RequestHandlerFactory
 from aiorest_ws.status import WS_SERVICE_RESTART
-from aiorest_ws.transports import unsent_bytes
+from aiorest_ws.transports.unsent import unsent_bytes
 
 __all__ = ("SignalWatch", "Watchdog", "drain")
 

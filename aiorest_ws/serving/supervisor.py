@@ -20,15 +20,15 @@ from twisted.internet.interfaces import (
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from aiorest_ws._drain import ECHO_SECONDS
-from aiorest_ws._loop_port import LoopServerEndpoint, Where
-from aiorest_ws._loop_transport import Address, address_of
-from aiorest_ws._workers import Child, Worker
 from aiorest_ws.awaiting import begun
 from aiorest_ws.exceptions import ImproperlyConfigured
 from aiorest_ws.log import logger
 from aiorest_ws.request import RequestHandlerFactory
-from aiorest_ws.service import ApplicationService, FactoryHook
+from aiorest_ws.serving.drain import ECHO_SECONDS
+from aiorest_ws.serving.service import ApplicationService, FactoryHook
+from aiorest_ws.serving.worker import Child, Worker
+from aiorest_ws.transports.loop_port import LoopServerEndpoint, Where
+from aiorest_ws.transports.loop_transport import Address, address_of
 
 __all__ = ("SupervisorService", "service_with_workers")
 

@@ -22,9 +22,9 @@ from twisted.python.failure import Failure
 from twisted.python.lockfile import FilesystemLock
 from zope.interface import implementer
 
-from aiorest_ws._acceptor import AT_ONCE, Acceptor
-from aiorest_ws._loop_transport import Address, LoopTransport, address_of, log
-from aiorest_ws._loop_variants import DirectTransport, LoopTLSTransport, LoopUNIXTransport
+from aiorest_ws.transports.acceptor import AT_ONCE, Acceptor
+from aiorest_ws.transports.loop_tls import DirectTransport, LoopTLSTransport, LoopUNIXTransport
+from aiorest_ws.transports.loop_transport import Address, LoopTransport, address_of, log
 
 __all__ = ("InheritedSocket", "LoopPort", "LoopServerEndpoint", "TCPSocket", "UNIXSocket")
 

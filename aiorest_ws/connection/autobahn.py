@@ -30,9 +30,9 @@ from twisted.internet.protocol import connectionDone
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 
-from aiorest_ws._timers import TimerWheel
-from aiorest_ws._traffic import CompactTrafficStats
-from aiorest_ws._utf8 import FastUtf8Validator
+from aiorest_ws.connection.timer_wheel import TimerWheel
+from aiorest_ws.connection.traffic import CompactTrafficStats
+from aiorest_ws.connection.utf8 import FastUtf8Validator
 
 __all__ = ("CompactFactory", "CompactProtocol", "ConnectionState")
 

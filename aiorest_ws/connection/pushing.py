@@ -10,13 +10,13 @@ from twisted.internet.threads import blockingCallFromThread
 from twisted.python.failure import Failure
 from twisted.python.threadable import isInIOThread
 
-from aiorest_ws._calls import CallingProtocol, is_cancel
-from aiorest_ws._fast_path import CORKED_BYTES
-from aiorest_ws._handshake import GuardedFactory
-from aiorest_ws._user_rate import user_key
 from aiorest_ws.abstract import AbstractRouter
 from aiorest_ws.awaiting import is_awaitable
 from aiorest_ws.codecs import encode_json
+from aiorest_ws.connection.calls import CallingProtocol, is_cancel
+from aiorest_ws.connection.fast_path import CORKED_BYTES
+from aiorest_ws.connection.handshake import GuardedFactory
+from aiorest_ws.dispatch.user_rate import user_key
 from aiorest_ws.exceptions import (
     BaseAPIException,
     CallCancelled,

@@ -13,7 +13,7 @@ from twisted.internet.interfaces import ISSLTransport
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from aiorest_ws._loop_transport import HIGH_WATER_BYTES, LoopTransport, address_of, log
+from aiorest_ws.transports.loop_transport import HIGH_WATER_BYTES, LoopTransport, address_of, log
 
 __all__ = ("HIGH_WATER_BYTES", "DirectTransport", "LoopTLSTransport", "LoopUNIXTransport")
 

@@ -8,7 +8,7 @@ import re
 import time
 from typing import Any
 
-from aiorest_ws._calls import CallingProtocol
+from aiorest_ws.connection.calls import CallingProtocol
 from aiorest_ws.wrappers import Request
 
 __all__ = ("with_access_log",)

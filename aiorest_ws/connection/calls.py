@@ -8,9 +8,10 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.python.failure import Failure
 
-from aiorest_ws._flow import FlowProtocol
-from aiorest_ws._stream_run import StreamRun
 from aiorest_ws.awaiting import drive
+from aiorest_ws.connection.flow import FlowProtocol
+from aiorest_ws.connection.stream_sender import StreamRun
+from aiorest_ws.dispatch.streams import Stream, discard
 from aiorest_ws.exceptions import (
     BaseAPIException,
     CallCancelled,
@@ -20,7 +21,6 @@ from aiorest_ws.exceptions import (
     TooManyStreams,
 )
 from aiorest_ws.log import logger
-from aiorest_ws.streams import Stream, discard
 from aiorest_ws.wrappers import Request
 
 __all__ = ("CallingProtocol", "is_cancel", "may_end_something")

@@ -13,10 +13,10 @@ from typing import Any
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IListeningPort
 
-from aiorest_ws._loop_port import InheritedSocket
 from aiorest_ws.exceptions import ImproperlyConfigured
 from aiorest_ws.log import logger
-from aiorest_ws.service import ApplicationService
+from aiorest_ws.serving.service import ApplicationService
+from aiorest_ws.transports.loop_port import InheritedSocket
 
 __all__ = ("Child", "Worker")
 

@@ -10,9 +10,8 @@ from twisted.internet.address import UNIXAddress
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import connectionDone
 
-from aiorest_ws._compact import CompactFactory, CompactProtocol, on_demand
-from aiorest_ws._decision import deciding
-from aiorest_ws._http_head import (
+from aiorest_ws.connection.autobahn import CompactFactory, CompactProtocol, on_demand
+from aiorest_ws.connection.http_head import (
     HeadOfRequest,
     early_fault,
     fits_host,
@@ -21,7 +20,8 @@ from aiorest_ws._http_head import (
     is_in,
     is_same_origin,
 )
-from aiorest_ws._limit_hits import AddressCount, LimitHits
+from aiorest_ws.connection.limit_hits import AddressCount, LimitHits
+from aiorest_ws.connection.on_connect import deciding
 from aiorest_ws.limits import UNIX_SOCKET, Limits
 from aiorest_ws.log import ConnectionLog, logger
 from aiorest_ws.status import WS_UNEXPECTED_CONDITION

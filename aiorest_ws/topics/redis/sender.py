@@ -10,9 +10,9 @@ from typing import Any
 
 from aiorest_ws.exceptions import TopicsUnavailable
 from aiorest_ws.log import logger
-from aiorest_ws.topics._redis_members import ALL
-from aiorest_ws.topics._redis_scripts import PUBLISH, SETTLE, Keys, Script
-from aiorest_ws.topics._redis_url import RedisURL
+from aiorest_ws.topics.redis.members import ALL
+from aiorest_ws.topics.redis.scripts import PUBLISH, SETTLE, Keys, Script
+from aiorest_ws.topics.redis.url import RedisURL
 
 __all__ = ("Backoff", "Sender", "unavailable")
 

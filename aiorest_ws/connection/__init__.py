@@ -1,0 +1,3 @@
+"""One client's socket."""
+
+__all__ = ()

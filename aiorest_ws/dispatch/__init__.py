@@ -1,0 +1,3 @@
+"""From a request to its reply."""
+
+__all__ = ()

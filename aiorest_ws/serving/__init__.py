@@ -1,0 +1,3 @@
+"""Processes that serve: start, drain, workers."""
+
+__all__ = ()

@@ -1,0 +1,86 @@
+"""Certificates and keys: for asyncio's TLS and for Twisted's."""
+
+import os
+import re
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+
+from OpenSSL import SSL
+from twisted.internet.ssl import CertificateOptions, TLSVersion
+
+from aiorest_ws.exceptions import ImproperlyConfigured
+
+__all__ = ("TLSFiles",)
+
+
+@dataclass(frozen=True, slots=True)
+class TLSFiles:
+    """Paths of PEM files: the certificate with those that signed it, and its key.
+
+    `chain` is for those that signed it, if they are in a file of their own.
+    """
+
+    certificate: str | os.PathLike[str]
+    key: str | os.PathLike[str]
+    chain: str | os.PathLike[str] | None = None
+
+    def twisted_options(self) -> CertificateOptions:
+        """Return what Twisted's TLS takes; raise ImproperlyConfigured for files it cannot use."""
+        options = CertificateOptions(raiseMinimumTo=TLSVersion.TLSv1_2)
+        # Twisted's way for the files is an object of pyOpenSSL's that is on its way out.
+        context = options.getContext()
+        try:
+            with self._certificates() as certificates:
+                context.use_certificate_chain_file(certificates)
+            context.use_privatekey_file(os.fspath(self.key))
+            context.check_privatekey()
+        except SSL.Error as exc:
+            raise self._unusable(_reasons(exc)) from exc
+        except OSError as exc:
+            raise self._unusable(str(exc)) from exc
+        return options
+
+    def ssl_context(self) -> ssl.SSLContext:
+        """Return what asyncio's TLS takes; raise ImproperlyConfigured for files it cannot use."""
+        self.twisted_options()  # has the words for what is wrong
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        try:
+            with self._certificates() as certificates:
+                context.load_cert_chain(certificates, self.key)
+        except OSError as exc:  # of which ssl.SSLError is one
+            raise self._unusable(str(exc)) from exc
+        return context
+
+    @contextmanager
+    def _certificates(self) -> Iterator[str]:
+        """Name a file that has all certificates, for OpenSSL takes only one."""
+        if self.chain is None:
+            yield os.fspath(self.certificate)
+            return
+        with NamedTemporaryFile(suffix=".pem") as together:
+            for path in (self.certificate, self.chain):
+                found = re.findall(_PEM_CERTIFICATE, Path(path).read_bytes(), re.DOTALL)
+                if not found:
+                    raise self._unusable(f"there is no certificate in {str(path)!r}")
+                together.write(b"\n".join([*found, b""]))
+            together.flush()
+            yield together.name
+
+    def _unusable(self, why: str) -> ImproperlyConfigured:
+        return ImproperlyConfigured(
+            f"The certificate {str(self.certificate)!r} and the key {str(self.key)!r} cannot "
+            f"be used: {why}."
+        )
+
+
+_PEM_CERTIFICATE = rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----"
+
+
+def _reasons(exc: SSL.Error) -> str:
+    errors = exc.args[0] if exc.args else ()
+    return "; ".join(reason for *_, reason in errors) or "OpenSSL does not say why"
