@@ -34,7 +34,6 @@ STOPPING = "The server is shutting down."
 API = """
     import asyncio, sys, time
     from twisted.internet.defer import Deferred
-from twisted.internet import error
     from twisted.internet.threads import deferToThread
     from aiorest_ws.app import Application
     from aiorest_ws.decorators import endpoint
