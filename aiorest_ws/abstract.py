@@ -36,6 +36,16 @@ class AbstractRouter(ABC):
         self._middlewares: list[Any] = []
 
     @property
+    def urls(self) -> list[AbstractEndpoint]:
+        """The endpoints of this router, in the order of registration."""
+        return self._urls
+
+    @property
+    def routes(self) -> dict[str, AbstractEndpoint]:
+        """The endpoints that have a name, by name."""
+        return self._routes
+
+    @property
     def middlewares(self) -> list[Any]:
         """The middlewares of this router, in the order in which they see a request."""
         return self._middlewares

@@ -4,13 +4,13 @@ import inspect
 
 import pytest
 
-from aiorest_ws.dispatch.routes import MOST_NAMES
+from aiorest_ws.dispatch.routes import MAX_REMEMBERED_ARGUMENTS, BoundHandler
 from aiorest_ws.endpoints import DynamicEndpoint
 from aiorest_ws.parsers import URLParser
 from aiorest_ws.routers import SimpleRouter
 from aiorest_ws.views import MethodBasedView
 from aiorest_ws.wrappers import Request
-from support.routers import NO_HANDLER, NO_METHOD, OUR_FAULT, ask, failure, router_of, success
+from support.routers import NO_HANDLER, NO_METHOD, OUR_FAULT, ask, failure, router_of, success, view_of
 
 
 def test_arguments_of_a_template_cannot_be_sent():
@@ -125,12 +125,11 @@ def test_names_that_a_client_makes_up_are_never_code(name):
 
 
 def test_what_is_remembered_of_calls_does_not_grow_with_what_clients_send():
-    router = router_of(lambda _request, **arguments: len(arguments))
+    handler = BoundHandler(view_of(lambda _request, **arguments: len(arguments)), "get")
     for count in range(200):
         names = [f"name{number}" for number in range(count)]
-        assert ask(router, args=dict.fromkeys(names)) == success(count)
-    handlers, _ = router._found["/x"]
-    assert len(handlers["GET"].calls) == MOST_NAMES
+        assert handler.call(Request("GET"), (), dict.fromkeys(names))[1] == count
+    assert len(handler.calls) == MAX_REMEMBERED_ARGUMENTS
 
 
 @pytest.mark.logs_errors
