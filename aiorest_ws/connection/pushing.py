@@ -28,8 +28,9 @@ from aiorest_ws.log import logger
 from aiorest_ws.status import WS_MESSAGE_VIOLATE_POLICY, WS_UNEXPECTED_CONDITION
 from aiorest_ws.topics.broker import ENVELOPE_BYTES, Broker, Message, Position
 from aiorest_ws.topics.hub import Hub
+from aiorest_ws.topics.push_queue import PushQueue
 from aiorest_ws.topics.routes import TopicRoutes
-from aiorest_ws.topics.subscription import Note, PushQueue, Subscription
+from aiorest_ws.topics.subscription import Note, Subscription
 from aiorest_ws.topics.urls import broker_for
 from aiorest_ws.topics.view import UNSUBSCRIBE
 from aiorest_ws.wrappers import Request
@@ -96,7 +97,7 @@ class PushingProtocol(CallingProtocol):
         echo = {"event_name": event_name}
         is_binary = self._speaks_binary if binary is None else binary
         subscription, told = await self._subscribe(topic, since, request, echo, is_binary)
-        self.factory.topics.begin(subscription)
+        self.factory.topics.start_pushes(subscription)
         return told
 
     async def answer_subscribe(self, request: Request, topic: str) -> dict[str, Any]:
@@ -225,7 +226,7 @@ class PushingProtocol(CallingProtocol):
         if not self._unbegun:
             self._unbegun = None
         if subscription is not None:
-            self.factory.topics.begin(subscription)
+            self.factory.topics.start_pushes(subscription)
 
     def undo_subscription(self, request: Request) -> None:
         """End the subscription of a SUBSCRIBE that is answered with a failure."""

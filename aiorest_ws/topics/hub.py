@@ -28,7 +28,7 @@ from aiorest_ws.topics.local import LocalTopic
 from aiorest_ws.topics.names import check_name
 from aiorest_ws.topics.replay import Replays
 from aiorest_ws.topics.routes import TopicRoute, TopicRoutes
-from aiorest_ws.topics.subscription import Note, Subscription
+from aiorest_ws.topics.subscription import Note, Subscriber, Subscription
 
 __all__ = ("Hub",)
 
@@ -157,7 +157,7 @@ class Hub:
 
     async def subscribe(
         self,
-        connection: Any,
+        connection: Subscriber,
         name: str,
         *,
         since: Position | None = None,
@@ -165,7 +165,7 @@ class Hub:
         is_binary: bool = False,
         info: Any = None,
     ) -> tuple[Subscription, dict[str, Any]]:
-        """Return a subscription that waits for `begin`, and what its client is to be told.
+        """Return a subscription that waits for `start_pushes`, and what its client is to be told.
 
         Raises NotSpecifiedTopic for what is not registered, TopicsUnavailable.
         """
@@ -207,17 +207,17 @@ class Hub:
             raise
         return subscription, answer
 
-    def begin(self, subscription: Subscription) -> None:
+    def start_pushes(self, subscription: Subscription) -> None:
         """Send what the client has missed, then what comes."""
-        if subscription.is_ended or subscription.is_begun:
+        if subscription.is_ended or subscription.is_started:
             return
-        subscription.is_begun = True
+        subscription.is_started = True
         notes, subscription.notes = subscription.notes, []
         for note in notes:
             subscription.connection.push(subscription, note)
         topic = self._topics[subscription.name]
         if topic.is_at(subscription) and not subscription.has_gap:
-            topic.begin_live(subscription)
+            topic.start_live(subscription)
         else:
             self._catch_up(subscription)
 
@@ -339,7 +339,7 @@ class Hub:
         for subscription in list(topic.subscriptions):
             if not subscription.route.presence or subscription.member == told["member"]:
                 continue
-            if subscription.is_begun:
+            if subscription.is_started:
                 subscription.connection.push(subscription, note)
             else:
                 subscription.notes.append(note)

@@ -38,7 +38,7 @@ class LocalTopic:
             ]
         return self._snapshot
 
-    def begin_live(self, subscription: Subscription) -> None:
+    def start_live(self, subscription: Subscription) -> None:
         """Send what comes from now on to a subscription."""
         subscription.is_live = True
         key = (subscription.prefix, subscription.is_binary)

@@ -64,7 +64,7 @@ class Replays:
             # In the same turn: of a topic without history, what comes before that is lost.
             if _may_be_live(topic, subscription):
                 subscription.pending = None
-                topic.begin_live(subscription)
+                topic.start_live(subscription)
                 return
             # Others have their turn.
             await deferLater(self._reactor, RETRY_SECONDS if is_stuck else 0)

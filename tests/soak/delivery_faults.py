@@ -35,7 +35,7 @@ def replay_late() -> None:
         held = await self._replay(subscription.name, subscription.position)
         subscription.batch, subscription.has_gap = None, False
         now = subscription.sent = topic.seen
-        topic.begin_live(subscription)
+        topic.start_live(subscription)
         while subscription.sent == now and not subscription.is_ended:
             await deferLater(self._reactor, LOOK_SECONDS)
         for message in held.messages:

@@ -19,7 +19,8 @@ from aiorest_ws.routers import SimpleRouter
 from aiorest_ws.topics import replay
 from aiorest_ws.topics.hub import Hub
 from aiorest_ws.topics.memory import MemoryBroker
-from aiorest_ws.topics.subscription import PushQueue, Subscription
+from aiorest_ws.topics.push_queue import PushQueue
+from aiorest_ws.topics.subscription import Subscription
 from aiorest_ws.transports import install_reactor
 
 HISTORY = 12
@@ -338,16 +339,16 @@ async def test_the_checker_finds_an_offset_that_is_skipped(network, monkeypatch)
 
 @pytest_twisted.ensureDeferred
 async def test_the_checker_finds_a_replay_behind_the_first_live_message(network, monkeypatch):
-    begin = Hub.begin
+    start_pushes = Hub.start_pushes
 
-    def begin_live(self, subscription):
+    def start_live(self, subscription):
         topic = self._topics[subscription.name]
         if topic.is_at(subscription):
-            begin(self, subscription)
+            start_pushes(self, subscription)
             return
-        subscription.is_begun = True
+        subscription.is_started = True
         late = subscription.batch.messages
-        topic.begin_live(subscription)
+        topic.start_live(subscription)
         subscription.sent = topic.seen
 
         def send_late():
@@ -356,7 +357,7 @@ async def test_the_checker_finds_a_replay_behind_the_first_live_message(network,
 
         deferLater(install_reactor(), 0.01).addCallback(lambda _: send_late())
 
-    monkeypatch.setattr(Hub, "begin", begin_live)
+    monkeypatch.setattr(Hub, "start_pushes", start_live)
     assert await scenario(network, monkeypatch)
 
 
@@ -372,9 +373,9 @@ async def test_the_checker_finds_a_gap_that_nobody_is_told_of_at_the_end(network
 
     def drop_last(self):
         # The newest instead of the oldest, and nothing is owed for it.
-        for one in self._holders:
+        for one in self._queueing:
             _, entry = one.waiting.popitem()
-            self._account(one, entry, -1)
+            self._count(one, entry, -1)
             return True
         return drop_one(self)
 
