@@ -23,7 +23,7 @@ class _AccessLogged(CallingProtocol):
     def _decode_message(self, payload: bytes, isBinary: bool = False) -> Request:
         begun = time.monotonic()
         request: Request = super()._decode_message(payload, isBinary)  # type: ignore[misc]
-        request._begun = begun
+        request._started = begun
         return request
 
     def _choose_ways(self) -> None:
@@ -44,7 +44,7 @@ class _AccessLogged(CallingProtocol):
             "request_id": request.log_id if request is not None else "-",
             "status": int(match[1]) if match else 200,
             "bytes": size,
-            "milliseconds": (now - getattr(request, "_begun", now)) * 1000,
+            "milliseconds": (now - getattr(request, "_started", now)) * 1000,
         }
         line = (
             "%(peer)s %(request_id)s %(request)r %(status)d %(bytes)d bytes %(milliseconds).1f ms"
