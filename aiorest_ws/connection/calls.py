@@ -47,18 +47,18 @@ def may_end_something(payload: bytes, is_binary: bool) -> bool:
 class CallOwner(StreamOwner, Protocol):
     """What calls need of a connection."""
 
-    def answer(
+    def answer_call(
         self, request: Request | None, reply: Any, is_binary: bool, seconds_left: float | None
     ) -> None:
         """Send a reply, or start a stream."""
 
-    def call_over(self, request: Request) -> None:
+    def call_ended(self, request: Request) -> None:
         """Note that a call has been answered, or failed."""
 
     def start_queueing(self) -> None:
         """Let new messages wait."""
 
-    def room_for_calls(self) -> None:
+    def resume_calls(self) -> None:
         """Handle messages that have waited for a call to end."""
 
 
@@ -138,7 +138,7 @@ class Calls:
         except Exception as exc:  # noqa: BLE001  a router of somebody else's may raise anything
             pending = internal_error_reply(request, exc)
         if not isinstance(pending, Deferred):
-            connection.answer(request, pending, is_binary, None)
+            connection.answer_call(request, pending, is_binary, None)
             return
         call = _Call(request, is_binary)
         self._start(pending, call, self._seconds_for(request))
@@ -155,7 +155,7 @@ class Calls:
             connection.factory.limit_hits.note("streams", connection.peer, "429")
             discard(stream)
             refusal = render_failure(request, TooManyStreams())
-            connection.answer(request, refusal, is_binary, None)
+            connection.answer_call(request, refusal, is_binary, None)
             return
         self._streams += 1
         sender = StreamSender(connection, self, request, stream, is_binary)
@@ -227,13 +227,13 @@ class Calls:
                 if isinstance(reply, Failure):
                     reply = internal_error_reply(call.request, reply.value)
                 left = None if ends_at is None else ends_at - connection.factory.reactor.seconds()
-                connection.answer(call.request, reply, call.is_binary, left)
+                connection.answer_call(call.request, reply, call.is_binary, left)
             elif isinstance(reply, Stream):
                 discard(reply)
         finally:
             if call.request is not None:
-                connection.call_over(call.request)
-            connection.room_for_calls()
+                connection.call_ended(call.request)
+            connection.resume_calls()
 
     def _stream_ended(self, failure: Any, pending: Deferred[Any], call: _Call) -> None:
         if isinstance(failure, Failure):
@@ -254,11 +254,11 @@ class Calls:
         self._note_answered(pending, call)
         connection = self._connection
         if call.request is not None:
-            connection.call_over(call.request)
+            connection.call_ended(call.request)
         if isinstance(exc, DeadlineExceeded):
             words = f"408: {call.request!r}"
             connection.factory.limit_hits.note("call_seconds", connection.peer, words)
-        connection.answer(call.request, render_failure(call.request, exc), call.is_binary, None)
+        connection.answer_call(call.request, render_failure(call.request, exc), call.is_binary, None)
         _cancel(pending)
 
     def _note_answered(self, pending: Deferred[Any], call: _Call) -> None:
