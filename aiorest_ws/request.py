@@ -134,7 +134,7 @@ class RequestHandlerProtocol(FlowProtocol):
                 router = self.factory.router
             else:
                 request = decode_message(payload, isBinary)
-                request.connection = self  # its factory is the request's
+                request._connection = self  # its factory is the request's
                 router = self.factory._router
             if isBinary:
                 self._speaks_binary = request._is_binary = True

@@ -6,7 +6,6 @@ keys of the wire protocol (docs/reference/wire-protocol).
 
 import copy
 import secrets
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -67,23 +66,26 @@ class _ServerSide:
     """Attributes that the server sets, and that no message can set.
 
     They are slots because an attribute that is not a field of the Struct would cost every request
-    a dict. A name without an underscore must be in RESERVED_EXTRA_NAMES: any other would reject
-    messages with that extra key.
+    a dict. Their names start with an underscore because any other name would be reserved: messages
+    with that extra key would be rejected.
 
+    - `_connection`, `_factory`: read them as `connection` and `factory`. The server writes
+      `_connection` itself, because the setter of a property takes 3 % of a call.
     - `_call_seconds`: the view's `call_seconds`; unset if the view has not been found.
     - `_is_binary`: True if the request came in a binary message; else unset.
+    - `_log_id`: set on first use of `log_id`.
     - `_started`: the `time.monotonic()` at which the message was decoded; set for the access log.
     - `_status`: the status of the failure that answers the request; unset for a success.
     """
 
     __slots__ = (
         "_call_seconds",
+        "_connection",
+        "_factory",
         "_is_binary",
         "_log_id",
         "_started",
         "_status",
-        "connection",
-        "factory",
     )
 
 
@@ -133,16 +135,25 @@ class Request(
         def __getattr__(self, name: str) -> Any: ...
         def __setattr__(self, name: str, value: Any) -> None: ...
     else:
-        extra_names = ()  # no annotation, so that it is not a field
+        extra_names = ()  # without an annotation it is not a field
 
-        def __getattr__(self, name):
-            # Called only for attributes that are not set.
-            if name == "connection":
-                return None
-            if name == "factory":
-                return getattr(self.connection, "factory", None)
-            message = f"{type(self).__name__!r} object has no attribute {name!r}"
-            raise AttributeError(message, name=name, obj=self)
+        @property
+        def connection(self):
+            return getattr(self, "_connection", None)
+
+        @connection.setter
+        def connection(self, connection):
+            self._connection = connection
+
+        @property
+        def factory(self):
+            if hasattr(self, "_factory"):
+                return self._factory
+            return getattr(self.connection, "factory", None)
+
+        @factory.setter
+        def factory(self, factory):
+            self._factory = factory
 
     @property
     def log_id(self) -> str:
@@ -183,9 +194,9 @@ class Request(
 
     def __copy__(self) -> "Request":
         twin: Request = super().__copy__()  # type: ignore[misc]
-        for name in ("connection", "factory", *vars(self)):
-            with suppress(AttributeError):  # not set
-                setattr(twin, name, object.__getattribute__(self, name))
+        for name in ("_connection", "_factory", *vars(self)):
+            if hasattr(self, name):
+                setattr(twin, name, getattr(self, name))
         return twin
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Request":

@@ -6,7 +6,7 @@ from typing import Any
 
 from twisted.internet.defer import CancelledError
 
-from aiorest_ws.awaiting import explain
+from aiorest_ws.awaiting import explain_await_error
 from aiorest_ws.codecs import encode_failure, encode_internal_error
 from aiorest_ws.exceptions import (
     BaseAPIException,
@@ -76,7 +76,7 @@ def log_failure(request: Request | None, exc: BaseException | None) -> None:
         "request_id": None if request is None else request.log_id,
         "peer": getattr(connection, "peer", None),
     }
-    words = "a failure" if exc is None else explain(exc) or type(exc).__name__
+    words = "a failure" if exc is None else explain_await_error(exc) or type(exc).__name__
     logger.error(
         "request %s: %r failed: %s",
         fields["request_id"],
