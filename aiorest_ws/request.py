@@ -18,11 +18,17 @@ from aiorest_ws.awaiting import Ready, drive, is_awaitable, maybe_await
 from aiorest_ws.codecs import decode_message, encode_message
 from aiorest_ws.connection.access_log import AccessLog
 from aiorest_ws.connection.autobahn import CompactProtocol
-from aiorest_ws.connection.calls import STOPPING, Calls, may_end_something
-from aiorest_ws.connection.factory import ConnectionFactory
+from aiorest_ws.connection.calls import STOPPING, may_end_something
+from aiorest_ws.connection.connect_hooks import (
+    ConnectionHook,
+    run_connect_hooks,
+    run_disconnect_hooks,
+)
 from aiorest_ws.connection.flow import FlowProtocol
 from aiorest_ws.connection.flow_state import FlowState
-from aiorest_ws.connection.state import ConnectionState
+from aiorest_ws.connection.state import CloseReason, ConnectionState
+from aiorest_ws.connection.publishing import PublishingFactory
+from aiorest_ws.connection.replies import encode_reply
 from aiorest_ws.dispatch.blocking import BlockingPool
 from aiorest_ws.dispatch.failures import internal_error_reply, render_failure
 from aiorest_ws.dispatch.streams import Stream, discard
@@ -58,8 +64,6 @@ __all__ = (
 )
 
 
-ConnectionHook = Callable[[Any], Any]
-
 _AUTOBAHN_OPTIONS = ("url", "protocols", "server", "headers", "externalPort", "reactor")
 _OWN_OPTIONS = (
     *("router", "limits", "blocking_threads", "access_log"),
@@ -68,29 +72,12 @@ _OWN_OPTIONS = (
 
 BLOCKING_THREADS = 20
 
-# Of a router that knows nothing of topics.
-_NO_TOPICS = TopicRoutes()
-
-
-@dataclass(frozen=True, slots=True)
-class CloseReason:
-    """Why a connection ended: what Autobahn passes to `onClose`.
-
-    `code` is None when the TCP connection was lost without a closing handshake.
-    """
-
-    was_clean: bool
-    code: int | None
-    reason: str | None
-
 
 class RequestHandlerProtocol(FlowProtocol):
     """One client's connection: a request in, its reply out in the same form.
 
     What takes time is in collaborators that are made on first use: calls, and subscriptions.
     """
-
-    __slots__ = ("_calls",)
 
     close_reason: CloseReason | None = None
 
@@ -107,19 +94,12 @@ class RequestHandlerProtocol(FlowProtocol):
     _has_own_requests: ClassVar[bool] = False
     _access_log: ClassVar[AccessLog | None] = None
 
-    def __new__(cls, *arguments: Any, **keywords: Any) -> Self:
-        """Make a protocol that is not connected."""
-        self = super().__new__(cls, *arguments, **keywords)
-        self._calls = None
-        return self
-
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         ours = RequestHandlerProtocol._decode_message
         cls._has_own_requests = cls._decode_message is not ours
 
     if TYPE_CHECKING:
-        _calls: Calls | None
 
         def sendClose(self, code: int | None = None, reason: str | None = None) -> None: ...
 
@@ -135,7 +115,7 @@ class RequestHandlerProtocol(FlowProtocol):
             else:
                 request = decode_message(payload, isBinary)
                 request._connection = self  # its factory is the request's
-                router = self.factory._router
+                router = self.factory.current_router
             if isBinary:
                 self._speaks_binary = request._is_binary = True
             calls = self._calls
@@ -192,11 +172,6 @@ class RequestHandlerProtocol(FlowProtocol):
         if self._calls is not None:
             self._calls.cancel(request.id)
 
-    def _all_calls(self) -> Calls:
-        if self._calls is None:
-            self._calls = Calls(self)
-        return self._calls
-
     def answer_call(
         self, request: Request | None, reply: Any, is_binary: bool, seconds_left: float | None
     ) -> None:
@@ -224,27 +199,15 @@ class RequestHandlerProtocol(FlowProtocol):
         """Send a reply; return what was sent, before it was encoded, or None: it is closed."""
         if self._send_limit < 0 and self._state != self.STATE_OPEN:
             return None
-        try:
-            payload = self._encode_message(reply, is_binary)
-            if type(payload) is not bytes:
-                # Autobahn takes no subclass, and bytes(42) would be 42 zeros.
-                payload = bytes(memoryview(payload))
-        except Exception as exc:  # noqa: BLE001  an override may raise anything
-            reply = internal_error_reply(request, exc)
-            payload = self._as_failure(request, reply, is_binary)
-        if 0 < self.maxMessagePayloadSize < len(payload):
-            self.factory.limit_hits.note("message_bytes", self.peer, f"413: {len(payload)} bytes")
-            reply = render_failure(request, ReplyTooLarge())
-            payload = self._as_failure(request, reply, is_binary)
+        payload, sent = encode_reply(
+            self._encode_message, request, reply, is_binary, self.maxMessagePayloadSize
+        )
+        if sent is not reply and request is not None:
+            self.call_ended(request)
         self.sendMessage(payload, is_binary)
         if self._subscriptions is not None and request is not None:
             self._subscriptions.start(request)
-        return reply
-
-    def _as_failure(self, request: Request | None, reply: bytes, is_binary: bool) -> bytes:
-        if request is not None:
-            self.call_ended(request)
-        return encode_message(reply, is_binary)
+        return sent
 
     # What waits
 
@@ -257,34 +220,6 @@ class RequestHandlerProtocol(FlowProtocol):
         """Handle messages that have waited for a call to end."""
         if self._greeting is None:
             self.stop_queueing()
-
-    @property
-    def accepts_calls(self) -> bool:
-        """Whether calls are answered: it is open, and the server does not stop."""
-        return self._state == self.STATE_OPEN and FlowState.DRAINING not in self._flow
-
-    @property
-    def running(self) -> list[Request | None]:
-        """The requests whose calls run and are to be answered."""
-        return [] if self._calls is None else self._calls.unanswered
-
-    @property
-    def has_only_streams(self) -> bool:
-        """Whether all that is to be answered are streams, which may have no end."""
-        return self._calls is not None and self._calls.has_only_streams
-
-    @property
-    def unanswered(self) -> int:
-        """How many messages have been read and not answered."""
-        return len(self.running) + len(self._queue or ())
-
-    def drain(self) -> None:
-        """Answer what comes from now on with 503."""
-        self._change_flow(add=FlowState.DRAINING)
-
-    def cut_calls(self) -> int:
-        """Answer the calls that run with 503, and cancel them; return how many they were."""
-        return 0 if self._calls is None else self._calls.cut()
 
     def _is_urgent(self, payload: bytes, is_binary: bool) -> bool:
         if not may_end_something(payload, is_binary):
@@ -376,23 +311,16 @@ class RequestHandlerProtocol(FlowProtocol):
             self._is_greeted = True
             return
         self.start_queueing()
-        greeting = drive(self._greet(hooks))
+        greeting = run_connect_hooks(hooks, self)
         if isinstance(greeting, Deferred):
             self._greeting = greeting
             greeting.addBoth(self._greeted)
         else:
-            self._greeted(None)
+            self._greeted(greeting)
 
-    async def _greet(self, hooks: list[ConnectionHook]) -> None:
-        try:
-            for hook in hooks:
-                await maybe_await(hook(self))
-            self._is_greeted = True
-        except Exception as exc:  # noqa: BLE001  a hook may raise anything
-            _log_hook_failure("on_connect", exc)
-
-    def _greeted(self, _: Any) -> None:
+    def _greeted(self, is_greeted: Any) -> None:
         self._greeting = None
+        self._is_greeted = is_greeted is True
         if self._is_greeted:
             self.stop_queueing()
         elif self.state == self.STATE_OPEN:
@@ -414,28 +342,15 @@ class RequestHandlerProtocol(FlowProtocol):
         finally:
             if self._is_greeted:
                 self._is_greeted = False
-                for hook in self.factory.disconnect_hooks:
-                    parting = drive(_called(hook, self))
-                    if isinstance(parting, Deferred):
-                        self.factory.keep(parting)
+                for running in run_disconnect_hooks(self.factory.disconnect_hooks, self):
+                    self.factory.keep(running)
             self.factory.forget(self)
 
 
 _OPEN = FlowState.OPEN
 
 
-async def _called(hook: ConnectionHook, connection: RequestHandlerProtocol) -> None:
-    try:
-        await maybe_await(hook(connection))
-    except Exception as exc:  # noqa: BLE001  the other hooks run all the same
-        _log_hook_failure("on_disconnect", exc)
-
-
-def _log_hook_failure(name: str, exc: BaseException | None) -> None:
-    logger.error("an %s hook failed", name, exc_info=exc or True)
-
-
-class RequestHandlerFactory(ConnectionFactory):
+class RequestHandlerFactory(PublishingFactory):
     """Make a protocol for each client, and hold what all of them share.
 
     Besides Autobahn's own arguments (`url`, `protocols`, `server`, `headers`, `externalPort`,
@@ -453,7 +368,7 @@ class RequestHandlerFactory(ConnectionFactory):
         limits = kwargs.pop("limits", None)
         self.access_log = bool(kwargs.pop("access_log", False))
         topics = kwargs.pop("topics", MEMORY)
-        self._presence_info = kwargs.pop("presence_info", None)
+        presence_info = kwargs.pop("presence_info", None)
         known = {name: kwargs.pop(name) for name in _AUTOBAHN_OPTIONS if name in kwargs}
         if kwargs and type(self) is RequestHandlerFactory:
             raise TypeError(
@@ -461,12 +376,13 @@ class RequestHandlerFactory(ConnectionFactory):
             )
         if known.get("reactor") is None:
             known["reactor"] = install_reactor()
-        super().__init__(*args, limits=limits, **known)
-        broker = broker_for(topics, self.reactor)
-        self.topics = Hub(broker, self.limits, self.reactor, self._topic_routes)
+        super().__init__(
+            *args, limits=limits, topics=topics, presence_info=presence_info, **known
+        )
         self.connect_hooks: list[ConnectionHook] = []
         self.disconnect_hooks: list[ConnectionHook] = []
-        self._router: AbstractRouter = SimpleRouter()
+        # For each message: a property would be slower.
+        self.current_router: AbstractRouter = SimpleRouter()
         self._blocking_pool = BlockingPool(self.reactor, threads)
         if router is not None:
             self.router = router
@@ -474,69 +390,18 @@ class RequestHandlerFactory(ConnectionFactory):
     @property
     def router(self) -> AbstractRouter:
         """The router of every connection."""
-        return self._router
+        return self.current_router
 
     @router.setter
     def router(self, router: AbstractRouter) -> None:
         if not isinstance(router, AbstractRouter):
             raise TypeError(f"router must be an AbstractRouter, not {router!r}")
-        self._router = router
+        self.current_router = router
         per_second = self.limits.messages_per_second_per_user
         own = router.middlewares
         if per_second is not None and not any(isinstance(one, UserRateMiddleware) for one in own):
             # Others that are added go before a router's own: who calls is known by then.
             own.append(UserRateMiddleware(per_second, self.reactor))
-
-    def _topic_routes(self) -> TopicRoutes:
-        routes: TopicRoutes = getattr(self._router, "topics", _NO_TOPICS)
-        return routes
-
-    def publish(
-        self,
-        topic: str,
-        data: Any,
-        *,
-        key: str | None = None,
-        block: bool = False,
-        wait_seconds: float = 0.0,
-    ) -> Deferred[Position]:
-        """Send `data` to all subscribers of a topic; return an awaitable of its position.
-
-        It is encoded at once. `key` says what it is about, for a topic with the policy `latest`.
-        With `block`, and the policy `block`, it waits until no subscriber of this process would
-        lose another message for it. A broker that cannot be reached is tried for `wait_seconds`.
-
-        Raises UnknownTopic for what is not registered, ValueError for what cannot be a topic,
-        SerializerError for what is no JSON, ReplyTooLarge; the awaitable, TopicsUnavailable.
-        """
-        return self.topics.publish(topic, data, key=key, block=block, wait_seconds=wait_seconds)
-
-    def publish_from_thread(self, topic: str, data: Any, **options: Any) -> Position:
-        """Publish from another thread, such as that of a blocking view; blocks until it is done.
-
-        Takes and raises what `publish` does; RuntimeError in the thread of the reactor.
-        """
-        if isInIOThread():
-            raise RuntimeError("publish_from_thread would wait for itself: await publish() here")
-        publish: Callable[[], Any] = partial(self.publish, topic, data, **options)
-        position: Position = blockingCallFromThread(self.reactor, publish)
-        return position
-
-    async def presence(self, topic: str) -> dict[str, Any]:
-        """Return who subscribes to a topic, in all processes.
-
-        That is a random name for each subscription, with what `presence_info` has told of it.
-        Raises TopicsUnavailable.
-        """
-        return await self.topics.presence(topic)
-
-    def user_key(self, request: Request) -> str:
-        """Return what `messages_per_second_per_user` counts together."""
-        return user_key(request)
-
-    def presence_info(self, request: Request) -> Any:
-        """Return what others may know of who subscribes; may be a coroutine. Here: nothing."""
-        return None if self._presence_info is None else self._presence_info(request)
 
     def run_blocking(self, call: Callable[[], Any]) -> Deferred[Any]:
         """Run `call` in the thread pool; raise ServiceUnavailable when too many wait already."""
@@ -553,25 +418,10 @@ class RequestHandlerFactory(ConnectionFactory):
         made: type = configured
         return made
 
-    def startFactory(self) -> None:
-        """Connect to the broker, unless the service has done so."""
-        super().startFactory()  # type: ignore[no-untyped-call]
-        self.topics.start().addErrback(_log_no_topics)
-
     def stopFactory(self) -> None:
-        """Stop the thread pool; a thread that is still busy ends with the process.
-
-        What is published while the service stops is still sent.
-        """
+        """Stop the thread pool; a thread that is still busy ends with the process."""
         super().stopFactory()  # type: ignore[no-untyped-call]
-        self.topics.rest()
         self._blocking_pool.stop()
-
-
-def _log_no_topics(failure: Failure) -> None:
-    logger.critical("topics are not available: %s", failure.getErrorMessage())
-
-
 
 
 def unknown_option(name: str, known: Iterable[str]) -> str:

@@ -4,21 +4,22 @@ Ordinary messages pass nothing of this. A connection that is write-paused or que
 fast path until it is not.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IPushProducer
 from twisted.internet.protocol import connectionDone
 from zope.interface import implementer
 
+from aiorest_ws.connection.calls import Calls
 from aiorest_ws.connection.fast_path import FastPathProtocol
 from aiorest_ws.connection.flow_state import FlowState
 from aiorest_ws.connection.message_queue import MessageQueue, MessageRate
 from aiorest_ws.connection.slow_client import SlowClientWatch
-from aiorest_ws.log import logger
+from aiorest_ws.connection.writers import Writers
 from aiorest_ws.status import WS_MESSAGE_VIOLATE_POLICY
-from aiorest_ws.transports.twisted_internals import PullToPush
 from aiorest_ws.transports.unsent import set_high_water, unsent_bytes
+from aiorest_ws.wrappers import Request
 
 __all__ = ("FlowProtocol",)
 
@@ -36,6 +37,8 @@ class FlowProtocol(FastPathProtocol):
     It is the producer of its transport. A producer of the application's own takes its place.
     """
 
+    __slots__ = ("_calls",)
+
     # Why it was aborted, for `close_reason`: a slow client never reads a close frame.
     _abort_reason: str | None = None
 
@@ -43,13 +46,27 @@ class FlowProtocol(FastPathProtocol):
     _slow_client: SlowClientWatch | None = None
     _queue: MessageQueue | None = None
     _rate: MessageRate | None = None
-    _producer: Any = None
-    _waiting_to_write: list[Deferred[None]] | None = None
+    _writers: Writers | None = None
 
-    if TYPE_CHECKING:  # given by RequestHandlerProtocol
+    if TYPE_CHECKING:
+        _calls: Calls | None
 
+        # Given by RequestHandlerProtocol
+        def answer_call(
+            self, request: Request | None, reply: Any, is_binary: bool, seconds_left: float | None
+        ) -> None: ...
+        def call_ended(self, request: Request) -> None: ...
+        def log_reply(self, request: Request | None, size: int) -> None: ...
+        def resume_calls(self) -> None: ...
+        def send_reply(self, request: Request | None, reply: Any, is_binary: bool) -> Any: ...
         def _is_urgent(self, payload: bytes, is_binary: bool) -> bool: ...
         def _refuse_rate(self, payload: bytes, is_binary: bool) -> None: ...
+
+    def __new__(cls, *arguments: Any, **keywords: Any) -> Self:
+        """Make a protocol that is not connected."""
+        self = super().__new__(cls, *arguments, **keywords)
+        self._calls = None
+        return self
 
     def connectionMade(self) -> None:
         """Begin the opening handshake, as the producer of the transport."""
@@ -65,8 +82,9 @@ class FlowProtocol(FastPathProtocol):
         self.factory.unsent.forget(self)
         self._queue = None
         self._stop_watching()
-        self._stop_producer()
-        self._tell_writable()
+        if self._writers is not None:
+            self._writers.stop()
+            self._writers.wake()
         try:
             super().connectionLost(reason)
         finally:
@@ -77,7 +95,8 @@ class FlowProtocol(FastPathProtocol):
     def dropConnection(self, abort: bool = False) -> None:
         """Close the connection; what a client has not read soon is lost with it."""
         was_closed = self._state == self.STATE_CLOSED
-        self._stop_producer()  # Autobahn would only forget it
+        if self._writers is not None:
+            self._writers.stop()  # Autobahn would only forget it
         if abort and self.wasClean and self.unsent_bytes:
             abort = False  # what the client is owed, be it the frame that says what is wrong
         if self._transport is not None:
@@ -95,29 +114,20 @@ class FlowProtocol(FastPathProtocol):
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
         """Take what `producer` writes at the pace of the connection."""
-        if self._producer is not None:
-            raise RuntimeError(f"{self._producer!r} was never unregistered.")
-        if not streaming:
-            # As Twisted's TLS and HTTP do it.
-            producer = PullToPush(producer, self)
-            producer.startStreaming()
-        self._producer = producer
+        writers = self._all_writers()
+        writers.register(producer, streaming, self)
         if self.is_write_paused:
-            producer.pauseProducing()
+            writers.pause()
 
     def unregisterProducer(self) -> None:
         """Forget the producer, if there is one."""
-        producer, self._producer = self._producer, None
-        if isinstance(producer, PullToPush):
-            producer.stopStreaming()
+        if self._writers is not None:
+            self._writers.unregister()
 
-    def _stop_producer(self) -> None:
-        producer, self._producer = self._producer, None
-        try:
-            if producer is not None:
-                producer.stopProducing()
-        except Exception as exc:  # noqa: BLE001  it is the application's
-            logger.error("a producer could not stop", exc_info=exc)
+    def _all_writers(self) -> Writers:
+        if self._writers is None:
+            self._writers = Writers()
+        return self._writers
 
     @property
     def is_write_paused(self) -> bool:
@@ -133,8 +143,8 @@ class FlowProtocol(FastPathProtocol):
             self._transport.pauseProducing()
         self._slow_client = SlowClientWatch(self)
         self._check_unsent()
-        if self._producer is not None:
-            self._producer.pauseProducing()
+        if self._writers is not None:
+            self._writers.pause()
 
     def resumeProducing(self) -> None:
         """Go on: the client has read what it was sent."""
@@ -145,24 +155,14 @@ class FlowProtocol(FastPathProtocol):
         self._change_flow(remove=FlowState.WRITE_PAUSED)
         if self._state != self.STATE_CLOSED:
             self._go_on_soon()
-        if self._producer is not None:
-            self._producer.resumeProducing()
-        self._tell_writable()
+        if self._writers is not None:
+            self._writers.resume()
 
     def writable(self) -> Deferred[None]:
         """Return a Deferred that fires when the client keeps up, or is gone."""
         if not self.is_write_paused or self._state != self.STATE_OPEN:
             return succeed(None)
-        if self._waiting_to_write is None:
-            self._waiting_to_write = []
-        waiting: Deferred[None] = Deferred(self._waiting_to_write.remove)
-        self._waiting_to_write.append(waiting)
-        return waiting
-
-    def _tell_writable(self) -> None:
-        waiting, self._waiting_to_write = self._waiting_to_write, None
-        for one in waiting or ():
-            one.callback(None)
+        return self._all_writers().wait()
 
     def stopProducing(self) -> None:
         """Note that the connection is gone; `connectionLost` says so, too, and is what counts."""
@@ -319,6 +319,41 @@ class FlowProtocol(FastPathProtocol):
         self.factory.limit_hits.note("messages_per_second", self.peer, "429, closed with 1008")
         self.sendCloseFrame(WS_MESSAGE_VIOLATE_POLICY, b"too many messages", isReply=False)
         self.failedByMe = True  # what comes now is not for anybody
+
+    # Calls that take their time
+
+    def _all_calls(self) -> Calls:
+        if self._calls is None:
+            self._calls = Calls(self)
+        return self._calls
+
+    @property
+    def running(self) -> list[Request | None]:
+        """The requests whose calls run and are to be answered."""
+        return [] if self._calls is None else self._calls.unanswered
+
+    @property
+    def has_only_streams(self) -> bool:
+        """Whether all that is to be answered are streams, which may have no end."""
+        return self._calls is not None and self._calls.has_only_streams
+
+    @property
+    def unanswered(self) -> int:
+        """How many messages have been read and not answered."""
+        return len(self.running) + len(self._queue or ())
+
+    @property
+    def accepts_calls(self) -> bool:
+        """Whether calls are answered: it is open, and the server does not stop."""
+        return self._state == self.STATE_OPEN and FlowState.DRAINING not in self._flow
+
+    def drain(self) -> None:
+        """Answer what comes from now on with 503."""
+        self._change_flow(add=FlowState.DRAINING)
+
+    def cut_calls(self) -> int:
+        """Answer the calls that run with 503, and cancel them; return how many they were."""
+        return 0 if self._calls is None else self._calls.cut()
 
     # A client that is not read from cannot answer a ping
 

@@ -1,8 +1,21 @@
-"""The state of a connection, which is also a namespace for the application."""
+"""The state of a connection, and why it ended."""
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-__all__ = ("ConnectionState",)
+__all__ = ("CloseReason", "ConnectionState")
+
+
+@dataclass(frozen=True, slots=True)
+class CloseReason:
+    """Why a connection ended: what Autobahn passes to `onClose`.
+
+    `code` is None when the TCP connection was lost without a closing handshake.
+    """
+
+    was_clean: bool
+    code: int | None
+    reason: str | None
 
 
 class ConnectionState(int):
