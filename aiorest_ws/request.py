@@ -4,17 +4,12 @@ import difflib
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from twisted.internet.defer import Deferred
-from twisted.internet.threads import blockingCallFromThread
-from twisted.python.failure import Failure
-from twisted.python.threadable import isInIOThread
 
 from aiorest_ws.abstract import AbstractRouter
-from aiorest_ws.awaiting import Ready, drive, is_awaitable, maybe_await
+from aiorest_ws.awaiting import Ready, is_awaitable
 from aiorest_ws.codecs import decode_message, encode_message
 from aiorest_ws.connection.access_log import AccessLog
 from aiorest_ws.connection.autobahn import CompactProtocol
@@ -26,13 +21,13 @@ from aiorest_ws.connection.connect_hooks import (
 )
 from aiorest_ws.connection.flow import FlowProtocol
 from aiorest_ws.connection.flow_state import FlowState
-from aiorest_ws.connection.state import CloseReason, ConnectionState
 from aiorest_ws.connection.publishing import PublishingFactory
 from aiorest_ws.connection.replies import encode_reply
+from aiorest_ws.connection.state import CloseReason, ConnectionState
 from aiorest_ws.dispatch.blocking import BlockingPool
 from aiorest_ws.dispatch.failures import internal_error_reply, render_failure
 from aiorest_ws.dispatch.streams import Stream, discard
-from aiorest_ws.dispatch.user_rate import UserRateMiddleware, user_key
+from aiorest_ws.dispatch.user_rate import UserRateMiddleware
 from aiorest_ws.exceptions import (
     BaseAPIException,
     MalformedMessage,
@@ -47,11 +42,9 @@ from aiorest_ws.status import (
     WS_SERVICE_RESTART,
     WS_UNEXPECTED_CONDITION,
 )
-from aiorest_ws.topics.broker import Broker, Position
-from aiorest_ws.topics.hub import Hub
-from aiorest_ws.topics.routes import TopicRoutes
+from aiorest_ws.topics.broker import Position
 from aiorest_ws.topics.subscriptions import Subscriptions
-from aiorest_ws.topics.urls import MEMORY, broker_for
+from aiorest_ws.topics.urls import MEMORY
 from aiorest_ws.transports.reactor import install_reactor
 from aiorest_ws.wrappers import CANCEL, UNSUBSCRIBE, Request, normalize_method
 
@@ -199,9 +192,11 @@ class RequestHandlerProtocol(FlowProtocol):
         """Send a reply; return what was sent, before it was encoded, or None: it is closed."""
         if self._send_limit < 0 and self._state != self.STATE_OPEN:
             return None
-        payload, sent = encode_reply(
-            self._encode_message, request, reply, is_binary, self.maxMessagePayloadSize
-        )
+        payload, sent = encode_reply(self._encode_message, request, reply, is_binary)
+        if 0 < self.maxMessagePayloadSize < len(payload):
+            self.factory.limit_hits.note("message_bytes", self.peer, f"413: {len(payload)} bytes")
+            sent = render_failure(request, ReplyTooLarge())
+            payload = encode_message(sent, is_binary)
         if sent is not reply and request is not None:
             self.call_ended(request)
         self.sendMessage(payload, is_binary)
@@ -231,9 +226,9 @@ class RequestHandlerProtocol(FlowProtocol):
         word = normalize_method(request.method)
         if request.url is None:
             return word == CANCEL
-        subscriptions = self._subscriptions
-        is_ending = subscriptions is not None and word == UNSUBSCRIBE
-        return is_ending and subscriptions.is_urgent(request.url)
+        if self._subscriptions is None or word != UNSUBSCRIBE:
+            return False
+        return self._subscriptions.is_urgent(request.url)
 
     def _refuse_rate(self, payload: bytes, is_binary: bool) -> None:
         request: Request | None = None
@@ -376,9 +371,7 @@ class RequestHandlerFactory(PublishingFactory):
             )
         if known.get("reactor") is None:
             known["reactor"] = install_reactor()
-        super().__init__(
-            *args, limits=limits, topics=topics, presence_info=presence_info, **known
-        )
+        super().__init__(*args, limits=limits, topics=topics, presence_info=presence_info, **known)
         self.connect_hooks: list[ConnectionHook] = []
         self.disconnect_hooks: list[ConnectionHook] = []
         # For each message: a property would be slower.
@@ -420,7 +413,7 @@ class RequestHandlerFactory(PublishingFactory):
 
     def stopFactory(self) -> None:
         """Stop the thread pool; a thread that is still busy ends with the process."""
-        super().stopFactory()  # type: ignore[no-untyped-call]
+        super().stopFactory()
         self._blocking_pool.stop()
 
 

@@ -33,11 +33,11 @@ from aiorest_ws.exceptions import (
 )
 from aiorest_ws.parsers import URLParser
 from aiorest_ws.topics.routes import TopicRoute, TopicRoutes
-from aiorest_ws.topics.view import SUBSCRIBE, UNSUBSCRIBE, TopicView
+from aiorest_ws.topics.view import TopicView
 from aiorest_ws.urls.utils import reverse
 from aiorest_ws.validators import check_route
 from aiorest_ws.views import MethodBasedView, method_word
-from aiorest_ws.wrappers import Request, Response
+from aiorest_ws.wrappers import SUBSCRIBE, UNSUBSCRIBE, Request, Response, normalize_method
 
 __all__ = ("SimpleRouter",)
 
@@ -46,7 +46,7 @@ __all__ = ("SimpleRouter",)
 # slower to ask for. The first reply reads them.
 _SETTINGS = vars(settings)
 
-CANCEL = "CANCEL"
+CANCEL = "cancel"
 
 # For topics, not for endpoints.
 _FOR_TOPICS = frozenset({SUBSCRIBE, UNSUBSCRIBE})
@@ -296,7 +296,7 @@ class SimpleRouter(AbstractRouter):
         return Ready(reply) if isinstance(reply, bytes) else reply
 
     def _search(self, request: Request) -> tuple[Any, Sequence[str], Mapping[str, Any]]:
-        word = request.method.strip().upper() if isinstance(request.method, str) else None
+        word = normalize_method(request.method)
         if word in _FOR_TOPICS:
             return self._search_topic(request), (), {}
         try:

@@ -15,7 +15,9 @@ _LINE = "%(peer)s %(request_id)s %(request)r %(status)d %(bytes)d bytes %(millis
 class AccessLog:
     """Writes to `aiorest-ws.access`."""
 
-    def note(self, peer: str, request: Request | None, size: int, status: int | None = None) -> None:
+    def note(
+        self, peer: str, request: Request | None, size: int, status: int | None = None
+    ) -> None:
         """Write the line of a reply of `size` bytes; `status` by default is the request's."""
         now = time.monotonic()
         fields = {

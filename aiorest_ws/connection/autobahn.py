@@ -20,7 +20,6 @@ from autobahn.wamp.types import TransportDetails
 from autobahn.websocket.protocol import WebSocketProtocol
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import connectionDone
-from twisted.python.failure import Failure
 
 from aiorest_ws.connection import opening
 from aiorest_ws.connection.on_demand import on_demand
@@ -183,7 +182,7 @@ class CompactProtocol(WebSocketServerProtocol):
         self.trafficStats = CompactTrafficStats()  # type: ignore[no-untyped-call]
         del self.utf8validator  # the one below is made when there is something to look at
 
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
+    def connectionLost(self, reason: Any = connectionDone) -> None:
         """End, with `onClose`, which may raise."""
         try:
             WebSocketProtocol._connectionLost(self, reason)

@@ -9,8 +9,8 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.python.failure import Failure
 
 from aiorest_ws.awaiting import drive, maybe_await
-from aiorest_ws.dispatch.failures import internal_error_reply, render_failure
 from aiorest_ws.connection.stream_sender import StreamOwner, StreamSender
+from aiorest_ws.dispatch.failures import internal_error_reply, render_failure
 from aiorest_ws.dispatch.streams import Stream, discard
 from aiorest_ws.exceptions import (
     BaseAPIException,
@@ -258,16 +258,19 @@ class Calls:
         if isinstance(exc, DeadlineExceeded):
             words = f"408: {call.request!r}"
             connection.factory.limit_hits.note("call_seconds", connection.peer, words)
-        connection.answer_call(call.request, render_failure(call.request, exc), call.is_binary, None)
+        connection.answer_call(
+            call.request, render_failure(call.request, exc), call.is_binary, None
+        )
         _cancel(pending)
 
     def _note_answered(self, pending: Deferred[Any], call: _Call) -> None:
         call.is_answered = True
         _stop_timer(call)
         request = call.request
-        if request is not None and request.id is not None:
-            if self.by_id.get(request.id) is pending:
-                del self.by_id[request.id]
+        if request is None or request.id is None:
+            return
+        if self.by_id.get(request.id) is pending:
+            del self.by_id[request.id]
 
 
 def _stop_timer(call: _Call) -> None:

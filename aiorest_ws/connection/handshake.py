@@ -7,7 +7,6 @@ from autobahn.twisted.websocket import WebSocketServerProtocol
 from twisted.internet.address import UNIXAddress
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import connectionDone
-from twisted.python.failure import Failure
 
 from aiorest_ws.connection.autobahn import CompactProtocol
 from aiorest_ws.connection.http_head import (
@@ -78,7 +77,7 @@ class GuardedProtocol(CompactProtocol):
         self.factory.limit_hits.note(limit, self.peer, "not answered")
         self.transport.abortConnection()
 
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
+    def connectionLost(self, reason: Any = connectionDone) -> None:
         """End; the connection counts no more."""
         if self._is_counted:
             self._is_counted = False

@@ -4,24 +4,18 @@ from collections.abc import Callable
 from typing import Any
 
 from aiorest_ws.codecs import encode_message
-from aiorest_ws.dispatch.failures import internal_error_reply, render_failure
-from aiorest_ws.exceptions import ReplyTooLarge
+from aiorest_ws.dispatch.failures import internal_error_reply
 from aiorest_ws.wrappers import Request
 
 __all__ = ("encode_reply",)
 
 
 def encode_reply(
-    encode: Callable[[Any, bool], Any],
-    request: Request | None,
-    reply: Any,
-    is_binary: bool,
-    max_bytes: int,
+    encode: Callable[[Any, bool], Any], request: Request | None, reply: Any, is_binary: bool
 ) -> tuple[bytes, Any]:
     """Return the payload of a message, and the reply in it.
 
-    That is a failure where `encode` raises or returns something else than bytes, and where the
-    payload has over `max_bytes`, unless they are 0.
+    That is a failure where `encode` raises, or returns something else than bytes.
     """
     try:
         payload = encode(reply, is_binary)
@@ -31,11 +25,4 @@ def encode_reply(
     except Exception as exc:  # noqa: BLE001  an override may raise anything
         reply = internal_error_reply(request, exc)
         payload = encode_message(reply, is_binary)
-    if 0 < max_bytes < len(payload):
-        size = len(payload)
-        reply = render_failure(request, ReplyTooLarge())
-        payload = encode_message(reply, is_binary)
-        if request is not None and request.connection is not None:
-            connection = request.connection
-            connection.factory.limit_hits.note("message_bytes", connection.peer, f"413: {size} bytes")
     return payload, reply

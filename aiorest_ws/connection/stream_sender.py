@@ -23,7 +23,10 @@ class StreamOwner(Protocol):
 
     STATE_OPEN: int
     factory: Any
-    peer: str
+
+    @property
+    def peer(self) -> str:
+        """The address of the client, for the log."""
 
     @property
     def state(self) -> int:

@@ -31,7 +31,10 @@ class PushedConnection(Protocol):
     STATE_OPEN: int
     factory: Any
     maxMessagePayloadSize: int
-    peer: str
+
+    @property
+    def peer(self) -> str:
+        """The address of the client, for the log."""
 
     @property
     def state(self) -> int:

@@ -8,7 +8,7 @@ import pytest_twisted
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
-from aiorest_ws.connection.flow import CHECKS
+from aiorest_ws.connection.slow_client import CHECKS_PER_LIMIT
 from aiorest_ws.decorators import endpoint
 from aiorest_ws.limits import Limits
 from aiorest_ws.request import RequestHandlerFactory
@@ -112,7 +112,7 @@ async def test_who_reads_nothing_for_too_long_is_aborted(network):
 async def test_who_reads_slowly_is_not_aborted(network):
     factory = served(unsent_seconds=3600)  # its checks are made here
     client, connection = await clogged(network, factory)
-    for _ in range(3 * CHECKS):
+    for _ in range(3 * CHECKS_PER_LIMIT):
         before = connection._sent()
         while connection._sent() <= before and connection._is_clogged:
             client.transport.resumeProducing()
