@@ -1,4 +1,4 @@
-"""`Application`: a router, middlewares, hooks and a factory become a running service."""
+"""`Application`: make a running service of a router, middlewares, hooks and a factory."""
 
 import dataclasses
 import importlib
@@ -6,7 +6,6 @@ import inspect
 import os
 import sys
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +18,18 @@ from aiorest_ws.exceptions import ImproperlyConfigured
 from aiorest_ws.limits import Limits
 from aiorest_ws.log import log_to_stream, log_to_twisted, set_level
 from aiorest_ws.request import ConnectionHook, RequestHandlerFactory, RequestHandlerProtocol
-from aiorest_ws.serving.hooks import Hook, added, check_class, imported, is_several
+from aiorest_ws.serving.hooks import Hook, add_hook, check_class, import_middleware
 from aiorest_ws.serving.service import ApplicationService, FactoryHook
-from aiorest_ws.serving.supervisor import service_with_workers
-from aiorest_ws.serving.worker import Worker
+from aiorest_ws.serving.workers import make_service
 from aiorest_ws.topics.broker import Broker
 from aiorest_ws.topics.urls import MEMORY, is_memory
-from aiorest_ws.transports.endpoints import endpoint_from_string, is_inside_tls, tcp_endpoint
-from aiorest_ws.transports.reactor import install_reactor
-from aiorest_ws.transports.tls import TLSFiles
+from aiorest_ws.transports import (
+    TLSFiles,
+    endpoint_from_string,
+    install_reactor,
+    is_inside_tls,
+    tcp_endpoint,
+)
 from aiorest_ws.urls.base import set_urlconf
 from aiorest_ws.utils.websocket import deflate_offer_accept
 from aiorest_ws.validators import check_and_set_subclass
@@ -36,14 +38,14 @@ __all__ = ("Application", "load_application")
 
 
 class Application:
-    """Put a server together and run it.
+    """Configure a server and run it.
 
     `factory` and `protocol` are classes. With `certificate` and `key`, paths of PEM files, it
-    serves `wss://`. `middlewares` are classes, made here; those of the setting
-    MIDDLEWARE_CLASSES come before them. With `access_log` each reply is a line in the log.
-    `factory_options` are keywords for the factory class. `topics` is where topics are kept,
-    `memory` or the URL of a Redis server; what `presence_info(request)` returns is shown to those
-    who may see who is on a topic.
+    serves `wss://`. `middlewares` are classes, which are instantiated here; those of the setting
+    MIDDLEWARE_CLASSES come before them. With `access_log` each reply is logged.
+    `factory_options` are keywords for the factory class. `topics` is where topics are stored,
+    `memory` or the URL of a Redis server. `presence_info(request)` returns what the other
+    subscribers of a topic may know about a client.
     """
 
     def __init__(
@@ -73,7 +75,7 @@ class Application:
         self.factory_options = dict(factory_options or {})
         self.topics = topics
         self.presence_info = presence_info
-        classes = [imported(middleware) for middleware in settings.MIDDLEWARE_CLASSES]
+        classes = [import_middleware(middleware) for middleware in settings.MIDDLEWARE_CLASSES]
         self._middlewares = [middleware() for middleware in [*classes, *middlewares]]
         self._startup_hooks: list[FactoryHook] = []
         self._shutdown_hooks: list[FactoryHook] = []
@@ -83,7 +85,7 @@ class Application:
 
     @property
     def factory(self) -> type[RequestHandlerFactory]:
-        """The class that makes and serves the connections."""
+        """The class of the factory of connections."""
         return self._factory
 
     @factory.setter
@@ -94,7 +96,7 @@ class Application:
 
     @property
     def protocol(self) -> type[RequestHandlerProtocol]:
-        """The class of a connection; the factory's own unless another was given."""
+        """The class of a connection; by default that of the factory."""
         return self._protocol or self._factory.protocol
 
     @protocol.setter
@@ -110,7 +112,10 @@ class Application:
 
     @property
     def isSecure(self) -> bool:
-        """Whether clients connect by `wss://`. Raises ImproperlyConfigured for half a key pair."""
+        """Whether clients connect by `wss://`.
+
+        Raises ImproperlyConfigured if only one of `certificate` and `key` is set.
+        """
         if bool(self.certificate) != bool(self.key):
             raise ImproperlyConfigured("TLS needs both, a `certificate` and its `key`.")
         return bool(self.certificate)
@@ -121,7 +126,7 @@ class Application:
         return "wss://{0}:{1}/{2}" if self.isSecure else "ws://{0}:{1}/{2}"
 
     def limits_with(self, texts: Mapping[str, str]) -> Limits | None:
-        """Return this application's limits with those that a command line names."""
+        """Return this application's limits, changed as the options of a command line say."""
         if not texts:
             return self.limits
         changed = Limits.from_texts(texts)
@@ -134,31 +139,31 @@ class Application:
         host = f"[{host}]" if ":" in host and not host.startswith("[") else host
         return self.url.format(host, port, path.lstrip("/"))
 
-    # What the application does besides answering
+    # Hooks
 
     def on_startup(self, hook: Hook) -> Hook:
         """Call `hook(factory)` before the server listens; it may be a coroutine."""
-        return added(self._startup_hooks, hook, "on_startup", "the factory")
+        return add_hook(self._startup_hooks, hook, "on_startup", "the factory")
 
     def on_shutdown(self, hook: Hook) -> Hook:
-        """Call `hook(factory)` when the last connection is closed; it may be a coroutine."""
-        return added(self._shutdown_hooks, hook, "on_shutdown", "the factory")
+        """Call `hook(factory)` after the last connection is closed; it may be a coroutine."""
+        return add_hook(self._shutdown_hooks, hook, "on_shutdown", "the factory")
 
     def on_connect(self, hook: Hook) -> Hook:
-        """Call `hook(connection)` for each client, before its first message; may be a coroutine.
+        """Call `hook(connection)` before the first message of a client; it may be a coroutine.
 
-        An exception closes that connection with 1011.
+        An exception closes the connection with 1011.
         """
-        return added(self._connect_hooks, hook, "on_connect", "the connection")
+        return add_hook(self._connect_hooks, hook, "on_connect", "the connection")
 
     def on_disconnect(self, hook: Hook) -> Hook:
-        """Call `hook(connection)` when a client is gone; `connection.close_reason` says why."""
-        return added(self._disconnect_hooks, hook, "on_disconnect", "the connection")
+        """Call `hook(connection)` when a connection is closed; its `close_reason` says why."""
+        return add_hook(self._disconnect_hooks, hook, "on_disconnect", "the connection")
 
     def error_handler(self, exception: type[BaseException]) -> Callable[[Hook], Hook]:
-        """Turn exceptions of views into failures: `handler(request, exc) -> BaseAPIException`.
+        """Convert exceptions of views to failures: `handler(request, exc) -> BaseAPIException`.
 
-        The handler of the nearest base class is asked. It may raise a BaseAPIException instead.
+        The handler of the nearest base class is called. It may also raise a BaseAPIException.
         """
         if not inspect.isclass(exception) or not issubclass(exception, BaseException):
             raise TypeError(f"error_handler takes an exception class, not {exception!r}")
@@ -171,7 +176,7 @@ class Application:
 
         return register
 
-    # From here to a server
+    # Servers
 
     def generate_factory(
         self,
@@ -234,7 +239,7 @@ class Application:
     ) -> ApplicationService:
         """Return a Twisted service for a `.tac` file; `listen` is a server endpoint string.
 
-        With `workers` it starts that many processes of this program, which serve.
+        With more than one of `workers` it starts that many processes of this program.
         """
         reactor = install_reactor()
         log_to_twisted()
@@ -259,12 +264,12 @@ class Application:
         accept_function: Callable[[Any], Any] = deflate_offer_accept,
         workers: int = 1,
     ) -> None:
-        """Serve until SIGINT or SIGTERM; port 0 takes a free one, which the banner tells.
+        """Serve until SIGINT or SIGTERM; port 0 takes a free one, which the banner shows.
 
-        Blocks. Raises what kept the server from starting, CannotListenError for a busy port. The
-        program has to end soon after it returns: when the time to stop, which began with the
-        signal, is over, the process is ended. With `workers` it starts that many processes of
-        this program, which come here, too, and serve.
+        Blocks. Raises the exception that kept the server from starting, CannotListenError for a
+        busy port. The program must exit soon after it returns: the time to stop began with the
+        signal, and when it is over the process is ended. With more than one of `workers` it
+        starts that many processes of this program, which call this method too, and serve.
         """
         self.tcp_service(
             host,
@@ -300,7 +305,7 @@ class Application:
             accept_function=accept_function,
         )
         endpoint = tcp_endpoint(reactor, host, port, tls=self._tls())
-        return self._service(factory, endpoint, path, workers, host=host, banner=print)
+        return self._service(factory, endpoint, path, workers, host=host, print_line=print)
 
     def _service(
         self,
@@ -310,7 +315,7 @@ class Application:
         workers: int,
         *,
         host: str | None = None,
-        banner: Callable[[str], Any] | None = None,
+        print_line: Callable[[str], Any] | None = None,
         is_secure: bool = False,
     ) -> ApplicationService:
         def make_url(address: Any) -> str:
@@ -320,25 +325,18 @@ class Application:
             url = self.generate_url(host or address.host, port, path)
             return url.replace("ws://", "wss://", 1) if is_secure else url
 
-        make: Callable[..., ApplicationService] = ApplicationService
-        if is_several(workers) or Worker.is_here():
-            if len(getattr(factory.router, "topics", ())) and not factory.topics.broker.is_shared:
-                raise ImproperlyConfigured(
-                    "Topics on memory are not shared by workers: give topics='redis://...'."
-                )
-            # A new release of the program may want another number: the supervisor's goes on.
-            make = partial(service_with_workers, workers)
-        return make(
+        return make_service(
+            workers,
             factory,
             endpoint,
             startup_hooks=self._startup_hooks,
             shutdown_hooks=self._shutdown_hooks,
             make_url=make_url,
-            banner=banner,
+            print_line=print_line,
         )
 
     def _equip(self, router: AbstractRouter) -> None:
-        """Give the router this application's middlewares, before its own, and error handlers."""
+        """Add this application's middlewares, before the router's own, and error handlers."""
         theirs = router.middlewares
         theirs[:0] = [ours for ours in self._middlewares if ours not in theirs]
         if self._error_handlers:
@@ -347,15 +345,15 @@ class Application:
     def _tls(self) -> TLSFiles | None:
         if not self.isSecure:
             return None
-        assert self.certificate is not None  # noqa: S101  isSecure has looked
+        assert self.certificate is not None  # noqa: S101  isSecure checks both
         assert self.key is not None  # noqa: S101
         return TLSFiles(self.certificate, self.key)
 
 
 def load_application(name: str) -> Application:
-    """Return the Application called `package.module:name`; a router is wrapped in one.
+    """Import and return the Application `package.module:name`; a router is wrapped in one.
 
-    The current directory comes first on the path. Raises ImproperlyConfigured.
+    The current directory is put first on the path. Raises ImproperlyConfigured.
     """
     module_name, colon, attribute = name.partition(":")
     if not colon or not module_name or not attribute:
@@ -367,7 +365,7 @@ def load_application(name: str) -> Application:
         found: Any = importlib.import_module(module_name)
     except ModuleNotFoundError as exc:
         if exc.name is None or not f"{module_name}.".startswith(f"{exc.name}."):
-            raise  # the module is there, and lacks something itself
+            raise  # the module exists, and an import in it fails
         raise ImproperlyConfigured(f"There is no module {exc.name!r}.") from exc
     for part in attribute.split("."):
         if not hasattr(found, part):

@@ -130,6 +130,11 @@ class Limits:
         kinds = {field.name: str(field.type) for field in dataclasses.fields(cls)}
         return cls(**{name: _from_text(name, kinds[name], text) for name, text in given.items()})
 
+    @property
+    def stop_seconds(self) -> float:
+        """The time in which a server stops, before its process is ended."""
+        return self.drain_seconds + 2 * self.closing_seconds
+
     def connections_at_most(self) -> int:
         """Return how many connections there may be in all."""
         return _connections_of_this_process() if self.connections is None else self.connections

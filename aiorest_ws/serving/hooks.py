@@ -1,4 +1,4 @@
-"""What an `Application` checks of what it is given."""
+"""Checks of the hooks, classes and middlewares of an `Application`."""
 
 import importlib
 import inspect
@@ -7,13 +7,13 @@ from typing import Any, TypeVar
 
 from aiorest_ws.exceptions import ImproperlyConfigured
 
-__all__ = ("Hook", "added", "check_class", "imported", "is_several")
+__all__ = ("Hook", "add_hook", "check_class", "import_middleware")
 
 Hook = TypeVar("Hook", bound=Callable[..., Any])
 
 
-def added(hooks: list[Any], hook: Hook, name: str, argument: str) -> Hook:
-    """Add a hook that takes one argument, and return it; raise TypeError for another one."""
+def add_hook(hooks: list[Any], hook: Hook, name: str, argument: str) -> Hook:
+    """Add a hook to `hooks` and return it; raise TypeError unless it takes one argument."""
     try:
         inspect.signature(hook).bind(None)
     except TypeError:
@@ -23,13 +23,13 @@ def added(hooks: list[Any], hook: Hook, name: str, argument: str) -> Hook:
 
 
 def check_class(name: str, value: Any) -> None:
-    """Raise TypeError for what is no class."""
+    """Raise TypeError if `value` is not a class."""
     if not inspect.isclass(value):
         raise TypeError(f"{name} must be a class, not {value!r}")
 
 
-def imported(middleware: Any) -> Any:
-    """Return a class of MIDDLEWARE_CLASSES, which may be named by a string."""
+def import_middleware(middleware: Any) -> Any:
+    """Return a middleware class of MIDDLEWARE_CLASSES, which may be a dotted name."""
     if not isinstance(middleware, str):
         return middleware
     module_name, _, class_name = middleware.rpartition(".")
@@ -39,10 +39,3 @@ def imported(middleware: Any) -> Any:
         raise ImproperlyConfigured(
             f"MIDDLEWARE_CLASSES names {middleware!r}, which cannot be imported: {exc}."
         ) from exc
-
-
-def is_several(workers: Any) -> bool:
-    """Tell whether there is to be more than one worker; raise ImproperlyConfigured."""
-    if not isinstance(workers, int) or workers < 1:
-        raise ImproperlyConfigured(f"workers must be a number from 1 on, not {workers!r}.")
-    return workers > 1

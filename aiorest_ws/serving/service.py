@@ -1,12 +1,10 @@
-"""`ApplicationService`: a factory that listens, and what has to happen before and after."""
+"""`ApplicationService`: what Twisted starts and stops, around the process that serves."""
 
 import gc
 import os
 import signal
-import sys
-from collections.abc import Callable, Sequence
-from types import FrameType
-from typing import Any
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Protocol
 
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
@@ -20,121 +18,111 @@ from twisted.internet.interfaces import (
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
-from aiorest_ws import __version__
 from aiorest_ws.awaiting import begun, drive, is_awaitable, sharing
 from aiorest_ws.exceptions import TopicsUnavailable
 from aiorest_ws.log import logger
 from aiorest_ws.request import RequestHandlerFactory
-from aiorest_ws.serving.drain import SignalWatch, Watchdog, drain
-from aiorest_ws.transports.reactor import describe_reactor
+from aiorest_ws.serving.banner import Banner
+from aiorest_ws.serving.drain import drain
+from aiorest_ws.serving.watchdog import SignalWatch, Watchdog
 
-__all__ = ("ApplicationService", "FactoryHook")
+__all__ = ("ApplicationService", "FactoryHook", "Once", "Server", "ServerProcess")
 
 FactoryHook = Callable[[Any], Any]
 
-# What a handshake that has begun may still take when another process accepts in this one's place.
-LET_IN_SECONDS = 1.0
+# How long a started opening handshake may still take when another worker takes over.
+HANDSHAKE_SECONDS = 1.0
+
+
+class Server(Protocol):
+    """What a service starts and stops: a process that serves, or the supervisor of several."""
+
+    factory: RequestHandlerFactory
+    listening: Deferred[IListeningPort]
+    port: IListeningPort | None
+    failure: BaseException | None
+    cut_off: int
+
+    def prepare(self) -> None:
+        """Do what needs the privileges that twistd gives up later."""
+
+    def start(self) -> None:
+        """Start to listen; without success set `failure` and stop the reactor."""
+
+    def stop(self, *, ends_process: bool) -> Deferred[None]:
+        """Stop; called again, return another Deferred for the same end."""
+
+    def end_now(self, why: str) -> None:
+        """End without waiting for calls."""
 
 
 class ApplicationService(Service):
-    """An application that listens: Twisted starts and stops it.
+    """An application that listens: Twisted starts and stops it."""
 
-    `listening` fires with the listening port. `failure` is the exception that kept the service
-    from starting, which also stops the reactor. `make_url` names an address, for the banner.
-    `is_replaced` means that other processes accept on its socket when it stops.
-    """
-
-    def __init__(
-        self,
-        factory: RequestHandlerFactory,
-        endpoint: IStreamServerEndpoint,
-        *,
-        startup_hooks: Sequence[FactoryHook],
-        shutdown_hooks: Sequence[FactoryHook],
-        make_url: Callable[[Any], str],
-        banner: Callable[[str], Any] | None = None,
-        is_replaced: bool = False,
-    ) -> None:
-        self.factory = factory
-        self.failure: BaseException | None = None
-        self.listening: Deferred[IListeningPort] = Deferred()
-        self.port: IListeningPort | None = None
-        self._endpoint = endpoint
-        self._startup_hooks = startup_hooks
-        self._shutdown_hooks = shutdown_hooks
-        self._make_url = make_url
-        self._banner = banner
-        self._is_begun = False
-        self._delayed: IDelayedCall | None = None
-        self._starting: Deferred[Any] | None = None
-        # What a client has not read of its last replies, when the time was up.
-        self.cut_off = 0
-        self._watchdog = Watchdog(factory, lambda: self.cut_off)
-        self._is_replaced = is_replaced
-        self._signals = _ForgivingWatch(factory, self._watchdog)
+    def __init__(self, server: Server) -> None:
+        self.server = server
         self._ends_process = False
-        self._ending: Deferred[Any] | None = None
+
+    @property
+    def factory(self) -> RequestHandlerFactory:
+        """The factory of the connections."""
+        return self.server.factory
+
+    @property
+    def listening(self) -> Deferred[IListeningPort]:
+        """A Deferred that fires with the port when the server, or all of its workers, listen."""
+        return self.server.listening
+
+    @property
+    def port(self) -> IListeningPort | None:
+        """The port, while the server listens."""
+        return self.server.port
+
+    @property
+    def failure(self) -> BaseException | None:
+        """The exception that kept the server from starting, which also stops the reactor."""
+        return self.server.failure
+
+    @property
+    def cut_off(self) -> int:
+        """How many clients were cut off from their last replies, or how many workers failed."""
+        return self.server.cut_off
 
     def privilegedStartService(self) -> None:
-        """Listen while twistd may still bind a port under 1024, unless more comes first."""
+        """Listen while twistd may still bind a port under 1024, unless hooks run before."""
         super().privilegedStartService()  # type: ignore[no-untyped-call]
-        # Topics that processes share need the loop, too.
-        if not (self._startup_hooks or self.factory.topics.broker.is_shared):
-            self._begin()
+        self.server.prepare()
 
     def startService(self) -> None:
         """Run the start-up hooks, then listen."""
         super().startService()  # type: ignore[no-untyped-call]
-        self.factory.reactor.callWhenRunning(self._signals.begin)
-        if not self._is_begun:
-            # Not yet: services are started before the loop that a hook may need.
-            self._delayed = self.factory.reactor.callLater(0, self._begin)
+        self.server.start()
 
     def stopService(self) -> Deferred[None]:
-        """Stop listening, answer the calls that run, close every connection with 1012.
+        """Stop listening, answer the running calls, close every connection with 1012.
 
-        Then the shutdown hooks run. It has `drain_seconds` and twice `closing_seconds` of the
-        factory's limits: after that the process is ended.
+        Then the shutdown hooks run. It takes at most `drain_seconds` and twice `closing_seconds`
+        of the factory's limits: after that the process is ended.
         """
         super().stopService()  # type: ignore[no-untyped-call]
-        self._watchdog.begin()
-        return self._until_stopped().addBoth(self._stopped)
-
-    def _until_stopped(self) -> Deferred[Any]:
-        """Stop, if that has not begun yet: the reactor may stop after its services."""
-        if self._ending is None:
-            self._ending = begun(self._stop())
-        return sharing(self._ending)
+        return self.server.stop(ends_process=self._ends_process)
 
     def end_now(self, why: str) -> None:
         """End the process, with status 1 if a call has not been answered."""
-        self._watchdog.end_now(why)
-
-    def stop_by_supervisor(self) -> None:
-        """Stop the process, unless it has been told to; may be called from any thread."""
-        if not (self._signals.is_told or self.factory.is_stopping):
-            self._signals.forgive()
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    def _stopped(self, result: Any) -> Any:
-        if not (self._ends_process or self._signals.is_told):
-            # What stopped is a service; its program may go on.
-            self._watchdog.cancel()
-            self._signals.end()
-        return result
+        self.server.end_now(why)
 
     def run(self) -> None:
         """Run the reactor with this service until it is stopped; raise its `failure`.
 
-        Raises SystemExit(1) if a client was cut off from its last replies. The program has to end
-        soon after that: its time to stop began with the signal, and when that is over the process
+        Raises SystemExit(1) if a client was cut off from its last replies. The program must exit
+        soon after that: the time to stop began with the signal, and when it is over the process
         is ended.
         """
         reactor = self.factory.reactor
         reactor.addSystemEventTrigger("before", "shutdown", self._stop_with_process)
         self.startService()
-        # What the program has made so far stays. The collector, which large messages call often,
-        # need not look at it each time.
+        # What the program has made so far stays: the garbage collector, which large messages
+        # trigger often, need not look at it each time.
         gc.collect()
         gc.freeze()
         reactor.run()
@@ -147,8 +135,90 @@ class ApplicationService(Service):
         self._ends_process = True
         return self.stopService()
 
-    def _begin(self) -> None:
-        self._is_begun = True
+
+class Once:
+    """Runs a coroutine function once, for all who call."""
+
+    def __init__(self, function: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        self._function = function
+        self._running: Deferred[None] | None = None
+
+    def __call__(self) -> Deferred[None]:
+        if self._running is None:
+            self._running = begun(self._function())
+        return sharing(self._running)
+
+
+class ServerProcess:
+    """The server of this process: it starts, listens, and stops in time.
+
+    With `is_replaced` other processes go on accepting on its socket when it stops.
+    """
+
+    def __init__(
+        self,
+        factory: RequestHandlerFactory,
+        endpoint: IStreamServerEndpoint,
+        banner: Banner,
+        *,
+        startup_hooks: Sequence[FactoryHook] = (),
+        shutdown_hooks: Sequence[FactoryHook] = (),
+        is_replaced: bool = False,
+    ) -> None:
+        self.factory = factory
+        self.failure: BaseException | None = None
+        self.listening: Deferred[IListeningPort] = Deferred()
+        self.port: IListeningPort | None = None
+        self.cut_off = 0
+        self._endpoint = endpoint
+        self._banner = banner
+        self._startup_hooks = startup_hooks
+        self._shutdown_hooks = shutdown_hooks
+        self._is_replaced = is_replaced
+        self._is_started = False
+        self._delayed_start: IDelayedCall | None = None
+        self._starting: Deferred[Any] | None = None
+        self._watchdog = Watchdog(factory, lambda: self.cut_off)
+        self._signals = SignalWatch(factory, self._watchdog)
+        self._stop_once = Once(self._stop)
+
+    def prepare(self) -> None:
+        """Listen, unless something has to happen before that needs the loop."""
+        if not (self._startup_hooks or self.factory.topics.broker.is_shared):
+            self._start_now()
+
+    def start(self) -> None:
+        """Run the start-up hooks and listen, when the reactor runs."""
+        self.factory.reactor.callWhenRunning(self._signals.start)
+        if not self._is_started:
+            # Services are started before the loop that a hook may need.
+            self._delayed_start = self.factory.reactor.callLater(0, self._start_now)
+
+    def stop(self, *, ends_process: bool) -> Deferred[None]:
+        """Stop in time, or the watchdog ends the process."""
+        self._watchdog.start()
+
+        def stopped(result: Any) -> Any:
+            if not (ends_process or self._signals.has_signal):
+                # Only the service has stopped: the program may go on.
+                self._watchdog.cancel()
+                self._signals.end()
+            return result
+
+        return self._stop_once().addBoth(stopped)
+
+    def stop_from_thread(self) -> None:
+        """Stop the process unless it is stopping; may be called from any thread."""
+        if not (self._signals.has_signal or self.factory.is_stopping):
+            self._signals.ignore_next()
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def end_now(self, why: str) -> None:
+        """End the process, with status 1 if a call has not been answered."""
+        self._watchdog.end_now(why)
+
+    def _start_now(self) -> None:
+        self._is_started = True
         port = drive(self._start())
         if isinstance(port, Deferred):
             self._starting = port.addCallbacks(self._started, _ignore_cancellation)
@@ -159,15 +229,15 @@ class ApplicationService(Service):
         try:
             await self.factory.topics.start()
             for hook in self._startup_hooks:
-                await _called(hook, self.factory)
+                await _call(hook, self.factory)
             return await self._endpoint.listen(self.factory)
         except CancelledError:
             raise  # the service is stopped, which is no failure
-        except Exception as exc:  # noqa: BLE001  the program is told, and the reactor stopped
+        except Exception as exc:  # noqa: BLE001  the program gets it, and the reactor is stopped
             self.failure = exc
-            # What is told by its name needs no traceback.
+            # Their messages need no traceback.
             is_plain = isinstance(exc, (CannotListenError, TopicsUnavailable))
-            if self._banner is None or not is_plain:
+            if not (self._banner.is_printed and is_plain):
                 shown = None if is_plain else exc
                 logger.critical("the server cannot start: %s", exc, exc_info=shown)
             return None
@@ -177,93 +247,63 @@ class ApplicationService(Service):
             self.factory.reactor.callLater(0, self.factory.reactor.stop)
             return
         self.port = port
-        self._announce(port)
+        self._banner.show(port)
         self.listening.callback(port)
 
-    def _announce(self, port: IListeningPort, workers: int = 1) -> None:
-        reactor = describe_reactor(self.factory.reactor)
-        url = self._make_url(port.getHost())
-        if self._banner is None:
-            if workers > 1:
-                reactor = f"{workers} workers, each on {reactor}"
-            logger.info("aiorest-ws %s serves %s on %s", __version__, url, reactor)
-            return
-        self._banner(f"aiorest-ws {__version__}")
-        self._banner(f"Server started at {url}")
-        if workers > 1:
-            self._banner(f"Workers: {workers}")
-        self._banner(f"Reactor: {reactor}")
-        self._banner("Quit the server with CONTROL-C.")
-        sys.stdout.flush()
-
     async def _stop(self) -> None:
-        if self._delayed is not None and self._delayed.active():
-            self._delayed.cancel()
+        factory = self.factory
+        if self._delayed_start is not None and self._delayed_start.active():
+            self._delayed_start.cancel()
         if self._starting is not None:
             self._starting.cancel()
         if not self._is_replaced:
-            self.factory.is_stopping = True
+            factory.is_stopping = True
         if self.port is not None:
             await maybeDeferred(self.port.stopListening)
             self.port = None
         if self._is_replaced:
-            await self._let_in()
-            self.factory.is_stopping = True
+            await self._finish_handshakes()
+            factory.is_stopping = True
         try:
-            self.cut_off = await drain(self.factory)
-        except Exception as exc:  # noqa: BLE001  the process has to end, and to say that it failed
-            self.cut_off = max(1, len(self.factory.connections))
+            self.cut_off = await drain(factory)
+        except Exception as exc:  # noqa: BLE001  the process must end, and report the failure
+            self.cut_off = max(1, len(factory.connections))
             logger.error("connections could not be closed", exc_info=exc)
-        seconds = self.factory.limits.closing_seconds
-        try:
-            await self.factory.hooks_done().addTimeout(seconds, self.factory.reactor)
-        except DeferredTimeout:
-            logger.warning("on_disconnect hooks were given up after %g s", seconds)
-        for hook in self._shutdown_hooks:
-            try:
-                await _called(hook, self.factory)
-            except Exception as exc:  # noqa: BLE001  the other hooks run all the same
-                logger.error("an on_shutdown hook failed", exc_info=exc)
-        await self._stop_topics(seconds)
+        await self._run_shutdown_hooks()
+        await self._stop_topics()
 
-    async def _let_in(self) -> None:
-        """Wait for opening handshakes, lest clients that others would have taken are refused."""
+    async def _finish_handshakes(self) -> None:
+        """Wait for opening handshakes: other workers would have accepted these clients."""
         factory = self.factory
-        end = factory.reactor.seconds() + LET_IN_SECONDS
+        end = factory.reactor.seconds() + HANDSHAKE_SECONDS
         while factory.countConnections > len(factory.connections):
             if factory.reactor.seconds() >= end:
                 return
             await deferLater(factory.reactor, 0.01)
 
-    async def _stop_topics(self, seconds: float) -> None:
+    async def _run_shutdown_hooks(self) -> None:
+        seconds = self.factory.limits.closing_seconds
+        try:
+            await self.factory.hooks_done().addTimeout(seconds, self.factory.reactor)
+        except DeferredTimeout:
+            logger.warning("on_disconnect hooks did not end in %g s", seconds)
+        for hook in self._shutdown_hooks:
+            try:
+                await _call(hook, self.factory)
+            except Exception as exc:  # noqa: BLE001  the other hooks still run
+                logger.error("an on_shutdown hook failed", exc_info=exc)
+
+    async def _stop_topics(self) -> None:
+        seconds = self.factory.limits.closing_seconds
         try:
             await begun(self.factory.topics.stop()).addTimeout(seconds, self.factory.reactor)
         except DeferredTimeout:
-            logger.warning("the topics were not let go in %g s", seconds)
-        except Exception as exc:  # noqa: BLE001  all the rest is done
-            logger.error("the topics could not be let go", exc_info=exc)
+            logger.warning("the topics did not stop in %g s", seconds)
+        except Exception as exc:  # noqa: BLE001  everything else has stopped
+            logger.error("the topics could not be stopped", exc_info=exc)
 
 
-class _ForgivingWatch(SignalWatch):
-    """A watch that a signal may come to besides the order of a supervisor."""
-
-    _is_forgiving = False
-
-    def forgive(self) -> None:
-        """Take the next two signals for one.
-
-        systemd sends SIGTERM to all processes of a service, and so this one is told twice.
-        """
-        self._is_forgiving = True
-
-    def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        if self.is_told and self._is_forgiving:
-            self._is_forgiving = False
-            return
-        super()._on_signal(number, frame)
-
-
-async def _called(hook: FactoryHook, argument: Any) -> None:
+async def _call(hook: FactoryHook, argument: Any) -> None:
     done = hook(argument)
     if is_awaitable(done):
         await done

@@ -1,159 +1,115 @@
-"""Workers: a supervisor has the socket, and processes of the same program serve on it."""
+"""A supervisor: it has the listening socket, and starts the workers that serve on it."""
 
 import signal
 import threading
 import time
-from collections.abc import Callable, Sequence
 from contextlib import suppress
 from socket import socket
 from types import FrameType
 from typing import Any
 
-from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList, succeed
 from twisted.internet.error import CannotListenError, ReactorNotRunning
-from twisted.internet.interfaces import (
-    IDelayedCall,
-    IListeningPort,
-    IStreamServerEndpoint,
-)
+from twisted.internet.interfaces import IDelayedCall, IListeningPort
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from aiorest_ws.awaiting import begun
-from aiorest_ws.exceptions import ImproperlyConfigured
 from aiorest_ws.log import logger
 from aiorest_ws.request import RequestHandlerFactory
-from aiorest_ws.serving.drain import ECHO_SECONDS
-from aiorest_ws.serving.service import ApplicationService, FactoryHook
-from aiorest_ws.serving.worker import Child, Worker
-from aiorest_ws.transports.loop_port import LoopServerEndpoint, Where
-from aiorest_ws.transports.loop_transport import Address, address_of
+from aiorest_ws.serving.banner import Banner
+from aiorest_ws.serving.child import Child
+from aiorest_ws.serving.service import Once
+from aiorest_ws.serving.watchdog import is_duplicate_signal
+from aiorest_ws.transports.loop_port import LoopServerEndpoint
+from aiorest_ws.transports.sockets import Address, ListeningSocket, address_of
 
-__all__ = ("SupervisorService", "service_with_workers")
+__all__ = ("Slot", "Supervisor")
 
-# The pause before a worker that has died is replaced, and how long one lives that begins it anew.
-FIRST_PAUSE_SECONDS = 0.1
-LONGEST_PAUSE_SECONDS = 10.0
-LIVED_SECONDS = 10.0
-
-
-def service_with_workers(
-    count: int,
-    factory: RequestHandlerFactory,
-    endpoint: IStreamServerEndpoint,
-    *,
-    startup_hooks: Sequence[FactoryHook],
-    shutdown_hooks: Sequence[FactoryHook],
-    make_url: Callable[[Any], str],
-    banner: Callable[[str], Any] | None = None,
-) -> ApplicationService:
-    """Return the service of a supervisor or, in a process that one has started, of its worker.
-
-    Raises ImproperlyConfigured for an endpoint that processes cannot share.
-    """
-    if not isinstance(endpoint, LoopServerEndpoint):
-        raise ImproperlyConfigured(
-            "Workers share a socket of the asyncio reactor's loop: tcp:, tcp6:, ssl: or unix: "
-            "without sslmethod and dhParameters."
-        )
-    worker = Worker.take()
-    if worker is None:
-        return SupervisorService(count, factory, endpoint, make_url=make_url, banner=banner)
-    service = ApplicationService(
-        factory,
-        endpoint.on(worker.socket),
-        startup_hooks=startup_hooks,
-        shutdown_hooks=shutdown_hooks,
-        make_url=make_url,
-        banner=_say_nothing,
-        is_replaced=True,
-    )
-    worker.serve(service)
-    return service
+# The pause before a worker that has died is replaced doubles up to the maximum, and starts anew
+# after a worker that has run for long enough.
+MIN_PAUSE_SECONDS = 0.1
+MAX_PAUSE_SECONDS = 10.0
+RESET_PAUSE_SECONDS = 10.0
 
 
-class SupervisorService(ApplicationService):
-    """A socket that workers serve on: they are started, replaced when they die, and stopped.
+class Supervisor:
+    """The server of workers: it starts them, replaces those that die, and stops them.
 
-    `listening` fires when all of them listen. SIGHUP replaces one after the other.
+    `listening` fires when all of them listen. SIGHUP replaces one after the other. `cut_off`
+    counts workers that did not stop cleanly.
     """
 
     def __init__(
         self,
-        count: int,
+        workers: int,
         factory: RequestHandlerFactory,
         endpoint: LoopServerEndpoint,
-        *,
-        make_url: Callable[[Any], str],
-        banner: Callable[[str], Any] | None = None,
+        banner: Banner,
     ) -> None:
-        super().__init__(
-            factory,
-            endpoint,
-            startup_hooks=(),
-            shutdown_hooks=(),
-            make_url=make_url,
-            banner=banner,
-        )
+        self.factory = factory
+        self.failure: BaseException | None = None
+        self.listening: Deferred[IListeningPort] = Deferred()
+        self.port: IListeningPort | None = None
+        self.cut_off = 0
         self.is_stopping = False
         self._reactor: Any = factory.reactor
+        self._banner = banner
         self._shared = _SharedPort(endpoint.where)
-        self._slots = [_Slot(number) for number in range(1, count + 1)]
+        self._slots = [Slot(number) for number in range(1, workers + 1)]
         self._children: set[Child] = set()
         self._is_announced = False
-        self._wants_roll = False
-        self._is_rolling = False
-        self._hands = _Signals(self)
+        self._wants_restart = False
+        self._is_restarting = False
+        self._signals = _Signals(self)
+        self._stop_once = Once(self._stop)
 
-    # The start
+    # Start
 
-    def privilegedStartService(self) -> None:
-        """Listen while twistd may still bind a port under 1024."""
-        Service.privilegedStartService(self)
-        self._listen()
-
-    def startService(self) -> None:
-        """Listen, and start the workers when the reactor runs."""
-        Service.startService(self)
-        self._listen()
-        if self.failure is None:
-            self._reactor.callWhenRunning(self._begin_workers)
-
-    def _listen(self) -> None:
+    def prepare(self) -> None:
+        """Listen."""
         if self.port is not None or self.failure is not None:
             return
         try:
             self._shared.startListening()
         except CannotListenError as exc:
-            if self._banner is None:
+            if not self._banner.is_printed:
                 logger.critical("the server cannot start: %s", exc)
             self._fail(exc)
             return
         self.port = self._shared
+
+    def start(self) -> None:
+        """Listen, and start the workers when the reactor runs."""
+        self.prepare()
+        if self.failure is None:
+            self._reactor.callWhenRunning(self._start_workers)
 
     def _fail(self, failure: BaseException) -> None:
         self.failure = failure
         self._reactor.callLater(0, self._stop_reactor)
 
     def _stop_reactor(self) -> None:
-        with suppress(ReactorNotRunning):  # somebody else has stopped it
+        with suppress(ReactorNotRunning):  # the program has stopped it
             self._reactor.stop()
 
-    def _begin_workers(self) -> None:
-        if self.running and not self.is_stopping:
-            self._hands.begin()
+    def _start_workers(self) -> None:
+        if not self.is_stopping:
+            self._signals.start()
             for slot in self._slots:
                 slot.child = self._spawn(slot)
                 if slot.child is None:
                     self._fail(SystemExit(1))
                     return
 
-    def _spawn(self, slot: "_Slot") -> Child | None:
-        limits = self.factory.limits
-        seconds = limits.drain_seconds + 2 * limits.closing_seconds
+    def _spawn(self, slot: "Slot") -> Child | None:
         try:
-            child = Child(slot.number, self._reactor, self._shared.given(), seconds)
+            child = Child(
+                slot.number,
+                self._reactor,
+                self._shared.inheritable(),
+                self.factory.limits.stop_seconds,
+            )
         except OSError as exc:
             logger.error("worker %d cannot be started: %s", slot.number, exc)
             return None
@@ -162,66 +118,68 @@ class SupervisorService(ApplicationService):
         child.until_end().addCallback(self._ended, child, slot)
         return child
 
-    def _ready(self, is_ready: bool, slot: "_Slot") -> bool:
+    def _ready(self, is_ready: bool, slot: "Slot") -> bool:
         if is_ready:
             slot.was_ready = True
-            if not self._is_announced and all(slot.was_ready for slot in self._slots):
+            if self.is_stopping or self._is_announced:
+                return is_ready
+            if all(slot.was_ready for slot in self._slots):
                 self._is_announced = True
-                assert self.port is not None  # noqa: S101
-                self._announce(self.port, len(self._slots))
-                self.listening.callback(self.port)
-                self._roll_if_wanted()
+                self._banner.show(self._shared, len(self._slots))
+                self.listening.callback(self._shared)
+                self._restart_if_wanted()
         return is_ready
 
     # The end of a worker
 
-    def _ended(self, status: int, child: Child, slot: "_Slot") -> int:
+    def _ended(self, status: int, child: Child, slot: "Slot") -> int:
         self._children.discard(child)
         if self.is_stopping:
-            if not child.is_well:
+            if not child.has_stopped_cleanly:
                 self.cut_off += 1
-                logger.warning("%s, ended %s", child, child.end_words)
-        elif child.is_leaving:
-            if not child.is_well:
-                logger.warning("%s, which was replaced, ended %s", child, child.end_words)
+                logger.warning("%s, ended %s", child, child.exit_description)
+        elif child.is_replaced:
+            if not child.has_stopped_cleanly:
+                logger.warning("%s, which was replaced, ended %s", child, child.exit_description)
         elif slot.child is child:
             slot.child = None
             if slot.was_ready:
                 self._replace(slot, child)
             elif self.failure is None:
-                logger.critical("%s, ended %s before it listened", child, child.end_words)
+                logger.critical("%s, ended %s before it listened", child, child.exit_description)
                 self._fail(SystemExit(max(status, 1)))
         return status
 
-    def _replace(self, slot: "_Slot", child: Child) -> None:
-        seconds = slot.next_pause(self._reactor.seconds() - child.begun_at)
-        logger.warning("%s, ended %s; the next in %g s", child, child.end_words, seconds)
+    def _replace(self, slot: "Slot", child: Child) -> None:
+        seconds = slot.next_pause(self._reactor.seconds() - child.started_at)
+        logger.warning("%s, ended %s; the next in %g s", child, child.exit_description, seconds)
         slot.timer = self._reactor.callLater(seconds, self._respawn, slot)
 
-    def _respawn(self, slot: "_Slot") -> None:
+    def _respawn(self, slot: "Slot") -> None:
         slot.timer = None
         slot.child = self._spawn(slot)
         if slot.child is None:
             slot.timer = self._reactor.callLater(slot.next_pause(0), self._respawn, slot)
 
-    # The rolling restart
+    # Rolling restart
 
-    def roll(self) -> None:
-        """Replace all workers, one after the other; once more if that is going on."""
-        self._wants_roll = True
-        self._roll_if_wanted()
+    def restart(self) -> None:
+        """Replace all workers, one after the other; called meanwhile, do so once more."""
+        self._wants_restart = True
+        self._restart_if_wanted()
 
-    def _roll_if_wanted(self) -> None:
-        if self._wants_roll and self._is_announced and not (self._is_rolling or self.is_stopping):
-            self._wants_roll = False
-            self._is_rolling = True
-            begun(self._roll()).addErrback(_log_failure).addCallback(self._rolled)
+    def _restart_if_wanted(self) -> None:
+        is_possible = self._is_announced and not (self._is_restarting or self.is_stopping)
+        if self._wants_restart and is_possible:
+            self._wants_restart = False
+            self._is_restarting = True
+            begun(self._restart()).addErrback(_log_failure).addCallback(self._restarted)
 
-    def _rolled(self, _: Any) -> None:
-        self._is_rolling = False
-        self._roll_if_wanted()
+    def _restarted(self, _: Any) -> None:
+        self._is_restarting = False
+        self._restart_if_wanted()
 
-    async def _roll(self) -> None:
+    async def _restart(self) -> None:
         logger.info("rolling restart of %d workers", len(self._slots))
         for slot in self._slots:
             if self.is_stopping:
@@ -233,8 +191,8 @@ class SupervisorService(ApplicationService):
             if child is None or not is_ready:
                 if child is not None:
                     await child.until_end()
-                    logger.error("%s, ended %s before it listened", child, child.end_words)
-                logger.error("the rolling restart is given up; the workers that were there go on")
+                    logger.error("%s, ended %s before it listened", child, child.exit_description)
+                logger.error("the rolling restart is aborted; the workers of before go on")
                 return
             old, slot.child = slot.child, child
             slot.cancel_timer()
@@ -243,20 +201,19 @@ class SupervisorService(ApplicationService):
                 slot.child = None
                 self._replace(slot, child)
             if old is not None:
-                old.is_leaving = True
+                old.is_replaced = True
                 old.stop(do_all=False)
                 await old.until_end()
         logger.info("rolling restart: done")
 
-    # The stop
+    # Stop
 
-    def stopService(self) -> Deferred[None]:
-        """Let the workers answer their calls and end, and wait for that."""
-        Service.stopService(self)
-        return self._until_stopped()
+    def stop(self, *, ends_process: bool) -> Deferred[None]:  # noqa: ARG002  a worker's needs it
+        """Tell the workers to answer their calls and end, and wait for that."""
+        return self._stop_once()
 
     def end_now(self, why: str) -> None:
-        """Let the workers end at once."""
+        """Tell the workers to end at once."""
         logger.critical("all workers end: %s", why)
         for child in list(self._children):
             child.end_now()
@@ -270,26 +227,26 @@ class SupervisorService(ApplicationService):
         for child in self._children:
             child.stop(do_all=True)
         await DeferredList([child.until_end() for child in self._children])
-        if not self._hands.is_told:
-            self._hands.end()
+        if not self._signals.has_signal:
+            self._signals.end()
 
 
 @implementer(IListeningPort)
 class _SharedPort:
-    """A socket that listens, and that nobody accepts from in this process."""
+    """A listening socket that only other processes accept from."""
 
-    def __init__(self, where: Where) -> None:
+    def __init__(self, where: ListeningSocket) -> None:
         self._where = where
         self._socket: socket | None = None
         self._name: Any = None
 
     def startListening(self) -> None:
-        """Listen; raise CannotListenError if that cannot be."""
+        """Listen; raise CannotListenError."""
         self._socket = self._where.open()
         self._name = self._socket.getsockname()
 
     def stopListening(self) -> Deferred[None]:
-        """Close it here, and remove what it has on disk."""
+        """Close the socket in this process, and remove its file."""
         if self._socket is not None:
             self._socket.close()
             self._socket = None
@@ -297,17 +254,17 @@ class _SharedPort:
         return succeed(None)
 
     def getHost(self) -> Address:
-        """Return the address that it listens on."""
+        """Return the address of the socket."""
         return address_of(self._name)
 
-    def given(self) -> tuple[int, int]:
-        """Return the descriptor and the backlog."""
+    def inheritable(self) -> tuple[int, int]:
+        """Return the descriptor of the listening socket, and its backlog."""
         assert self._socket is not None  # noqa: S101
         return self._socket.fileno(), self._where.backlog
 
 
-class _Slot:
-    """The place of a worker: the one that has it, and when the next comes."""
+class Slot:
+    """The place of one worker: its process, and the pause before the next one."""
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -317,11 +274,11 @@ class _Slot:
         self.timer: IDelayedCall | None = None
 
     def next_pause(self, lived: float) -> float:
-        """Return how long this place is empty, after a worker that has lived so long."""
-        if lived >= LIVED_SECONDS or not self.pause:
-            self.pause = FIRST_PAUSE_SECONDS
+        """Return the pause in seconds after a worker that has lived for `lived` seconds."""
+        if lived >= RESET_PAUSE_SECONDS or not self.pause:
+            self.pause = MIN_PAUSE_SECONDS
         else:
-            self.pause = min(2 * self.pause, LONGEST_PAUSE_SECONDS)
+            self.pause = min(2 * self.pause, MAX_PAUSE_SECONDS)
         return self.pause
 
     def cancel_timer(self) -> None:
@@ -332,52 +289,48 @@ class _Slot:
 
 
 class _Signals:
-    """What a supervisor does on SIGHUP, and on a second signal to stop."""
+    """The signal handlers of a supervisor: SIGHUP, and a second signal to stop."""
 
-    def __init__(self, service: SupervisorService) -> None:
-        self._service = service
-        self._reactor: Any = service.factory.reactor
-        self._before: dict[int, Any] = {}
-        self.is_told = False
-        self._told_at = 0.0
+    def __init__(self, supervisor: Supervisor) -> None:
+        self._supervisor = supervisor
+        self._reactor: Any = supervisor.factory.reactor
+        self._replaced_handlers: dict[int, Any] = {}
+        self.has_signal = False
+        self._signalled_at = 0.0
 
-    def begin(self) -> None:
-        """Take the place of the reactor's handlers; those of the program stay."""
+    def start(self) -> None:
+        """Replace the handlers of the reactor; a program's own handlers stay."""
         if threading.current_thread() is not threading.main_thread():
             return
         for number in (signal.SIGINT, signal.SIGTERM):
             handler = signal.getsignal(number)
             if getattr(handler, "__self__", None) is self._reactor:
-                self._before[number] = handler
+                self._replaced_handlers[number] = handler
                 signal.signal(number, self._on_stop)
-        # nohup lets it be ignored: there is nobody whose terminal it could be.
+        # Also where nohup ignores it: no terminal is left that could send it.
         if signal.getsignal(signal.SIGHUP) in (signal.SIG_DFL, signal.SIG_IGN):
-            self._before[signal.SIGHUP] = signal.getsignal(signal.SIGHUP)
+            self._replaced_handlers[signal.SIGHUP] = signal.getsignal(signal.SIGHUP)
             signal.signal(signal.SIGHUP, self._on_hangup)
 
     def end(self) -> None:
-        """Give back what is still ours."""
-        for number, handler in self._before.items():
+        """Put back the handlers that nobody else has replaced since."""
+        for number, handler in self._replaced_handlers.items():
             if signal.getsignal(number) in (self._on_stop, self._on_hangup):
                 signal.signal(number, handler)
 
     def _on_hangup(self, *_: Any) -> None:
-        self._reactor.callFromThread(self._service.roll)
+        self._reactor.callFromThread(self._supervisor.restart)
 
     def _on_stop(self, number: int, frame: FrameType | None) -> None:
-        now = time.monotonic()
-        if not self.is_told:
-            self.is_told = True
-            self._before[number](number, frame)
-            self._told_at = now
-        elif self._service.is_stopping or now - self._told_at >= ECHO_SECONDS:
+        is_duplicate = is_duplicate_signal(self._signalled_at)
+        if not self.has_signal:
+            self.has_signal = True
+            self._replaced_handlers[number](number, frame)
+            self._signalled_at = time.monotonic()
+        elif self._supervisor.is_stopping or not is_duplicate:
             why = f"a second signal, {signal.Signals(number).name}"
-            self._reactor.callFromThread(self._service.end_now, why)
+            self._reactor.callFromThread(self._supervisor.end_now, why)
 
 
 def _log_failure(failure: Failure) -> None:
     logger.error("the rolling restart failed", exc_info=failure.value)
-
-
-def _say_nothing(line: str) -> None:
-    """Leave the banner to the supervisor."""

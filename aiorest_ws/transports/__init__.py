@@ -1,7 +1,7 @@
 """Reactors, endpoints and transports.
 
-On the asyncio reactor a server is served by the loop's own transports, which are several times
-faster than Twisted's; elsewhere by Twisted's, with the same behaviour.
+On the asyncio reactor a server uses the loop's transports, which are several times faster than
+Twisted's; on other reactors Twisted's, with the same behaviour.
 """
 
 from aiorest_ws.transports.endpoints import (

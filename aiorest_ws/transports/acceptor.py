@@ -1,4 +1,4 @@
-"""Connections taken out of the queue of a listening socket."""
+"""Accepting connections, with a pause while the system has no file descriptor for another one."""
 
 import asyncio
 import errno
@@ -10,18 +10,17 @@ from typing import Any
 
 from aiorest_ws.log import logger
 
-__all__ = ("AT_ONCE", "Acceptor")
+__all__ = ("ACCEPTS_PER_TURN", "Acceptor")
 
-# Connections that are taken in one turn of the loop; those that are open have their turn, too.
-AT_ONCE = 32
+# The connections accepted in one turn of the loop, so that open connections have their turn too.
+ACCEPTS_PER_TURN = 32
 
-# A shortage of descriptors: the pause until the next attempt, and the time without a further
-# shortage after which it is over.
+# The pause after a shortage of descriptors, and the time without another one that ends it.
 RETRY_SECONDS = 1.0
-QUIET_SECONDS = 5.0
+RECOVERY_SECONDS = 5.0
 
-# The fault of one client or of its network, which accept(2) passes on, or of a firewall's rule.
-_OF_ONE_CLIENT = {
+# Errors of the network or of a firewall that accept(2) passes on; the next client may be fine.
+_ERRORS_OF_ONE_CLIENT = {
     errno.ECONNABORTED,
     errno.EINTR,
     errno.EPERM,
@@ -32,10 +31,11 @@ _OF_ONE_CLIENT = {
 
 
 class Acceptor:
-    """Accepts connections, and pauses while the system has no descriptor for another one.
+    """Accepts the connections of a listening socket, and passes them to `accepted`.
 
-    The loops' own listeners do not: uvloop's accepts such a connection to drop it, and asyncio's
-    tries, and logs, as often as its backlog is long. Here those clients wait in the queue.
+    The loops' own listeners cannot cope with a shortage of descriptors: uvloop accepts such a
+    connection and drops it, asyncio tries, and logs, as often as its backlog is long. Here the
+    clients stay in the backlog.
     """
 
     def __init__(
@@ -43,32 +43,32 @@ class Acceptor:
         loop: asyncio.AbstractEventLoop,
         listening: socket.socket,
         name: Any,
-        take: Callable[[socket.socket], None],
-        at_once: int = AT_ONCE,
+        accepted: Callable[[socket.socket], None],
+        accepts_per_turn: int = ACCEPTS_PER_TURN,
     ) -> None:
         self._loop = loop
         self._listening = listening
         self._name = name
-        self._take = take
-        self._at_once = at_once
+        self._accepted = accepted
+        self._accepts_per_turn = accepts_per_turn
         self._timer: asyncio.TimerHandle | None = None
         self._short_since = 0.0
         self._last_short = 0.0
         self.is_paused = False
 
-    def begin(self) -> None:
-        """Accept what comes as soon as the loop runs."""
+    def start(self) -> None:
+        """Accept connections as soon as the loop runs."""
         self._loop.add_reader(self._listening, self._accept_some)
 
-    def end(self, at_most: int) -> None:
-        """Accept what has come so far, and close the socket.
+    def stop(self, waiting: int) -> None:
+        """Accept up to `waiting` connections from the backlog, and close the socket.
 
-        Unless other processes listen on it, too, that resets what comes later.
+        The system resets those that are left, unless other processes listen on the socket too.
         """
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        for _ in range(at_most):
+        for _ in range(waiting):
             if not self._accept_one():
                 break
         if not self.is_paused:
@@ -76,13 +76,13 @@ class Acceptor:
         self.is_paused = False
         self._listening.close()
 
-    def try_soon(self) -> None:
-        """End a pause: a descriptor is about to be free."""
+    def retry_soon(self) -> None:
+        """End a pause in the next turn of the loop: a descriptor is about to be free."""
         if self.is_paused:
             self._loop.call_soon(self._resume)
 
     def _accept_some(self) -> None:
-        for _ in range(self._at_once):
+        for _ in range(self._accepts_per_turn):
             if not self._accept_one():
                 return
 
@@ -93,44 +93,44 @@ class Acceptor:
         except BlockingIOError:
             return False
         except OSError as exc:
-            if exc.errno in _OF_ONE_CLIENT:
+            if exc.errno in _ERRORS_OF_ONE_CLIENT:
                 return True
             self._pause(exc)
             return False
-        self._take(accepted)
+        self._accepted(accepted)
         return True
 
     def _pause(self, exc: OSError) -> None:
-        # Linux looks for a descriptor before it looks into the queue.
-        if self.is_paused or not self._is_anybody_waiting():
+        # Linux looks for a descriptor before it looks at the backlog.
+        if self.is_paused or not self._is_client_waiting():
             return
         self.is_paused = True
         self._loop.remove_reader(self._listening)
         self._last_short = self._loop.time()
         if self._timer is None:
             self._short_since = self._last_short
-            self._timer = self._loop.call_later(RETRY_SECONDS, self._look_again)
+            self._timer = self._loop.call_later(RETRY_SECONDS, self._check_shortage)
             logger.warning(
-                "%s: no connection can be accepted for now (%s); clients wait until another one "
-                "ends. Let the server open more files, or set Limits.connections",
+                "%s: cannot accept connections now (%s); clients wait until another connection "
+                "ends. Raise the limit of open files, or set Limits.connections",
                 self._name,
                 os.strerror(exc.errno or 0).lower(),
             )
 
-    def _is_anybody_waiting(self) -> bool:
-        queue = select.poll()
-        queue.register(self._listening, select.POLLIN)
-        return bool(queue.poll(0))
+    def _is_client_waiting(self) -> bool:
+        poll = select.poll()
+        poll.register(self._listening, select.POLLIN)
+        return bool(poll.poll(0))
 
-    def _look_again(self) -> None:
+    def _check_shortage(self) -> None:
         now = self._loop.time()
-        if self.is_paused or now - self._last_short < QUIET_SECONDS:
-            self._timer = self._loop.call_later(RETRY_SECONDS, self._look_again)
+        if self.is_paused or now - self._last_short < RECOVERY_SECONDS:
+            self._timer = self._loop.call_later(RETRY_SECONDS, self._check_shortage)
             self._resume()
             return
         self._timer = None
         seconds = self._last_short - self._short_since
-        logger.warning("%s: connections are accepted again, after %.1f s", self._name, seconds)
+        logger.warning("%s: accepts connections again, after %.1f s", self._name, seconds)
 
     def _resume(self) -> None:
         if self.is_paused:

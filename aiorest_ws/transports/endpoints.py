@@ -1,7 +1,7 @@
 """The endpoints that a server listens on.
 
-On the asyncio reactor a server is served by the loop's own transports, which are several times
-faster than Twisted's; elsewhere by Twisted's, with the same behaviour.
+On the asyncio reactor they use the loop's transports, which are several times faster than
+Twisted's; on other reactors Twisted's, with the same behaviour.
 """
 
 import re
@@ -25,8 +25,9 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 from zope.interface import implementer
 
 from aiorest_ws.exceptions import ImproperlyConfigured
-from aiorest_ws.transports.loop_port import LoopServerEndpoint, TCPSocket, UNIXSocket
-from aiorest_ws.transports.reactor import loop_of
+from aiorest_ws.internals.twisted_private import loop_of
+from aiorest_ws.transports.loop_port import LoopServerEndpoint
+from aiorest_ws.transports.sockets import TCPSocket, UNIXSocket
 from aiorest_ws.transports.tls import TLSFiles
 
 __all__ = (
@@ -41,12 +42,9 @@ __all__ = (
 LISTEN_BACKLOG = 1024
 
 
-# Whichever is the fastest for a reactor
-
-
 @implementer(IStreamServerEndpoint)
 class _TLSEndpoint:
-    """TLS of Twisted's around an endpoint of Twisted's."""
+    """Twisted's TLS around one of Twisted's endpoints."""
 
     def __init__(self, endpoint: Any, tls: CertificateOptions) -> None:
         self._endpoint = endpoint
@@ -67,7 +65,7 @@ def tcp_endpoint(
     backlog: int = LISTEN_BACKLOG,
     tls: TLSFiles | None = None,
 ) -> IStreamServerEndpoint:
-    """Return the fastest endpoint that the reactor has; an empty `host` is all of IPv4's.
+    """Return the fastest endpoint that the reactor has; an empty `host` is every IPv4 address.
 
     Raises ImproperlyConfigured for TLS files that cannot be used.
     """
@@ -103,7 +101,7 @@ def unix_endpoint(
 
 # Endpoint strings
 
-# The arguments of each kind in Twisted's order, which they have without their names.
+# The positional arguments of each kind, in Twisted's order.
 _ARGUMENTS = {
     "tcp": ("port", "interface", "backlog"),
     "tcp6": ("port", "backlog", "interface"),
@@ -122,11 +120,11 @@ def endpoint_from_string(
     """Return an endpoint for a string such as `tcp:8080:interface=127.0.0.1`.
 
     `tcp:`, `tcp6:`, `ssl:` and `unix:` take Twisted's keywords; all other kinds are Twisted's.
-    With `tls` connections are inside TLS. Raises ImproperlyConfigured for both ways to ask for
-    it, and for TLS files that cannot be used.
+    With `tls` connections use TLS. Raises ImproperlyConfigured if `description` asks for TLS too,
+    and for TLS files that cannot be used.
     """
     if tls is not None and is_inside_tls(description):
-        raise ImproperlyConfigured(f"TLS is asked for twice: by files and by {description!r}.")
+        raise ImproperlyConfigured(f"TLS is configured twice: by files and by {description!r}.")
     if loop_of(reactor) is not None:
         kind, positional, named = _parts(description)
         endpoint = endpoint_from_arguments(reactor, kind, positional, named, tls=tls)
@@ -144,9 +142,9 @@ def endpoint_from_arguments(
     *,
     tls: TLSFiles | None = None,
 ) -> IStreamServerEndpoint | None:
-    """Return an endpoint of ours for the parts of an endpoint string.
+    """Return our endpoint for the parts of an endpoint string.
 
-    None is returned for a kind, or for a keyword of it, that only Twisted knows.
+    Return None for a kind or a keyword that only Twisted supports.
     """
     names = _ARGUMENTS.get(kind, ())
     given = dict(zip(names, positional, strict=False)) | dict(named)
@@ -171,7 +169,7 @@ def endpoint_from_arguments(
 
 
 def is_inside_tls(description: str) -> bool:
-    """Tell whether the endpoint of a string is inside TLS, as far as its kind says so."""
+    """Tell whether the kind of an endpoint string includes TLS."""
     kinds = description.split(":")
     while kinds and kinds[0] in ("native", "haproxy"):
         del kinds[0]
@@ -179,10 +177,10 @@ def is_inside_tls(description: str) -> bool:
 
 
 def _parts(description: str) -> tuple[str, list[str], dict[str, str]]:
-    r"""Split an endpoint string; a colon, an equals sign or a backslash may follow a `\`."""
+    r"""Split an endpoint string; `\` escapes a colon, an equals sign or a backslash."""
     positional: list[str] = []
     named: dict[str, str] = {}
-    # A colon at the end, so that no match is empty by mistake.
+    # With a colon at the end every part ends in one, and no match is empty by mistake.
     for part in re.findall(r"((?:\\.|[^\\:])*):", description.removeprefix("native:") + ":"):
         [(name, equals, value)] = re.findall(r"^((?:\\.|[^\\=])*)(=?)(.*)$", part)
         if equals:

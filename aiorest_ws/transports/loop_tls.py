@@ -1,7 +1,6 @@
-"""The transports of the loop's for its kinds of connections."""
+"""Transports for uvloop, for Unix sockets and for TLS."""
 
 import asyncio
-import gc
 import ssl
 from collections.abc import Callable
 from typing import Any, cast
@@ -13,20 +12,21 @@ from twisted.internet.interfaces import ISSLTransport
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from aiorest_ws.transports.loop_transport import HIGH_WATER_BYTES, LoopTransport, address_of, log
+from aiorest_ws.internals import stdlib_private, uvloop_private
+from aiorest_ws.transports.loop_transport import HIGH_WATER_BYTES, LoopTransport, log
+from aiorest_ws.transports.sockets import address_of
 
-__all__ = ("HIGH_WATER_BYTES", "DirectTransport", "LoopTLSTransport", "LoopUNIXTransport")
+__all__ = ("DirectTransport", "LoopTLSTransport", "LoopUNIXTransport")
 
-
-# What TLS adds to a record, of at most 16 KiB.
-RECORD_BYTES = 32
+# What TLS adds to each record; a record has at most 16 KiB.
+RECORD_OVERHEAD_BYTES = 32
 
 
 class DirectTransport(LoopTransport):
-    """A transport under a loop that takes and gives bytes itself: nothing of ours is between.
+    """A transport of uvloop: bytes go between the loop and the protocol without a call of ours.
 
-    uvloop ends the connection of a protocol that raises, and tells the loop's exception handler:
-    see `LoopPort`.
+    uvloop closes the connection of a protocol that raises, and calls the loop's exception
+    handler: see `LoopPort`.
     """
 
     __slots__ = ()
@@ -38,7 +38,7 @@ class DirectTransport(LoopTransport):
         return cast("Callable[[bytes], None]", self._loop_transport.write)
 
     def _reason(self, exc: BaseException | None) -> BaseException:
-        # uvloop takes any OSError for a fault of the network. Its own were never raised.
+        # uvloop takes any OSError for a network error. Its own ones were never raised.
         if isinstance(exc, OSError) and exc.__traceback__ is not None:
             log.failure("a protocol failed, its connection is closed", Failure(exc))
             return exc
@@ -46,7 +46,7 @@ class DirectTransport(LoopTransport):
 
 
 class LoopUNIXTransport(LoopTransport):
-    """A transport that keeps the names of its ends, which the loop forgets when it is closed."""
+    """A transport that keeps its addresses, which the loop forgets when it closes a socket."""
 
     __slots__ = ("_host", "_peer")
 
@@ -61,7 +61,7 @@ class LoopUNIXTransport(LoopTransport):
         return address_of(self._peer)
 
     def getHost(self) -> Any:
-        """Return the address that the client has connected to."""
+        """Return the local address of the connection."""
         return address_of(self._host)
 
 
@@ -69,34 +69,34 @@ class LoopUNIXTransport(LoopTransport):
 class LoopTLSTransport(LoopUNIXTransport):
     """A transport inside TLS. Its protocol is built when the TLS handshake is done."""
 
-    # The loops' TLS passes on to the transport under it, and forgets, as much as is written at
-    # once: what waits there is not in its own numbers, and it would tell nobody to pause.
-    __slots__ = ("_at_most_unsent", "_high_water", "_under")
+    # The loops' TLS transports pass on what is written to the transport under them, and do not
+    # count it: they do not pause their producer for bytes that wait there.
+    __slots__ = ("_high_water", "_max_unsent", "_under")
 
     TLS = True
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Let the factory build a protocol for a new connection."""
         self._high_water = HIGH_WATER_BYTES
-        self._at_most_unsent = 0
+        self._max_unsent = 0
         self._under = _transport_under(transport)
         cast("asyncio.Transport", transport).set_write_buffer_limits(HIGH_WATER_BYTES)
         super().connection_made(transport)
 
     @property
     def unsent_bytes(self) -> int:
-        """Bytes that were written, and that the system has not taken yet."""
+        """Bytes that were written and not passed on to the system yet."""
         if not self.connected:
             return 0
         waiting = self._loop_transport.get_write_buffer_size()
         return int(waiting + self._under.get_write_buffer_size())
 
     def set_high_water(self, size: int) -> None:
-        """Let the producer pause when more than so many bytes wait."""
+        """Let the producer pause when more than `size` bytes wait."""
         if size != self._high_water and self.connected:
             self._high_water = size
             self._under.set_write_buffer_limits(high=size)
-            if not self._is_full:
+            if not self.is_full:
                 self._loop_transport.set_write_buffer_limits(high=size)
 
     def _write(self, data: bytes) -> None:
@@ -104,24 +104,24 @@ class LoopTLSTransport(LoopUNIXTransport):
             self._drop(data)
             return
         self._loop_transport.write(data)
-        # To ask both each time would take as long as a tenth of a call does.
-        self._at_most_unsent += len(data) + (len(data) >> 8) + RECORD_BYTES
-        if self._at_most_unsent > self._high_water and not self._is_full:
-            self._at_most_unsent = self.unsent_bytes
-            if self._at_most_unsent > self._high_water:
+        # An upper bound: asking both transports each time would cost a tenth of a call.
+        self._max_unsent += len(data) + (len(data) >> 8) + RECORD_OVERHEAD_BYTES
+        if self._max_unsent > self._high_water and not self.is_full:
+            self._max_unsent = self.unsent_bytes
+            if self._max_unsent > self._high_water:
                 self._pause_until_drained()
 
     def _pause_until_drained(self) -> None:
-        # With this mark the loop pauses at once, and resumes when the transport under it does.
+        # With 0 the loop pauses at once, and resumes when the transport under it does.
         self._loop_transport.set_write_buffer_limits(high=0)
 
     def pause_writing(self) -> None:
-        """Stop the producer: more waits to be written than the high-water mark."""
-        if not self._is_full:
+        """Pause the producer: more bytes wait than the high-water mark."""
+        if not self.is_full:
             super().pause_writing()
 
     def resume_writing(self) -> None:
-        """Let the producer go on, unless the bytes have only gone from TLS to under it."""
+        """Resume the producer, unless the bytes have only moved to the transport under TLS."""
         if self.unsent_bytes > self._high_water:
             self._pause_until_drained()
         else:
@@ -157,23 +157,18 @@ class LoopTLSTransport(LoopUNIXTransport):
         return None if chosen is None else chosen.encode()
 
     def getPeerCertificate(self) -> crypto.X509 | None:
-        """Return the certificate of the client, None if it has shown none."""
-        shown = self._tls().getpeercert(True)
-        if shown is None:
+        """Return the certificate of the client, None if it has sent none."""
+        certificate = self._tls().getpeercert(True)
+        if certificate is None:
             return None
-        return crypto.X509.from_cryptography(x509.load_der_x509_certificate(shown))
+        return crypto.X509.from_cryptography(x509.load_der_x509_certificate(certificate))
 
     def _tls(self) -> ssl.SSLObject:
         return cast("ssl.SSLObject", self._loop_transport.get_extra_info("ssl_object"))
 
 
 def _transport_under(outer: Any) -> Any:
-    """Return the transport that one of TLS writes to; that one itself if it cannot be found."""
-    protocol = outer.get_extra_info("uvloop.sslproto")
-    if protocol is None:
-        return getattr(getattr(outer, "_ssl_protocol", None), "_transport", outer)
-    # uvloop's has no attributes; the collector knows what it holds.
-    for held in gc.get_referents(protocol):
-        if held is not outer and hasattr(held, "get_write_buffer_size"):
-            return held
-    return outer
+    """Return the transport that a TLS transport writes to; `outer` itself if it is unknown."""
+    if outer.get_extra_info("uvloop.sslproto") is not None:
+        return uvloop_private.transport_under_tls(outer) or outer
+    return stdlib_private.transport_under_tls(outer) or outer

@@ -1,4 +1,4 @@
-"""Twisted's transport over that of an asyncio loop."""
+"""Twisted's transport over a transport of an asyncio loop."""
 
 import asyncio
 import socket
@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any
 
-from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import (
     IConsumer,
@@ -19,56 +18,48 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from aiorest_ws.transports.pull_producer import PulledProducer
+from aiorest_ws.transports.pull_producer import PullAdapter
+from aiorest_ws.transports.sockets import address_of
 
-__all__ = ("HIGH_WATER_BYTES", "Address", "LoopTransport", "address_of", "log")
+__all__ = ("HIGH_WATER_BYTES", "LoopTransport", "log")
 
 log = Logger("aiorest-ws")
 
-# As with Twisted, and with the loops outside of TLS, whose TLS would let eight times as much wait.
+# As in Twisted, and in the loops; their TLS transports have 512 KiB.
 HIGH_WATER_BYTES = 64 * 1024
 
-Address = IPv4Address | IPv6Address | UNIXAddress
-
-# With it close() resets the connection, which tells the peer what abortConnection() means.
+# SO_LINGER with no time: close() resets the connection, as abortConnection() should.
 _RESET = struct.pack("ii", 1, 0)
 
 
-def address_of(name: Any) -> Address:
-    """Return Twisted's address for a name of the socket module's."""
-    if isinstance(name, tuple):
-        return IPv4Address("TCP", *name) if len(name) == 2 else IPv6Address("TCP", *name)
-    return UNIXAddress(name or None)
-
-
 def _drop_read(_: bytes) -> None:
-    """Take what is received when nobody is there any more."""
+    """Discard what is received after the end."""
 
 
 def _drop_written(data: bytes) -> None:
-    """Take what is written when nobody is there any more."""
+    """Discard what is written after the end."""
     if isinstance(data, str):
         raise TypeError("Data must be bytes, not str.")
 
 
 @implementer(ITCPTransport, IConsumer, IPushProducer)
 class LoopTransport(asyncio.Protocol):
-    """Both ends of the bridge in one object: asyncio's protocol, and the protocol's transport.
+    """An asyncio protocol for the loop, and a Twisted transport for the protocol.
 
-    Writing does not cross it where the loop's own `write` will do. `server` is the port.
+    `write` is the loop's own where that is possible. `server` is the port.
     """
 
     __slots__ = (
+        "_buffered",
         "_cause",
-        "_held",
         "_is_delayed",
-        "_is_full",
         "_is_paused",
         "_loop_transport",
         "_producer",
         "_protocol",
         "data_received",
         "disconnecting",
+        "is_full",
         "server",
         "write",
     )
@@ -77,9 +68,9 @@ class LoopTransport(asyncio.Protocol):
 
     def __init__(self, server: Any) -> None:
         self._cause: BaseException | None = None
-        self._held = b""
+        self._buffered = b""
         self._is_delayed = False
-        self._is_full = False
+        self.is_full = False
         self._is_paused = False
         self._loop_transport: Any = None
         self._producer: Any = None
@@ -96,7 +87,7 @@ class LoopTransport(asyncio.Protocol):
         self._loop_transport = transport
         try:
             protocol = self.server.factory.buildProtocol(self.getPeer())
-        except Exception:  # noqa: BLE001  the loop would only complain
+        except Exception:  # noqa: BLE001  the loop would only log it
             log.failure("a factory could not build a protocol")
             protocol = None
         if protocol is None:
@@ -107,24 +98,24 @@ class LoopTransport(asyncio.Protocol):
         try:
             protocol.makeConnection(self)
         except Exception as exc:  # noqa: BLE001
-            self._fail(exc)
-        if self._is_paused and self._reads():
-            # uvloop begins to read after this call, whatever the protocol has asked for.
-            self.data_received = self._hold
+            self.fail(exc)
+        if self._is_paused and self._can_read():
+            # uvloop starts to read after this call, paused or not.
+            self.data_received = self._buffer
             self._loop_transport.set_protocol(self)
-            asyncio.get_running_loop().call_soon(self._hold, b"")
+            asyncio.get_running_loop().call_soon(self._buffer, b"")
 
     def eof_received(self) -> bool:
         """Tell whether the connection stays open for what is still to be written."""
         self.data_received = _drop_read
         if not IHalfCloseableProtocol.providedBy(self._protocol):
-            # As in Twisted: what the peer has not taken by now is lost with the connection.
+            # As in Twisted: what the peer has not received yet is lost.
             self._end(ConnectionDone())
             return False
         try:
             self._protocol.readConnectionLost()
         except Exception as exc:  # noqa: BLE001
-            self._fail(exc)
+            self.fail(exc)
         return True
 
     def connection_lost(self, exc: BaseException | None) -> None:
@@ -147,14 +138,14 @@ class LoopTransport(asyncio.Protocol):
         self.server.connection_ended()
 
     def pause_writing(self) -> None:
-        """Stop the producer: more waits to be written than the high-water mark."""
-        self._is_full = True
+        """Pause the producer: more bytes wait than the high-water mark."""
+        self.is_full = True
         if self._producer is not None:
             self._producer.pauseProducing()
 
     def resume_writing(self) -> None:
-        """Let the producer go on."""
-        self._is_full = False
+        """Resume the producer."""
+        self.is_full = False
         if self._producer is not None:
             self._producer.resumeProducing()
 
@@ -162,14 +153,14 @@ class LoopTransport(asyncio.Protocol):
 
     @property
     def protocol(self) -> Any:
-        """The protocol; another one may take the connection over, which WebSocketResource does."""
+        """The protocol; another one may take over, as with Autobahn's WebSocketResource."""
         return self._protocol
 
     @protocol.setter
     def protocol(self, protocol: Any) -> None:
         self._protocol = protocol
         self.data_received = self._receiver()
-        # uvloop looks for data_received when it is given a protocol, and not again.
+        # uvloop looks up data_received only in set_protocol.
         self._loop_transport.set_protocol(self)
 
     @property
@@ -187,7 +178,7 @@ class LoopTransport(asyncio.Protocol):
         self.write(b"".join(data))
 
     def loseConnection(self) -> None:
-        """Close the connection when all is written, and the producer has finished."""
+        """Close the connection when the producer has finished and everything is written."""
         if self.connected and not self.disconnecting:
             self.pauseProducing()
             self.disconnecting = True
@@ -195,7 +186,7 @@ class LoopTransport(asyncio.Protocol):
                 self._close()
 
     def loseWriteConnection(self) -> None:
-        """Write no more; the peer may go on. Over TLS both directions are closed."""
+        """Close the direction to the peer; over TLS close both."""
         if not self.connected or self.disconnecting:
             return
         if not self._loop_transport.can_write_eof():
@@ -204,10 +195,10 @@ class LoopTransport(asyncio.Protocol):
         self.write = _drop_written
         self._loop_transport.write_eof()
         if IHalfCloseableProtocol.providedBy(self._protocol):
-            asyncio.get_running_loop().call_soon(self._tell_of_write_end)
+            asyncio.get_running_loop().call_soon(self._report_write_end)
 
     def abortConnection(self) -> None:
-        """Close the connection now; what is not written yet is lost."""
+        """Reset the connection; what is not written yet is lost."""
         if self.connected and self._cause is None:
             with suppress(OSError):
                 self._socket().setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
@@ -220,11 +211,11 @@ class LoopTransport(asyncio.Protocol):
             self._loop_transport.pause_reading()
 
     def resumeProducing(self) -> None:
-        """Go on reading, unless that has ended."""
+        """Go on reading, unless the end has been reached."""
         self._is_paused = False
-        if self.data_received == self._hold:
-            asyncio.get_running_loop().call_soon(self._let_go)
-        elif self._reads():
+        if self.data_received == self._buffer:
+            asyncio.get_running_loop().call_soon(self._deliver_buffered)
+        elif self._can_read():
             self._loop_transport.resume_reading()
 
     def stopProducing(self) -> None:
@@ -232,7 +223,7 @@ class LoopTransport(asyncio.Protocol):
         self.loseConnection()
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
-        """Take what `producer` writes at the pace of the connection."""
+        """Pause and resume `producer` at the pace of the connection."""
         if self._producer is not None:
             raise RuntimeError(
                 f"{producer!r} cannot be registered: {self._producer!r} was never unregistered."
@@ -241,29 +232,29 @@ class LoopTransport(asyncio.Protocol):
             producer.stopProducing()
             return
         if not streaming:
-            producer = PulledProducer(self, producer)
+            producer = PullAdapter(self, producer)
         self._producer = producer
         if not streaming:
-            producer.begin()
-        elif self._is_full:
+            producer.start()
+        elif self.is_full:
             producer.pauseProducing()
 
     def unregisterProducer(self) -> None:
         """Forget the producer, if there is one."""
         producer, self._producer = self._producer, None
-        if isinstance(producer, PulledProducer):
-            producer.end()
+        if isinstance(producer, PullAdapter):
+            producer.stop()
         if producer is not None and self.disconnecting and self.connected:
             self._close()
 
-    # How bytes leave
+    # Writing
 
     def _writer(self) -> Callable[[bytes], None]:
-        """Return what takes the bytes to be written."""
+        """Return the function that `write` is."""
         return self._write
 
     def _write(self, data: bytes) -> None:
-        # asyncio's transports take what is written after the peer has reset, and complain.
+        # asyncio's transports warn when something is written after the peer has reset.
         if self._loop_transport.is_closing():
             self._drop(data)
         else:
@@ -275,66 +266,66 @@ class LoopTransport(asyncio.Protocol):
 
     @property
     def unsent_bytes(self) -> int:
-        """Bytes that were written, and that the system has not taken yet."""
+        """Bytes that were written and not passed on to the system yet."""
         return int(self._loop_transport.get_write_buffer_size()) if self.connected else 0
 
     def set_high_water(self, size: int) -> None:
-        """Let the producer pause when more than so many bytes wait."""
+        """Let the producer pause when more than `size` bytes wait."""
         if size != HIGH_WATER_BYTES and self.connected:
             self._loop_transport.set_write_buffer_limits(high=size)
 
-    # How bytes arrive
+    # Reading
 
     def _receiver(self) -> Callable[[bytes], None]:
-        """Return what the loop is to give the bytes to."""
+        """Return the function that the loop passes received bytes to."""
         return self._receive
 
     def _receive(self, data: bytes) -> None:
         try:
             self._protocol.dataReceived(data)
         except Exception as exc:  # noqa: BLE001
-            self._fail(exc)
+            self.fail(exc)
 
-    def _hold(self, data: bytes) -> None:
-        """Keep what comes before reading is paused."""
-        self._held += data
+    def _buffer(self, data: bytes) -> None:
+        """Keep what arrives before reading is paused."""
+        self._buffered += data
         if self._is_paused and not self._loop_transport.is_closing():
             self._loop_transport.pause_reading()
 
-    def _let_go(self) -> None:
-        """Begin with what was kept."""
-        if self._is_paused or not self._reads():
+    def _deliver_buffered(self) -> None:
+        """Pass on what was kept, and go on reading."""
+        if self._is_paused or not self._can_read():
             return
         self.protocol = self._protocol
-        held, self._held = self._held, b""
+        held, self._buffered = self._buffered, b""
         if held:
             self._receive(held)
-        if not self._is_paused and self._reads():
+        if not self._is_paused and self._can_read():
             self._loop_transport.resume_reading()
 
-    def _reads(self) -> bool:
+    def _can_read(self) -> bool:
         return (
             self.data_received is not _drop_read
             and not self.disconnecting
             and not self._loop_transport.is_closing()
         )
 
-    # How a connection ends
+    # The end of a connection
 
-    def _tell_of_write_end(self) -> None:
+    def _report_write_end(self) -> None:
         if self._protocol is not None:
             try:
                 self._protocol.writeConnectionLost()
             except Exception as exc:  # noqa: BLE001
-                self._fail(exc)
+                self.fail(exc)
 
-    def _fail(self, exc: Exception) -> None:
-        """End a connection whose protocol or producer has raised."""
+    def fail(self, exc: Exception) -> None:
+        """Close the connection: its protocol or producer has raised."""
         log.failure("a protocol failed, its connection is closed", Failure(exc))
         self._end(exc)
 
     def _end(self, cause: BaseException) -> None:
-        """Close the connection with what still waits to be written."""
+        """Close the connection; what is not written yet is lost."""
         if self._cause is None:
             self._cause = cause
         self._stop()
@@ -361,29 +352,29 @@ class LoopTransport(asyncio.Protocol):
 
     def getPeer(self) -> Any:
         """Return the address of the client."""
-        # A client that has gone before it was accepted has none.
+        # None if the client disconnected before it was accepted.
         return address_of(self._loop_transport.get_extra_info("peername") or ("", 0))
 
     def getHost(self) -> Any:
-        """Return the address that the client has connected to."""
+        """Return the local address of the connection."""
         return address_of(self._loop_transport.get_extra_info("sockname"))
 
     def setTcpNoDelay(self, enabled: bool) -> None:
-        """Let small pieces leave at once, or be gathered. asyncio's loops begin with the first."""
+        """Send small pieces at once, or gather them. asyncio's loops send them at once."""
         if bool(enabled) == self._is_delayed:
             self._socket().setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, bool(enabled))
             self._is_delayed = not enabled
 
     def getTcpNoDelay(self) -> bool:
-        """Tell whether small pieces leave at once."""
+        """Tell whether small pieces are sent at once."""
         return bool(self._socket().getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
 
     def setTcpKeepAlive(self, enabled: bool) -> None:
-        """Let the system look whether the peer is still there."""
+        """Let the system probe whether the peer is still there."""
         self._socket().setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, bool(enabled))
 
     def getTcpKeepAlive(self) -> bool:
-        """Tell whether the system looks if the peer is still there."""
+        """Tell whether the system probes the peer."""
         return bool(self._socket().getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE))
 
     def _socket(self) -> Any:

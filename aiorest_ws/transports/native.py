@@ -1,4 +1,4 @@
-"""`native:` in front of an endpoint string of Twisted's, for any program that takes one."""
+"""The endpoint prefix `native:`, for programs that take Twisted's endpoint strings."""
 
 from typing import Any
 
@@ -13,9 +13,9 @@ __all__ = ("NativeParser",)
 
 @implementer(IPlugin, IStreamServerEndpointStringParser)
 class NativeParser:
-    """Serve `native:` and a `tcp:`, `tcp6:`, `ssl:` or `unix:` string by the loop's transports.
+    """Serve `native:tcp:`, `native:tcp6:`, `native:ssl:` and `native:unix:`.
 
-    On a reactor without a loop they are Twisted's own endpoints.
+    They use the loop's transports; on a reactor without a loop they are Twisted's endpoints.
     """
 
     prefix = "native"
@@ -23,7 +23,7 @@ class NativeParser:
     def parseStreamServer(  # type: ignore[override]
         self, reactor: Any, kind: str = "", *positional: str, **named: str
     ) -> IStreamServerEndpoint:
-        """Return an endpoint; raise ValueError for arguments that it does not take."""
+        """Return an endpoint; raise ValueError for unknown arguments."""
         endpoint = endpoint_from_arguments(reactor, kind, positional, named)
         if endpoint is None:
             raise ValueError(

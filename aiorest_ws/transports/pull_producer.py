@@ -1,19 +1,30 @@
-"""Pull producers, for transports that tell when there is room, and not when there is none left."""
+"""Pull producers, on transports that know only push producers."""
 
 import asyncio
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Protocol
 
-__all__ = ("PulledProducer",)
+__all__ = ("PullAdapter", "PullTransport")
 
 
-class PulledProducer:
-    """A pull producer as a push producer: asked for more when there is room for it."""
+class PullTransport(Protocol):
+    """What an adapter needs of its transport."""
 
-    __slots__ = ("_is_due", "_is_paused", "_producer", "_transport", "_write")
+    is_full: bool
+    write: Callable[[bytes], None]
 
-    def __init__(self, transport: Any, producer: Any) -> None:
-        self._is_due = False
-        self._is_paused = transport._is_full
+    def fail(self, exc: Exception) -> None:
+        """Close the connection: the producer has raised."""
+
+
+class PullAdapter:
+    """A push producer that asks a pull producer for more while there is room."""
+
+    __slots__ = ("_is_asking_soon", "_is_paused", "_producer", "_transport", "_write")
+
+    def __init__(self, transport: PullTransport, producer: Any) -> None:
+        self._is_asking_soon = False
+        self._is_paused = transport.is_full
         self._producer = producer
         self._transport = transport
         self._write = transport.write
@@ -21,12 +32,12 @@ class PulledProducer:
     def __repr__(self) -> str:
         return repr(self._producer)
 
-    def begin(self) -> None:
+    def start(self) -> None:
         """Ask for the first piece."""
         self._transport.write = self._write_and_ask
         self._producer.resumeProducing()
 
-    def end(self) -> None:
+    def stop(self) -> None:
         """Ask for no more."""
         self._is_paused = True
         if self._transport.write == self._write_and_ask:
@@ -42,24 +53,24 @@ class PulledProducer:
         self._ask_soon()
 
     def stopProducing(self) -> None:
-        """Tell the producer that nobody is there any more."""
+        """Tell the producer that the connection is lost."""
         self._is_paused = True
         self._producer.stopProducing()
 
     def _write_and_ask(self, data: bytes) -> None:
-        # One that writes nothing when it is asked is not asked again: it would be for ever.
+        # Only after a write: a producer that writes nothing when asked would be asked for ever.
         self._write(data)
         self._ask_soon()
 
     def _ask_soon(self) -> None:
-        if not self._is_due:
-            self._is_due = True
+        if not self._is_asking_soon:
+            self._is_asking_soon = True
             asyncio.get_running_loop().call_soon(self._ask)
 
     def _ask(self) -> None:
-        self._is_due = False
+        self._is_asking_soon = False
         if not self._is_paused:
             try:
                 self._producer.resumeProducing()
             except Exception as exc:  # noqa: BLE001
-                self._transport._fail(exc)
+                self._transport.fail(exc)

@@ -1,4 +1,4 @@
-"""The reactor that a server runs on: asyncio's, on uvloop where it exists."""
+"""The reactor of a server: asyncio's, on uvloop where that is installed."""
 
 import asyncio
 import sys
@@ -8,18 +8,20 @@ from typing import Any
 from twisted.internet import asyncioreactor
 from twisted.internet.interfaces import IReactorCore
 
-__all__ = ("describe_reactor", "install_reactor", "loop_of")
+from aiorest_ws.internals.twisted_private import loop_of
+
+__all__ = ("describe_reactor", "install_reactor")
 
 
 def install_reactor() -> Any:
-    """Return the reactor; install the asyncio one, on uvloop where it exists, if there is none."""
+    """Return the reactor; if none is installed, install asyncio's, on uvloop if possible."""
     if "twisted.internet.reactor" not in sys.modules:
         loop = _new_loop()
         asyncio.set_event_loop(loop)
         asyncioreactor.install(loop)
         from twisted.internet import reactor
 
-        # Twisted's clock is the wall's: set forward, it would let all timers go at once.
+        # Twisted's is the wall clock: set forward, it would fire all timers at once.
         reactor.seconds = time.monotonic  # type: ignore[method-assign]
     from twisted.internet import reactor
 
@@ -27,7 +29,7 @@ def install_reactor() -> Any:
 
 
 def describe_reactor(reactor: IReactorCore) -> str:
-    """Name a reactor, and the asyncio loop under it if there is one."""
+    """Return the name of a reactor, and that of its asyncio loop if it has one."""
     name = type(reactor).__name__
     loop = loop_of(reactor)
     return name if loop is None else f"{name} on {type(loop).__module__}.{type(loop).__qualname__}"
@@ -39,9 +41,3 @@ def _new_loop() -> asyncio.AbstractEventLoop:
     except ImportError:
         return asyncio.SelectorEventLoop()
     return uvloop.new_event_loop()
-
-
-def loop_of(reactor: Any) -> asyncio.AbstractEventLoop | None:
-    if isinstance(reactor, asyncioreactor.AsyncioSelectorReactor):
-        return reactor._asyncioEventloop
-    return None

@@ -1,4 +1,4 @@
-"""Certificates and keys: for asyncio's TLS and for Twisted's."""
+"""Certificates and keys, for asyncio's TLS and for Twisted's."""
 
 import os
 import re
@@ -19,9 +19,9 @@ __all__ = ("TLSFiles",)
 
 @dataclass(frozen=True, slots=True)
 class TLSFiles:
-    """Paths of PEM files: the certificate with those that signed it, and its key.
+    """Paths of PEM files: a certificate with its chain, and its key.
 
-    `chain` is for those that signed it, if they are in a file of their own.
+    `chain` is the file of the chain, if that is not in the file of the certificate.
     """
 
     certificate: str | os.PathLike[str]
@@ -29,9 +29,9 @@ class TLSFiles:
     chain: str | os.PathLike[str] | None = None
 
     def twisted_options(self) -> CertificateOptions:
-        """Return what Twisted's TLS takes; raise ImproperlyConfigured for files it cannot use."""
+        """Return options for Twisted's TLS; raise ImproperlyConfigured for unusable files."""
         options = CertificateOptions(raiseMinimumTo=TLSVersion.TLSv1_2)
-        # Twisted's way for the files is an object of pyOpenSSL's that is on its way out.
+        # Twisted's arguments for files need a class of pyOpenSSL that is deprecated.
         context = options.getContext()
         try:
             with self._certificates() as certificates:
@@ -45,20 +45,20 @@ class TLSFiles:
         return options
 
     def ssl_context(self) -> ssl.SSLContext:
-        """Return what asyncio's TLS takes; raise ImproperlyConfigured for files it cannot use."""
-        self.twisted_options()  # has the words for what is wrong
+        """Return a context for asyncio's TLS; raise ImproperlyConfigured for unusable files."""
+        self.twisted_options()  # its errors say what is wrong
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         try:
             with self._certificates() as certificates:
                 context.load_cert_chain(certificates, self.key)
-        except OSError as exc:  # of which ssl.SSLError is one
+        except OSError as exc:  # ssl.SSLError is an OSError
             raise self._unusable(str(exc)) from exc
         return context
 
     @contextmanager
     def _certificates(self) -> Iterator[str]:
-        """Name a file that has all certificates, for OpenSSL takes only one."""
+        """Return the path of one file with all certificates: OpenSSL takes only one."""
         if self.chain is None:
             yield os.fspath(self.certificate)
             return

@@ -25,6 +25,7 @@ from aiorest_ws.transports import (
     acceptor,
     install_reactor,
     loop_port,
+    sockets,
 )
 
 SECONDS = 30
@@ -101,7 +102,7 @@ class Listening:
         self.clients = []
 
     async def listen(self, *, tls=False, socket_class=socket.socket, fault=0, times=0):
-        where = loop_port.TCPSocket("127.0.0.1", 0, 500)
+        where = sockets.TCPSocket("127.0.0.1", 0, 500)
         plain_open = where.open
 
         def open_faulty():
@@ -184,7 +185,7 @@ async def test_the_loop_goes_on_turning_while_many_wait_to_be_accepted(listening
     await listening.factory.until(lambda: len(listening.factory.made) == 300)
     in_a_turn = [after - before for before, after in itertools.pairwise(attempts)]
     assert sum(in_a_turn) >= 300
-    assert max(in_a_turn) <= acceptor.AT_ONCE
+    assert max(in_a_turn) <= acceptor.ACCEPTS_PER_TURN
 
 
 @pytest.mark.parametrize(
@@ -205,7 +206,7 @@ async def test_accepting_pauses_when_the_system_can_not_and_is_tried_again(
     listening, fault, caplog, monkeypatch
 ):
     monkeypatch.setattr(acceptor, "RETRY_SECONDS", 0.05)
-    monkeypatch.setattr(acceptor, "QUIET_SECONDS", 0.1)
+    monkeypatch.setattr(acceptor, "RECOVERY_SECONDS", 0.1)
     await listening.listen(socket_class=FaultySocket, fault=getattr(errno, fault), times=3)
     client = listening.dial()
     for _ in range(SECONDS * 1000):
@@ -223,7 +224,7 @@ async def test_accepting_pauses_when_the_system_can_not_and_is_tried_again(
         await deferLater(install_reactor(), 0.001)
     begun, ended = warnings_of(caplog)
     assert os.strerror(getattr(errno, fault)).lower() in begun
-    assert "accepted again" in ended
+    assert "accepts connections again" in ended
     await turns(10)
     assert len(warnings_of(caplog)) == 2
 
@@ -272,7 +273,7 @@ async def test_clients_that_wait_when_a_port_stops_are_answered(listening):
 
 @pytest_twisted.ensureDeferred
 async def test_a_tls_handshake_that_waits_when_a_port_stops_may_end(listening, monkeypatch):
-    monkeypatch.setattr(loop_port, "STOP_SECONDS", SECONDS)
+    monkeypatch.setattr(loop_port, "STOP_HANDSHAKE_SECONDS", SECONDS)
     await listening.listen(tls=True)
     client = listening.dial()
     stopped = listening.port.stopListening()
@@ -288,7 +289,7 @@ async def test_a_tls_handshake_that_waits_when_a_port_stops_may_end(listening, m
 async def test_a_client_that_never_begins_tls_does_not_hold_a_port_up(
     listening, monkeypatch, caplog
 ):
-    monkeypatch.setattr(loop_port, "STOP_SECONDS", 0.05)
+    monkeypatch.setattr(loop_port, "STOP_HANDSHAKE_SECONDS", 0.05)
     monkeypatch.setattr(loop_port, "TLS_HANDSHAKE_SECONDS", 2 * SECONDS)
     await listening.listen(tls=True)
     client = listening.dial()
@@ -309,7 +310,7 @@ PROCESS = textwrap.dedent(
     loop_name, retry_seconds, certificate, key = sys.argv[1:]
     if loop_name == "asyncio":
         asyncioreactor.install(asyncio.SelectorEventLoop())
-    from aiorest_ws.transports import acceptor, loop_port
+    from aiorest_ws.transports import acceptor, loop_port, sockets
     from aiorest_ws.log import log_to_stream
     from aiorest_ws.transports import LoopServerEndpoint, TLSFiles, install_reactor
 
@@ -317,7 +318,7 @@ PROCESS = textwrap.dedent(
     from twisted.internet.protocol import Factory, Protocol
 
     acceptor.RETRY_SECONDS = float(retry_seconds)
-    acceptor.QUIET_SECONDS = 0.1
+    acceptor.RECOVERY_SECONDS = 0.1
     loop_port.TLS_HANDSHAKE_SECONDS = 0.5
     log_to_stream()
 
@@ -334,7 +335,7 @@ PROCESS = textwrap.dedent(
             answer = b"%d\\n" % counting.attempts if data == b"?" else data
             self.transport.write(answer)
 
-    where = loop_port.TCPSocket("127.0.0.1", 0, 500)
+    where = sockets.TCPSocket("127.0.0.1", 0, 500)
     plain = where.open()
     counting = Counting(fileno=plain.detach())
     counting.setblocking(False)
@@ -449,7 +450,7 @@ def test_clients_over_the_limit_of_descriptors_wait_and_are_served_as_others_end
     waiting = [process.dial() for _ in range(100)]
     for client in waiting:
         client.sendall(b"x")
-    assert "no connection can be accepted for now (too many open files)" in process.log_line()
+    assert "cannot accept connections now (too many open files)" in process.log_line()
     being_served = []
     while len(being_served) < 30:
         done = served(waiting)
@@ -478,12 +479,12 @@ def test_accepting_goes_on_by_itself_when_there_are_descriptors_again(start, loo
     clients = [process.dial() for _ in range(20)]
     for client in clients:
         client.sendall(b"x")
-    assert "no connection can be accepted for now (too many open files)" in process.log_line()
+    assert "cannot accept connections now (too many open files)" in process.log_line()
     process.running.send_signal(signal.SIGUSR1)
     while clients:
         done = served(clients)
         clients = [client for client in clients if client not in done]
-    assert "connections are accepted again" in process.log_line()
+    assert "accepts connections again" in process.log_line()
     assert process.end() == ""
 
 
@@ -494,7 +495,7 @@ def test_tls_handshakes_that_fail_make_room_for_those_that_wait(start, loop, tls
     process = start(loop, "600", [str(path) for path in tls_files])
     for _ in range(70):
         process.dial()
-    assert "no connection can be accepted for now" in process.log_line()
+    assert "cannot accept connections now" in process.log_line()
     context = ssl.create_default_context(cafile=str(tls_files[0]))
     inside = context.wrap_socket(process.dial(), server_hostname="localhost")
     process.clients.append(inside)

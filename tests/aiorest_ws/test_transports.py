@@ -52,6 +52,7 @@ from aiorest_ws.transports import (
     install_reactor,
     is_inside_tls,
     loop_port,
+    sockets,
     unix_endpoint,
 )
 from aiorest_ws.transports.loop_transport import HIGH_WATER_BYTES
@@ -180,9 +181,9 @@ class Server:
         files = TLSFiles(*self.tls_files)
         if self.is_native:
             where = (
-                loop_port.TCPSocket(host, port, 50)
+                sockets.TCPSocket(host, port, 50)
                 if path is None
-                else loop_port.UNIXSocket(path, 0o600, 50)
+                else sockets.UNIXSocket(path, 0o600, 50)
             )
             return LoopServerEndpoint(reactor, where, files.ssl_context() if tls else None)
         if path is not None:

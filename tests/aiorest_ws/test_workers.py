@@ -29,10 +29,12 @@ from aiorest_ws.exceptions import ImproperlyConfigured
 from aiorest_ws.request import RequestHandlerFactory
 from aiorest_ws.routers import SimpleRouter
 from aiorest_ws.serving import supervisor
-from aiorest_ws.serving.service import ApplicationService
-from aiorest_ws.serving.supervisor import SupervisorService
+from aiorest_ws.serving.banner import Banner
+from aiorest_ws.serving.service import ApplicationService, ServerProcess
+from aiorest_ws.serving.supervisor import Supervisor
 from aiorest_ws.transports import install_reactor, tcp_endpoint
-from aiorest_ws.transports.loop_port import InheritedSocket, LoopServerEndpoint
+from aiorest_ws.transports.loop_port import LoopServerEndpoint
+from aiorest_ws.transports.sockets import InheritedSocket
 
 SECONDS = 60
 
@@ -351,7 +353,7 @@ def application(**options):
 
 @pytest.mark.parametrize("workers", [0, -1, 1.5, "two"])
 def test_a_number_of_workers_that_cannot_be_is_refused(workers):
-    with pytest.raises(ImproperlyConfigured, match="workers must be a number from 1 on"):
+    with pytest.raises(ImproperlyConfigured, match="workers must be a positive integer"):
         application().service(workers=workers)
 
 
@@ -370,7 +372,7 @@ def test_topics_on_memory_cannot_have_workers():
 @pytest.mark.asyncio_reactor
 def test_an_application_with_workers_is_a_supervisors_service():
     service = application().service(workers=2, listen="tcp:0:interface=127.0.0.1")
-    assert isinstance(service, SupervisorService)
+    assert isinstance(service.server, Supervisor)
 
 
 # A worker that dies
@@ -405,7 +407,7 @@ def test_one_that_dies_again_and_again_is_replaced_more_slowly(start, tmp_path):
 
 
 def test_the_pause_before_a_replacement_has_a_bound_and_begins_anew():
-    slot = supervisor._Slot(1)
+    slot = supervisor.Slot(1)
     pauses = [slot.next_pause(lived=0) for _ in range(10)]
     assert pauses[-3:] == [10, 10, 10]
     assert slot.next_pause(lived=10) == 0.1
@@ -489,7 +491,7 @@ def test_a_rolling_restart_is_given_up_when_the_new_program_does_not_start(start
         server.tell(signal.SIGHUP)
         server.wait_for("ZeroDivisionError")
         server.wait_for(r"ERROR.*worker 1, pid \d+, ended with status 1 before it listened")
-        server.wait_for("ERROR.*the rolling restart is given up")
+        server.wait_for("ERROR.*the rolling restart is aborted")
         assert ask(client, "/version") == 1
     assert set(server.workers()) == before
     assert server.end(signal.SIGTERM)[0] == 0
@@ -573,7 +575,7 @@ def test_a_worker_that_is_stuck_is_killed_when_its_time_is_over(start, tmp_path)
     api = (tmp_path / "api.py").read_text().replace("drain_seconds=3600", "drain_seconds=0.1")
     (tmp_path / "api.py").write_text(api.replace("closing_seconds=1", "closing_seconds=0.1"))
     (tmp_path / "server.py").write_text(
-        "from aiorest_ws.serving import worker\nworker.MARGIN_SECONDS = 0.3\n"
+        "from aiorest_ws.serving import child\nchild.KILL_MARGIN_SECONDS = 0.3\n"
         + textwrap.dedent(MAIN)
     )
     server = start("server.py", "2")
@@ -582,7 +584,7 @@ def test_a_worker_that_is_stuck_is_killed_when_its_time_is_over(start, tmp_path)
     os.kill(stuck, signal.SIGSTOP)
     status, output = server.end(signal.SIGTERM)
     assert status == 1, output
-    assert re.search(rf"ERROR.*pid {stuck} has not ended in 0.6 s, and is killed", output)
+    assert re.search(rf"ERROR.*pid {stuck} has not ended in 0.6 s and is killed", output)
 
 
 def test_workers_answer_their_calls_and_end_when_the_supervisor_is_killed(start, tmp_path):
@@ -645,14 +647,9 @@ HANDSHAKE = (
 @pytest_twisted.ensureDeferred
 async def test_who_has_been_accepted_is_let_in_by_a_worker_that_stops(network):
     factory = RequestHandlerFactory(router=application().router)
-    service = ApplicationService(
-        factory,
-        tcp_endpoint(network.reactor, "127.0.0.1", 0),
-        startup_hooks=(),
-        shutdown_hooks=(),
-        make_url=str,
-        is_replaced=True,
-    )
+    banner = Banner(network.reactor, str)
+    endpoint = tcp_endpoint(network.reactor, "127.0.0.1", 0)
+    service = ApplicationService(ServerProcess(factory, endpoint, banner, is_replaced=True))
     service.startService()
     raw = await network.raw((await service.listening).getHost().port)
     while not factory.countConnections:

@@ -14,6 +14,7 @@ from typing import Any
 
 from aiorest_ws.codecs import encode_json
 from aiorest_ws.exceptions import ImproperlyConfigured, TopicsUnavailable
+from aiorest_ws.internals.twisted_private import loop_of
 from aiorest_ws.log import logger
 from aiorest_ws.topics.broker import Broker, Message, Position, Receiver, Replay, Retention
 from aiorest_ws.topics.redis.members import (
@@ -53,12 +54,12 @@ class RedisBroker(Broker):
     is_shared = True
 
     def __init__(self, url: str, reactor: Any, *, lease_seconds: float = LEASE_SECONDS) -> None:
-        loop = getattr(reactor, "_asyncioEventloop", None)
+        loop = loop_of(reactor)
         if loop is None:
             raise ImproperlyConfigured(
                 f"Topics on Redis need the asyncio reactor, this is {type(reactor).__name__}."
             )
-        self._loop: asyncio.AbstractEventLoop = loop
+        self._loop = loop
         self._url = RedisURL(url)
         self._keys = Keys(self._url.prefix)
         self._lease_seconds = lease_seconds
