@@ -113,7 +113,7 @@ class RequestHandlerProtocol(FlowProtocol):
                 self._speaks_binary = request._is_binary = True
             calls = self._calls
             if request.url is None and normalize_method(request.method) == CANCEL:
-                self._cancel_call(request)
+                self.cancel_call(request)
                 return
             if self._flow is not _OPEN or (calls is not None and calls.by_id):
                 self._check_room_for(request)
@@ -159,7 +159,8 @@ class RequestHandlerProtocol(FlowProtocol):
         if self._calls is not None:
             self._calls.check_id(request)
 
-    def _cancel_call(self, request: Request) -> None:
+    def cancel_call(self, request: Request) -> None:
+        """End the call that a CANCEL names; one that is not running has been answered."""
         if request.id is None:
             raise MalformedMessage("`id` is missing: CANCEL ends the call that has it.")
         if self._calls is not None:

@@ -92,6 +92,9 @@ class Calls:
         self._turns: deque[Deferred[None]] | None = None
         self._is_closed = False
 
+    def __len__(self) -> int:
+        return len(self._running)
+
     @property
     def unanswered(self) -> list[Request | None]:
         """The requests that are still to be answered."""

@@ -264,7 +264,7 @@ class FlowProtocol(FastPathProtocol):
     def processData(self) -> bool:
         """Take a part of a frame out of what has been received, if there is room for it."""
         if self._flow & _BEHIND and self._state == self.STATE_OPEN:
-            is_held_up = self.is_write_paused or self._waiting_bytes() > self._max_waiting_bytes()
+            is_held_up = self.is_write_paused or self.queued_bytes > self._max_waiting_bytes()
             if is_held_up and FlowState.FINISHING not in self._flow:
                 return False
         return super().processData()
@@ -275,10 +275,12 @@ class FlowProtocol(FastPathProtocol):
             return False
         if self._state != self.STATE_OPEN:
             return True
-        waiting = self._waiting_bytes() + len(self.data)
+        waiting = self.queued_bytes + len(self.data)
         return not self.is_write_paused and waiting <= self._max_waiting_bytes()
 
-    def _waiting_bytes(self) -> int:
+    @property
+    def queued_bytes(self) -> int:
+        """What messages take that have been read and not handled."""
         return 0 if self._queue is None else self._queue.size
 
     def _max_waiting_bytes(self) -> int:
@@ -331,6 +333,11 @@ class FlowProtocol(FastPathProtocol):
     def running(self) -> list[Request | None]:
         """The requests whose calls run and are to be answered."""
         return [] if self._calls is None else self._calls.unanswered
+
+    @property
+    def calls_in_flight(self) -> int:
+        """How many calls run, those included that have been answered and have not ended."""
+        return 0 if self._calls is None else len(self._calls)
 
     @property
     def has_only_streams(self) -> bool:

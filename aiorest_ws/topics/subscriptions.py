@@ -96,6 +96,11 @@ class Subscriptions:
         """The topics."""
         return tuple(self._started)
 
+    @property
+    def queued_bytes(self) -> int:
+        """What pushes take that wait until the client has read others."""
+        return 0 if self._pushes is None else self._pushes.size
+
     async def subscribe(
         self,
         topic: str,
