@@ -113,8 +113,8 @@ class Limits:
                 continue
             try:
                 ipaddress.ip_network(network)
-            except ValueError as exc:
-                raise self._wrong("trusted_proxies", str(exc)) from None
+            except ValueError:
+                raise self._wrong("trusted_proxies", "must be addresses or networks") from None
 
     @classmethod
     def options(cls) -> list[tuple[str, str, str]]:

@@ -88,7 +88,9 @@ class RESTConnection:
             return await self._request(session, request, encoded, keywords)
         except ConnectionFailedError as error:
             if exchange.was_resent:
-                raise StaleConnectionError(str(error)) from error
+                raise StaleConnectionError(
+                    "The server closed the connection as the request was sent."
+                ) from error
             raise
         finally:
             current_exchange.reset(token)

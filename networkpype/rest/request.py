@@ -76,7 +76,7 @@ class RESTRequest:
         try:
             url = URL(self.url, encoded=encoded or self.url_is_encoded)
         except ValueError as error:
-            raise InvalidURLError(str(error)) from error
+            raise InvalidURLError("Request URL is not a URL.") from error
         return url.extend_query(self.params) if self.params else url
 
     def wire_body(self) -> tuple[Any, Mapping[str, Any] | None]:

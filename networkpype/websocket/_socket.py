@@ -2,10 +2,11 @@
 
 import asyncio
 import contextlib
+from collections.abc import Mapping
 from typing import Any
 
 import aiohttp
-from aiohttp import WSMsgType
+from aiohttp import WSCloseCode, WSMsgType
 
 from networkpype.exceptions import WebSocketClosedError, map_client_error
 
@@ -15,6 +16,12 @@ __all__ = ("ABNORMAL_CLOSURE", "NO_STATUS_RECEIVED", "describe_end", "open_webso
 # was no close frame.
 NO_STATUS_RECEIVED = 1005
 ABNORMAL_CLOSURE = 1006
+
+# What aiohttp closes a WebSocket for, beside a breach of the protocol (1002).
+_FAULTS: Mapping[int, str] = {
+    WSCloseCode.INVALID_TEXT: "a text message is not UTF-8",
+    WSCloseCode.MESSAGE_TOO_BIG: "a message exceeds `max_msg_size`",
+}
 
 
 async def open_websocket(
@@ -52,10 +59,11 @@ def describe_end(
         )
     if isinstance(data, aiohttp.WebSocketError):
         # We closed it ourselves, for what the server sent: too big, not UTF-8, not a frame.
+        fault = _FAULTS.get(data.code, "what it sent is not a WebSocket frame")
         error = WebSocketClosedError(
-            f"WebSocket is closed for a fault of the server: {data}. Close code = {data.code}",
+            f"WebSocket is closed for a fault of the server: {fault}. Close code = {data.code}",
             code=data.code,
-            reason=str(data),
+            reason=fault,
         )
         error.__cause__ = data
         return error

@@ -307,7 +307,7 @@ def test_audience_is_judged_when_there_is_one():
         ({"secret_key": "k" * 31}, "at least 32 bytes"),
         ({"secret_key": "k" * 47, "algorithm": "HS384"}, "at least 48 bytes"),
         ({"secret_key": "k" * 63, "algorithm": "HS512"}, "at least 64 bytes"),
-        ({"secret_key": PUBLIC_KEY}, "no secret"),
+        ({"secret_key": PUBLIC_KEY}, "a certificate or a public key"),
         ({"secret_key": SECRET, "algorithm": "none"}, "HASH_ALGORITHM"),
         ({"secret_key": SECRET, "algorithm": "RS256"}, "HASH_ALGORITHM"),
         ({"secret_key": SECRET, "algorithm": ["HS256"]}, "HASH_ALGORITHM"),

@@ -250,6 +250,7 @@ def test_a_server_that_drops_every_connection_is_an_error_after_two_attempts(run
                 await manager.execute_request(url, "any")
             assert isinstance(caught.value, StaleConnectionError)
             assert isinstance(caught.value, aiohttp.ServerDisconnectedError)
+            assert str(caught.value) == "The server closed the connection as the request was sent."
             assert caught.value.attempts == 2
             assert len(fickle.heads) == 2
 

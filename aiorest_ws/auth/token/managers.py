@@ -67,7 +67,9 @@ class JSONWebTokenManager:
             # PyJWT refuses keys that look like a certificate or a public key.
             jwt.get_algorithm_by_name(name).prepare_key(key)
         except jwt.InvalidKeyError as exc:
-            raise ImproperlyConfigured(f"SECRET_KEY is no secret: {exc}") from exc
+            raise ImproperlyConfigured(
+                "SECRET_KEY is no secret: it looks like a certificate or a public key"
+            ) from exc
 
     def generate(
         self,
