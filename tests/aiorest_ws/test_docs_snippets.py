@@ -1191,9 +1191,7 @@ def test_every_public_module_is_in_the_reference():
     documented = [
         name
         for page in pages
-        for name in re.findall(
-            r"^\.\. automodule:: (\S+)$", page.read_text(encoding="utf-8"), re.MULTILINE
-        )
+        for name in re.findall(r"^## `(\S+)`$", page.read_text(encoding="utf-8"), re.MULTILINE)
     ]
     assert sorted(documented) == sorted(public_modules())
 

@@ -1,0 +1,122 @@
+"""Write the pages of the reference from the docstrings, or check that they are up to date.
+
+`docs/reference.toml` lists the pages and their modules. Griffe reads the source without importing
+it, so the pages do not depend on the version of Python. Usage:
+`python docs/reference.py [--check]`.
+"""
+
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import griffe
+
+ROOT = Path(__file__).parents[1]
+LINE_LENGTH = 96
+
+
+def wrapped(signature: str) -> str:
+    """Put each parameter of a long signature on a line of its own."""
+    if len(signature) <= LINE_LENGTH:
+        return signature
+    head, _, rest = signature.partition("(")
+    parameters, depth = [""], 1
+    while depth:
+        character, rest = rest[0], rest[1:]
+        depth += (character in "([{") - (character in ")]}")
+        if character == "," and depth == 1:
+            parameters.append("")
+        elif depth:
+            parameters[-1] += character
+    listed = "".join(f"    {parameter.strip()},\n" for parameter in parameters)
+    return f"{head}(\n{listed}){rest}"
+
+
+def signature_of(thing: Any) -> str:
+    if thing.is_attribute:
+        annotation = f": {thing.annotation}" if thing.annotation else ""
+        is_shown = thing.value and "property" not in thing.labels and len(str(thing.value)) < 80
+        return f"{thing.name}{annotation}" + (f" = {thing.value}" if is_shown else "")
+    for parameter in thing.parameters:
+        if isinstance(parameter.default, griffe.ExprCall):
+            parameter.default = "..."
+    if thing.is_class:
+        fields = {parameter.name for parameter in thing.parameters}
+        constants = [
+            f"\n    {signature_of(member)}"
+            for member in members(thing)
+            if member.is_attribute
+            and "class-attribute" in member.labels
+            and not member.docstring
+            and member.name not in fields
+        ]
+        return f"class {wrapped(thing.signature() or thing.name)}{''.join(constants)}"
+    decorator = "".join(f"@{label}\n" for label in thing.labels & {"classmethod", "staticmethod"})
+    keyword = "async def" if "async" in thing.labels else "def"
+    return f"{decorator}{wrapped(f'{keyword} {thing.signature()}')}"
+
+
+def members(parent: Any) -> list[Any]:
+    """Return the public members that are defined in `parent`, in the order of the source."""
+    found = [
+        member
+        for name, member in parent.members.items()
+        if not (member.is_alias or member.is_module or name.startswith("_"))
+        and (parent.is_class or name in (parent.exports or ()))
+    ]
+    return sorted(found, key=lambda member: member.lineno)
+
+
+def text_of(thing: Any) -> str:
+    # `::` starts a literal block; in Markdown its indentation is enough.
+    return str(thing.docstring.value).replace("\n::\n\n", "\n")
+
+
+def describe(thing: Any, name: str, level: int) -> Iterator[str]:
+    yield f"{'#' * level} `{name}`"
+    yield f"```python\n{signature_of(thing)}\n```"
+    if thing.is_class and thing.bases:
+        yield f"Bases: {', '.join(f'`{base}`' for base in thing.bases)}"
+    if thing.docstring:
+        yield text_of(thing)
+    if thing.is_class:
+        for member in members(thing):
+            if member.docstring:
+                yield from describe(member, f"{name}.{member.name}", level + 1)
+
+
+def page_of(entry: dict[str, Any], modules: Any) -> str:
+    parts = [f"# {entry['title']}", "<!-- Written by `make reference`; do not edit. -->"]
+    parts += [entry["intro"]] if "intro" in entry else []
+    for path in entry["modules"]:
+        module = modules[path]
+        parts += [f"## `{path}`", text_of(module)]
+        imported = [module[name] for name in module.exports or () if module[name].is_alias]
+        if imported:
+            listed = "\n".join(f"- `{alias.target_path}`" for alias in imported)
+            parts.append(f"Names imported from other modules:\n\n{listed}")
+        for member in members(module):
+            parts += describe(member, member.name, 3)
+    return "\n\n".join(parts) + "\n"
+
+
+def main() -> None:
+    loader = griffe.GriffeLoader(search_paths=[ROOT])
+    for package in ("aiorest_ws", "networkpype"):
+        loader.load(package)
+    loader.resolve_aliases(implicit=True)
+    stale = []
+    for entry in tomllib.loads((ROOT / "docs/reference.toml").read_text(encoding="utf-8"))["page"]:
+        path, page = ROOT / entry["path"], page_of(entry, loader.modules_collection)
+        if not path.exists() or path.read_text(encoding="utf-8") != page:
+            stale.append(entry["path"])
+            if "--check" not in sys.argv:
+                path.write_text(page, encoding="utf-8")
+    if stale and "--check" in sys.argv:
+        sys.exit(f"Run `make reference`; not up to date: {', '.join(stale)}")
+
+
+if __name__ == "__main__":
+    main()
