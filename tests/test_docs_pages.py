@@ -87,6 +87,7 @@ def test_a_page_is_plain_markdown(page):
     text = page.read_text(encoding="utf-8")
     assert re.findall(r"^ *(?:`{3,}\{.*|:{3,}.*)$", text, re.MULTILINE) == []
     assert ROLE.findall(text) == []
+    assert re.findall(r"^: .*$", text, re.MULTILINE) == []  # a definition list
 
 
 @pytest.mark.parametrize("page", PAGES, ids=page_id)
