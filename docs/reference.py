@@ -1,8 +1,7 @@
 """Write the pages of the reference from the docstrings, or check that they are up to date.
 
 `docs/reference.toml` lists the pages and their modules. Griffe reads the source without importing
-it, so the pages do not depend on the version of Python. Usage:
-`python docs/reference.py [--check]`.
+it, so the version of Python does not matter. Usage: `python docs/reference.py [--check]`.
 """
 
 import sys
@@ -43,28 +42,23 @@ def signature_of(thing: Any) -> str:
         if isinstance(parameter.default, griffe.ExprCall):
             parameter.default = "..."
     if thing.is_class:
-        fields = {parameter.name for parameter in thing.parameters}
-        constants = [
-            f"\n    {signature_of(member)}"
-            for member in members(thing)
-            if member.is_attribute
-            and "class-attribute" in member.labels
-            and not member.docstring
-            and member.name not in fields
-        ]
-        return f"class {wrapped(thing.signature() or thing.name)}{''.join(constants)}"
+        lines = [f"class {wrapped(thing.signature() or thing.name)}"]
+        for member in members(thing):
+            is_constant = "class-attribute" in member.labels and not member.docstring
+            if is_constant and member.name not in thing.parameters:
+                lines.append(f"    {signature_of(member)}")
+        return "\n".join(lines)
     decorator = "".join(f"@{label}\n" for label in thing.labels & {"classmethod", "staticmethod"})
     keyword = "async def" if "async" in thing.labels else "def"
     return f"{decorator}{wrapped(f'{keyword} {thing.signature()}')}"
 
 
 def members(parent: Any) -> list[Any]:
-    """Return the public members that are defined in `parent`, in the order of the source."""
+    """Return the public members that a class defines, in the order of the source."""
     found = [
         member
         for name, member in parent.members.items()
-        if not (member.is_alias or member.is_module or name.startswith("_"))
-        and (parent.is_class or name in (parent.exports or ()))
+        if not member.is_alias and not name.startswith("_")
     ]
     return sorted(found, key=lambda member: member.lineno)
 
@@ -87,18 +81,20 @@ def describe(thing: Any, name: str, level: int) -> Iterator[str]:
                 yield from describe(member, f"{name}.{member.name}", level + 1)
 
 
-def page_of(entry: dict[str, Any], modules: Any) -> str:
+def page_of(entry: dict[str, Any], modules: Any, documented: set[str]) -> str:
     parts = [f"# {entry['title']}", "<!-- Written by `make reference`; do not edit. -->"]
     parts += [entry["intro"]] if "intro" in entry else []
-    for path in entry["modules"]:
-        module = modules[path]
-        parts += [f"## `{path}`", text_of(module)]
-        imported = [module[name] for name in module.exports or () if module[name].is_alias]
-        if imported:
-            listed = "\n".join(f"- `{alias.target_path}`" for alias in imported)
+    for module in (modules[path] for path in entry["modules"]):
+        parts += [f"## `{module.path}`", text_of(module)]
+        found = [module[name] for name in module.exports or ()]
+        targets = [thing.final_target if thing.is_alias else thing for thing in found]
+        elsewhere = [one for one in targets if one.module.path in documented - {module.path}]
+        if elsewhere:
+            listed = "\n".join(f"- `{thing.path}`" for thing in elsewhere)
             parts.append(f"Names imported from other modules:\n\n{listed}")
-        for member in members(module):
-            parts += describe(member, member.name, 3)
+        here = [thing for thing in targets if thing not in elsewhere]
+        for thing in sorted(here, key=lambda thing: (thing.module.path, thing.lineno)):
+            parts += describe(thing, thing.name, 3)
     return "\n\n".join(parts) + "\n"
 
 
@@ -107,9 +103,11 @@ def main() -> None:
     for package in ("aiorest_ws", "networkpype"):
         loader.load(package)
     loader.resolve_aliases(implicit=True)
+    pages = tomllib.loads((ROOT / "docs/reference.toml").read_text(encoding="utf-8"))["page"]
+    documented = {module for entry in pages for module in entry["modules"]}
     stale = []
-    for entry in tomllib.loads((ROOT / "docs/reference.toml").read_text(encoding="utf-8"))["page"]:
-        path, page = ROOT / entry["path"], page_of(entry, loader.modules_collection)
+    for entry in pages:
+        path, page = ROOT / entry["path"], page_of(entry, loader.modules_collection, documented)
         if not path.exists() or path.read_text(encoding="utf-8") != page:
             stale.append(entry["path"])
             if "--check" not in sys.argv:
