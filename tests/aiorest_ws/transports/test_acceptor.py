@@ -376,7 +376,7 @@ class Process:
     def __init__(self, loop, retry_seconds, tls_files):
         self.running = subprocess.Popen(
             [sys.executable, "-c", PROCESS, loop, retry_seconds, *(tls_files or ("", ""))],
-            cwd=Path(__file__).parents[2],
+            cwd=Path(__file__).parents[3],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -512,7 +512,7 @@ def test_all_this_holds_on_the_loop_of_python_itself():
             *(sys.executable, "-m", "pytest", "--reactor=asyncio", "-q", "-p", "no:cacheprovider"),
             *(str(here), "-k", "not descriptors and not handshakes_that_fail"),
         ],
-        cwd=here.parents[2],
+        cwd=here.parents[3],
         env={**os.environ, "AIOREST_WS_TEST_LOOP": "asyncio"},
         capture_output=True,
         text=True,

@@ -1,8 +1,6 @@
 """A real Redis server, and brokers on it."""
 
-import os
 import secrets
-import shutil
 import signal
 import socket
 import subprocess
@@ -14,6 +12,7 @@ import pytest_twisted
 from aiorest_ws.awaiting import begun
 from aiorest_ws.topics.redis.broker import RedisBroker
 from aiorest_ws.transports import install_reactor
+from support.requirements import require_program
 
 START_SECONDS = 30
 
@@ -68,15 +67,9 @@ class RedisServer:
         return f"redis://127.0.0.1:{self.port}/0?prefix={prefix}"
 
 
-def _need_redis():
-    if shutil.which("redis-server") is None:
-        assert not os.environ.get("CI"), "CI lacks the package redis-server"
-        pytest.skip("needs redis-server (Debian's package redis-server)")
-
-
 @pytest.fixture(scope="session")
 def shared_redis(tmp_path_factory):
-    _need_redis()
+    require_program("redis-server", package="redis-server")
     server = RedisServer(tmp_path_factory.mktemp("redis"))
     yield server
     server.end()
@@ -91,7 +84,7 @@ def redis_url(shared_redis):
 @pytest.fixture
 def redis_server(tmp_path):
     """Make servers that a test may kill: `redis_server(*options)`."""
-    _need_redis()
+    require_program("redis-server", package="redis-server")
     servers = []
 
     def make(*options):

@@ -16,17 +16,10 @@ from aiorest_ws.limits import Limits
 from aiorest_ws.request import RequestHandlerFactory, RequestHandlerProtocol
 from aiorest_ws.routers import SimpleRouter
 from aiorest_ws.transports import install_reactor
+from support.waiting import until
 
 NO_TOPIC = {"detail": "There is no such topic.", "status": 404, "event_name": None}
 REFUSED = {"detail": "This topic is not open to the caller.", "status": 403, "event_name": None}
-
-
-async def until(condition):
-    for _ in range(3000):
-        if condition():
-            return
-        await deferLater(install_reactor(), 0.01)
-    raise AssertionError("it has not happened")
 
 
 def served(pattern="orders/{id}", limits=None, middlewares=(), views=(), **options):

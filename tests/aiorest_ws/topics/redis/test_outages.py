@@ -4,36 +4,20 @@ import asyncio
 import functools
 
 import pytest
-import pytest_twisted
 from redis import Redis
 
-from aiorest_ws.awaiting import begun
 from aiorest_ws.exceptions import ImproperlyConfigured, TopicsUnavailable
 from aiorest_ws.topics import connect
 from aiorest_ws.topics.broker import Retention
 from aiorest_ws.topics.redis.broker import publish_arguments
 from aiorest_ws.topics.redis.scripts import BUS_ENTRIES, PUBLISH, SETTLE, Keys
 from aiorest_ws.topics.redis.sender import Sender
+from support.reactors import asyncio_test
+from support.waiting import until
 
 SECONDS = 30
 KEPT = Retention(256, 1 << 20, 300)
 DURABLE = ("--appendonly", "yes", "--appendfsync", "always")
-
-
-def asyncio_test(test):
-    """Mark a test that awaits what asyncio has."""
-
-    @functools.wraps(test)
-    async def wrapped(*arguments, **keywords):
-        await begun(test(*arguments, **keywords))
-
-    return pytest.mark.asyncio_reactor(pytest_twisted.ensureDeferred(wrapped))
-
-
-async def until(condition):
-    async with asyncio.timeout(SECONDS):
-        while not condition():
-            await asyncio.sleep(0.01)
 
 
 async def known_of(ask):

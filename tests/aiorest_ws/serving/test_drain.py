@@ -26,6 +26,7 @@ from aiorest_ws.request import RequestHandlerProtocol
 from aiorest_ws.routers import SimpleRouter
 from aiorest_ws.serving import drain
 from aiorest_ws.transports import install_reactor
+from support.waiting import until
 
 SECONDS = 60
 
@@ -266,14 +267,6 @@ def service_of(views, **limits):
         router.register_endpoint(view)
     app = Application(router=router, limits=Limits(**limits))
     return app.service(listen="tcp:0:interface=127.0.0.1")
-
-
-async def until(condition):
-    for _ in range(3000):
-        if condition():
-            return
-        await deferLater(install_reactor(), 0.01)
-    raise AssertionError("it has not happened")
 
 
 @pytest_twisted.ensureDeferred

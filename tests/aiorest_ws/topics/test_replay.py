@@ -22,17 +22,10 @@ from aiorest_ws.topics.memory import MemoryBroker
 from aiorest_ws.topics.push_queue import PushQueue
 from aiorest_ws.topics.subscription import Subscription
 from aiorest_ws.transports import install_reactor
+from support.waiting import until
 
 HISTORY = 12
 PUSH_BYTES = 3000
-
-
-async def until(condition):
-    for _ in range(1000):
-        if condition():
-            return
-        await deferLater(install_reactor(), 0.005)
-    raise AssertionError("it has not happened")
 
 
 class Suspending(MemoryBroker):

@@ -18,6 +18,8 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
+from support.requirements import skip_or_fail
+
 HELLO = '{"method":"GET","url":"/hello"}'
 HELLO_REPLY = '{"data":"Hello, world!","event_name":null}'
 SECONDS = 60
@@ -280,9 +282,7 @@ def help_of_twist():
 def needs_plugin():
     if "aiorest-ws" in help_of_twist():
         return
-    if os.environ.get("CI"):
-        pytest.fail("the twist plugin is not installed")
-    pytest.skip("the twist plugin needs a plain install of aiorest-ws (tox makes one)")
+    skip_or_fail("the twist plugin needs a plain install of aiorest-ws (tox makes one)")
 
 
 @pytest.mark.parametrize("with_signal", [signal.SIGINT, signal.SIGTERM])
@@ -408,9 +408,7 @@ def test_the_demo_finds_a_port_when_its_own_is_busy(start):
 
 def test_the_console_script_is_the_command(start):
     if not shutil.which(script("aiorest-ws")):
-        if os.environ.get("CI"):
-            pytest.fail("aiorest-ws is not installed")
-        pytest.skip("the console script needs an install of aiorest-ws")
+        skip_or_fail("the console script needs an install of aiorest-ws")
     server = start(script("aiorest-ws"), "--version")
     assert server.join() == 0
     assert re.fullmatch(r"aiorest-ws \d+\.\d+\.\d+", server.lines[0])

@@ -1524,7 +1524,7 @@ def test_twist_serves_a_directory_by_a_native_string(tmp_path, reactor):
     with subprocess.Popen(
         [*command, "--listen", f"native:unix:{path}:lockfile=0"],
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -1576,7 +1576,7 @@ def test_all_this_holds_on_the_loop_of_python_itself():
             *(sys.executable, "-m", "pytest", "--reactor=asyncio", "-q", "-p", "no:cacheprovider"),
             *(str(here), "-k", "native"),
         ],
-        cwd=here.parents[2],
+        cwd=here.parents[3],
         env={**os.environ, "AIOREST_WS_TEST_LOOP": "asyncio"},
         capture_output=True,
         text=True,

@@ -18,6 +18,7 @@ from aiorest_ws.request import RequestHandlerFactory, RequestHandlerProtocol
 from aiorest_ws.routers import SimpleRouter
 from aiorest_ws.transports import install_reactor
 from aiorest_ws.views import MethodBasedView
+from support.waiting import until
 
 LATER = 60
 
@@ -105,14 +106,6 @@ def wait(request_id, **more):
 
 def cancel(request_id):
     return {"method": "CANCEL", "id": request_id}
-
-
-async def until(condition):
-    for _ in range(3000):
-        if condition():
-            return
-        await deferLater(install_reactor(), 0.01)
-    raise AssertionError("it has not happened")
 
 
 def reply(status, detail, request_id):

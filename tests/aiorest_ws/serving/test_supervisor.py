@@ -35,6 +35,7 @@ from aiorest_ws.serving.supervisor import Supervisor
 from aiorest_ws.transports import install_reactor, tcp_endpoint
 from aiorest_ws.transports.loop_port import LoopServerEndpoint
 from aiorest_ws.transports.sockets import InheritedSocket
+from support.waiting import block_until
 
 SECONDS = 60
 
@@ -200,13 +201,6 @@ def pids_of(url, count, **options):
     return found
 
 
-def until(condition):
-    end = time.monotonic() + SECONDS
-    while not condition():
-        assert time.monotonic() < end, "it has not happened"
-        time.sleep(0.01)
-
-
 def has_ended(pid):
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
@@ -278,7 +272,7 @@ def test_twist_serves_a_unix_socket_with_workers(start, tmp_path):
     server.wait_for("serves .*api.sock.* on 2 workers, each on AsyncioSelectorReactor")
     path = str(tmp_path / "api.sock")
     found = set()
-    until(lambda: found.add(pid_by(path)) or len(found) == 2)
+    block_until(lambda: found.add(pid_by(path)) or len(found) == 2)
     assert found == set(server.workers())
     status, output = server.end(signal.SIGTERM)
     assert status == -signal.SIGTERM, output  # as twist ends
@@ -386,7 +380,7 @@ def test_a_worker_that_is_killed_is_replaced_while_the_others_serve(start):
         [goes] = set(server.workers()) - {stays}
         os.kill(goes, signal.SIGKILL)
         server.wait_for(rf"WARNING.*worker \d, pid {goes}, ended by SIGKILL; the next in 0.1 s")
-        until(lambda: len(server.workers()) == 2)
+        block_until(lambda: len(server.workers()) == 2)
         assert ask(client, "/pid") == stays
     assert pids_of(url, 2) == set(server.workers())
     assert goes not in server.workers()
@@ -471,7 +465,7 @@ def test_a_rolling_restart_under_load_loses_no_call_and_refuses_no_connection(st
         assert len(server.workers()) == 2
         with connect(url) as client:
             assert ask(client, "/version") == version
-    until(lambda: all(client.reconnects for client in clients))
+    block_until(lambda: all(client.reconnects for client in clients))
     for client in clients:
         client.end()
     assert [client.faults for client in clients] == [[]] * 8
@@ -525,7 +519,7 @@ def test_a_stop_under_load_answers_all_that_has_run(start, tmp_path, to_all):
     server = start("server.py", "2")
     url = server.url()
     clients = [Load(url, number) for number in range(8)]
-    until(lambda: all(len(client.answered) > 5 for client in clients))
+    block_until(lambda: all(len(client.answered) > 5 for client in clients))
     workers = server.workers() if to_all else []
     for client in clients:
         client.is_over.set()  # the one that runs is the last
@@ -548,7 +542,7 @@ def test_a_running_call_is_waited_for_and_a_second_signal_ends_it(start):
         client.send(message("/hang"))
         server.wait_for("hanging")
         server.tell(signal.SIGTERM)
-        until(lambda: len(server.workers()) == 1)  # the other one had nothing to do
+        block_until(lambda: len(server.workers()) == 1)  # the other one had nothing to do
         [worker] = server.workers()
         os.kill(worker, signal.SIGTERM)
         time.sleep(0.3)  # nothing is to happen
@@ -565,7 +559,7 @@ def test_a_worker_that_blocks_is_ended_by_a_second_signal(start):
         client.send(message("/block"))
         server.wait_for("blocking")
         server.tell(signal.SIGTERM)
-        until(lambda: len(server.workers()) == 1)
+        block_until(lambda: len(server.workers()) == 1)
         status, output = server.end(signal.SIGTERM)
     assert status == 1, output
     assert "in block\n" in output
@@ -592,11 +586,11 @@ def test_workers_answer_their_calls_and_end_when_the_supervisor_is_killed(start,
     url = server.url()
     workers = server.workers()
     clients = [Load(url, number) for number in range(4)]
-    until(lambda: all(len(client.answered) > 5 for client in clients))
+    block_until(lambda: all(len(client.answered) > 5 for client in clients))
     for client in clients:
         client.is_over.set()
     server.tell(signal.SIGKILL)
-    until(lambda: all(map(has_ended, workers)))
+    block_until(lambda: all(map(has_ended, workers)))
     for client in clients:
         client.end()
     assert [client.faults for client in clients] == [[]] * 4
@@ -614,7 +608,7 @@ def test_a_worker_that_blocks_ends_in_its_time_when_the_supervisor_is_killed(sta
         server.wait_for("blocking")
         workers = server.workers()
         server.tell(signal.SIGKILL)
-        until(lambda: all(map(has_ended, workers)))
+        block_until(lambda: all(map(has_ended, workers)))
 
 
 # A socket that is shared, in this process

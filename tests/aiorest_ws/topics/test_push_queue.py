@@ -10,19 +10,12 @@ from aiorest_ws.decorators import endpoint
 from aiorest_ws.limits import Limits
 from aiorest_ws.request import RequestHandlerFactory
 from aiorest_ws.routers import SimpleRouter
-from aiorest_ws.transports import install_reactor, unsent_bytes
+from aiorest_ws.transports import unsent_bytes
+from support.waiting import until
 
 PUSH_BYTES = 100_000
 SIZE = 10_000
 FITTING = PUSH_BYTES // (SIZE + 300)
-
-
-async def until(condition):
-    for _ in range(3000):
-        if condition():
-            return
-        await deferLater(install_reactor(), 0.01)
-    raise AssertionError("it has not happened")
 
 
 def served(policy, views=(), **limits):

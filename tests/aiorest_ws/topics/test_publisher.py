@@ -19,14 +19,7 @@ from aiorest_ws.routers import SimpleRouter
 from aiorest_ws.topics import broker, hub
 from aiorest_ws.transports import install_reactor
 from aiorest_ws.utils.websocket import deflate_offer_accept
-
-
-async def until(condition):
-    for _ in range(3000):
-        if condition():
-            return
-        await deferLater(install_reactor(), 0.01)
-    raise AssertionError("it has not happened")
+from support.waiting import until
 
 
 def served(protocol=None, views=(), presence=False, **options):

@@ -26,20 +26,13 @@ from aiorest_ws.serving.drain import drain
 from aiorest_ws.transports import install_reactor
 from aiorest_ws.views import MethodBasedView
 from aiorest_ws.wrappers import Request
+from support.waiting import until
 
 LATER = 60
 
 
 def sleep(seconds):
     return deferLater(install_reactor(), seconds)
-
-
-async def until(condition):
-    for _ in range(3000):
-        if condition():
-            return
-        await sleep(0.01)
-    raise AssertionError("it has not happened")
 
 
 class Numbers(MethodBasedView):

@@ -12,7 +12,8 @@ from aiorest_ws.decorators import endpoint
 from aiorest_ws.limits import Limits
 from aiorest_ws.request import RequestHandlerFactory
 from aiorest_ws.routers import SimpleRouter
-from aiorest_ws.transports import install_reactor, unsent_bytes
+from aiorest_ws.transports import unsent_bytes
+from support.waiting import until
 
 MiB = 1024**2
 SIZE = 256 * 1024
@@ -33,14 +34,6 @@ def served(**limits):
     router.register_endpoint(large)
     router.register_endpoint(hello)
     return RequestHandlerFactory(router=router, limits=Limits(**limits))
-
-
-async def until(condition):
-    for _ in range(3000):
-        if condition():
-            return
-        await deferLater(install_reactor(), 0.01)
-    raise AssertionError("it has not happened")
 
 
 async def clogged(network, factory, calls=100):

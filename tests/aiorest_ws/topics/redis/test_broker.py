@@ -12,9 +12,7 @@ import threading
 import time
 
 import pytest
-import pytest_twisted
 
-from aiorest_ws.awaiting import begun
 from aiorest_ws.exceptions import ImproperlyConfigured, TopicsUnavailable, UnknownTopic
 from aiorest_ws.topics import connect
 from aiorest_ws.topics.broker import Position, Retention
@@ -23,25 +21,11 @@ from aiorest_ws.topics.redis.scripts import PUBLISH
 from aiorest_ws.topics.redis.sender import WAITING_BYTES, Sender
 from aiorest_ws.topics.redis.url import RedisURL
 from aiorest_ws.transports import install_reactor
+from support.reactors import asyncio_test
+from support.waiting import until
 
 SECONDS = 30
 KEPT = Retention(256, 1 << 20, 300)
-
-
-def asyncio_test(test):
-    """Mark a test that awaits what asyncio has."""
-
-    @functools.wraps(test)
-    async def wrapped(*arguments, **keywords):
-        await begun(test(*arguments, **keywords))
-
-    return pytest.mark.asyncio_reactor(pytest_twisted.ensureDeferred(wrapped))
-
-
-async def until(condition):
-    async with asyncio.timeout(SECONDS):
-        while not condition():
-            await asyncio.sleep(0.01)
 
 
 def publish(broker, data=b"1", topic="orders/1", key=None, kept=KEPT, wait=0.0):
