@@ -20,7 +20,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 
 from networkpype.exceptions import UnknownLimitError
-from networkpype.throttler import _turnstile, _window
+from networkpype.throttler import _window
+from networkpype.throttler._admission_queue import AdmissionQueue
+from networkpype.throttler._window import Cost, Waiter
 from networkpype.throttler.rate_limit import LinkedLimitWeightPair, RateLimit
 from networkpype.throttler.server_limits import ServerLimits
 from networkpype.throttler.throttler import AsyncThrottler, Hold
@@ -361,7 +363,7 @@ class ThrottlerMachine(RuleBasedStateMachine):
 
     @rule(
         index=st.integers(0, 20),
-        how=st.sampled_from(["count", "leave", "leave", "sent", "admission"]),
+        how=st.sampled_from(["count", "abandon", "abandon", "sent", "admission"]),
         cancelled=st.one_of(st.none(), st.integers(0, 3)),
     )
     def settle_hold(self, index: int, how: str, cancelled: int | None) -> None:
@@ -376,7 +378,7 @@ class ThrottlerMachine(RuleBasedStateMachine):
             # The first outcome is the only one.
             hold.count()
             hold.count_from_admission()
-            self.leave(hold)
+            self.abandon(hold)
         self.finish_step()
 
     @rule(seconds=st.sampled_from([0.05, 0.1, 0.25, 0.3, 0.7, 1.0, 1.9]))
@@ -460,15 +462,15 @@ class ThrottlerMachine(RuleBasedStateMachine):
         else:
             if how == "sent":
                 hold.mark_sent()
-            self.leave(hold)
-        if how == "leave":
+            self.abandon(hold)
+        if how == "abandon":
             self.model.drop(request, "settled")
         else:
             start = request.admitted_at if how == "admission" else self.model.now
             self.model.count(request, start)
             self.note(request, start)
 
-    def leave(self, hold: Hold) -> None:
+    def abandon(self, hold: Hold) -> None:
         """Leave the block of a hold without a turn of the loop."""
         with pytest.raises(StopIteration):
             hold.__aexit__(None, None, None).send(None)
@@ -513,7 +515,7 @@ class ThrottlerMachine(RuleBasedStateMachine):
         self.advance_to(self.model.now + 1000.0)
         while held := self.model.having("held"):
             for request in held:
-                self.settle_one(request, self.holds[request.name], "leave")
+                self.settle_one(request, self.holds[request.name], "abandon")
             self.finish_step()
             self.advance_to(self.model.now + 1000.0)
         assert not self.model.having("waiting")
@@ -568,65 +570,59 @@ def one_less_than_the_limit(patch: pytest.MonkeyPatch) -> None:
 
 
 def no_wake_up_after_a_cancellation(patch: pytest.MonkeyPatch) -> None:
-    leave = _turnstile.Turnstile._leave
+    abandon = AdmissionQueue._abandon
 
-    def leave_silently(turnstile: _turnstile.Turnstile, waiter: _turnstile.Waiter) -> None:
+    def leave_silently(queue: AdmissionQueue, waiter: Waiter) -> None:
         with pytest.MonkeyPatch.context() as inner:
-            inner.setattr(_turnstile.Turnstile, "serve", lambda *_: None)
-            leave(turnstile, waiter)
+            inner.setattr(AdmissionQueue, "admit_waiters", lambda *_: None)
+            abandon(queue, waiter)
 
-    patch.setattr(_turnstile.Turnstile, "_leave", leave_silently)
+    patch.setattr(AdmissionQueue, "_abandon", leave_silently)
 
 
 def no_wake_up_after_a_refund(patch: pytest.MonkeyPatch) -> None:
-    def refund_silently(
-        turnstile: _turnstile.Turnstile, route: _turnstile.Route, now: float
-    ) -> None:
-        for window, weight in route:
+    def refund_silently(queue: AdmissionQueue, cost: Cost, now: float) -> None:
+        for window, weight in cost:
             window.refund(weight)
 
-    patch.setattr(_turnstile.Turnstile, "refund", refund_silently)
+    patch.setattr(AdmissionQueue, "refund", refund_silently)
 
 
 def no_refund(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(_turnstile.Turnstile, "refund", lambda *_: None)
+    patch.setattr(AdmissionQueue, "refund", lambda *_: None)
 
 
 def no_refund_when_cancelled_after_admission(patch: pytest.MonkeyPatch) -> None:
-    leave = _turnstile.Turnstile._leave
+    abandon = AdmissionQueue._abandon
 
-    def leave_if_waiting(turnstile: _turnstile.Turnstile, waiter: _turnstile.Waiter) -> None:
-        if waiter in turnstile._waiters:
-            leave(turnstile, waiter)
+    def leave_if_waiting(queue: AdmissionQueue, waiter: Waiter) -> None:
+        if waiter in queue._waiters:
+            abandon(queue, waiter)
 
-    patch.setattr(_turnstile.Turnstile, "_leave", leave_if_waiting)
+    patch.setattr(AdmissionQueue, "_abandon", leave_if_waiting)
 
 
 def low_priority_first(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(
-        _turnstile.Turnstile, "rank", lambda _, priority, now: now + priority * AGING_SECONDS
-    )
+    patch.setattr(AdmissionQueue, "rank", lambda _, priority, now: now + priority * AGING_SECONDS)
 
 
 def last_come_first_served(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(
-        _turnstile.Turnstile, "rank", lambda _, priority, now: -now - priority * AGING_SECONDS
-    )
+    patch.setattr(AdmissionQueue, "rank", lambda _, priority, now: -now - priority * AGING_SECONDS)
 
 
 def no_aging(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(_turnstile.Turnstile, "rank", lambda _, priority, now: now - priority * 1e6)
+    patch.setattr(AdmissionQueue, "rank", lambda _, priority, now: now - priority * 1e6)
 
 
 def light_requests_overtake_heavy_ones(patch: pytest.MonkeyPatch) -> None:
-    def admit(_: object, route: _turnstile.Route, now: float) -> bool:
-        if not all(window.has_room(weight, now) for window, weight in route):
+    def try_hold(_: object, cost: Cost, now: float) -> bool:
+        if not all(window.has_room(weight, now) for window, weight in cost):
             return False
-        for window, weight in route:
+        for window, weight in cost:
             window.hold(weight)
         return True
 
-    patch.setattr(_turnstile.Turnstile, "admit", admit)
+    patch.setattr(AdmissionQueue, "try_hold", try_hold)
 
 
 def windows_are_closed(patch: pytest.MonkeyPatch) -> None:
@@ -636,15 +632,15 @@ def windows_are_closed(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(_window, "end_of", end_after)
     patch.setattr(
         _window.Window,
-        "is_over",
+        "is_expired",
         lambda window, start, now: now >= end_after(start, window.interval),
     )
 
 
 def wakes_up_late(patch: pytest.MonkeyPatch) -> None:
-    arm = _turnstile.Turnstile._arm
+    schedule = AdmissionQueue._schedule_timer
     patch.setattr(
-        _turnstile.Turnstile, "_arm", lambda turnstile, when: arm(turnstile, when + 0.01)
+        AdmissionQueue, "_schedule_timer", lambda queue, when: schedule(queue, when + 0.01)
     )
 
 
@@ -665,21 +661,21 @@ def links_of_links_are_forgotten(patch: pytest.MonkeyPatch) -> None:
 
 
 def new_limits_wake_nobody(patch: pytest.MonkeyPatch) -> None:
-    reroute = _turnstile.Turnstile.reroute
+    update_costs = AdmissionQueue.update_costs
 
-    def reroute_silently(turnstile: _turnstile.Turnstile, find: Any) -> None:
+    def update_silently(queue: AdmissionQueue, find: Any) -> None:
         with pytest.MonkeyPatch.context() as inner:
-            inner.setattr(_turnstile.Turnstile, "serve", lambda *_: None)
-            reroute(turnstile, find)
+            inner.setattr(AdmissionQueue, "admit_waiters", lambda *_: None)
+            update_costs(queue, find)
 
-    patch.setattr(_turnstile.Turnstile, "reroute", reroute_silently)
+    patch.setattr(AdmissionQueue, "update_costs", update_silently)
 
 
 def new_limits_forget_the_past(patch: pytest.MonkeyPatch) -> None:
     configure = AsyncThrottler._configure_windows
 
     def configure_new(throttler: AsyncThrottler) -> None:
-        throttler._turnstile.windows.clear()
+        throttler._admission_queue.windows.clear()
         configure(throttler)
 
     patch.setattr(AsyncThrottler, "_configure_windows", configure_new)
