@@ -1,68 +1,80 @@
-"""Capacity that is held while a request is prepared, and given back when it must not be held.
+"""Preparation of a request while capacity is held for it.
 
-To prepare a request may take requests of its own: for a token, for the server's time. They may
-need the very capacity that the first one holds, so that the two would wait for each other.
+A pre-processor or an auth may send requests of its own: for a token, for the server's time. These
+may need the very capacity that the outer request holds, and the two would deadlock. So the inner
+request releases the capacity of the outer one, which is then admitted again.
 """
 
+from collections.abc import Awaitable, Callable
 from contextvars import ContextVar, Token
-from types import TracebackType
-from typing import Protocol, Self
+from typing import Self, TypeVar
 
-__all__ = ("Admission", "give_back", "is_preparing")
+from networkpype.throttler.throttler import AsyncThrottler, Hold
 
+__all__ = ("Preparation", "prepare_and_send", "release_outer_hold")
 
-class Held(Protocol):
-    """What `throttler.hold()` gives; to leave it unsent is to be refunded."""
-
-    async def __aexit__(
-        self,
-        error_type: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-        /,
-    ) -> object: ...
+RequestT = TypeVar("RequestT")
+ResultT = TypeVar("ResultT")
 
 
-class Admission:
-    """Mark the code that prepares a request while capacity is held for it."""
+class Preparation:
+    """Mark the code that prepares a request while `hold` holds capacity for it."""
 
-    __slots__ = ("_held", "_is_over", "_source", "_token", "was_given_back")
+    __slots__ = ("_hold", "_is_finished", "_throttler", "_token", "was_released")
 
-    def __init__(self, source: object, held: Held) -> None:
-        self._source = source
-        self._held = held
-        self._is_over = False
-        self._token: Token[Admission | None] | None = None
-        self.was_given_back = False
+    def __init__(self, throttler: AsyncThrottler, hold: Hold) -> None:
+        self._throttler = throttler
+        self._hold = hold
+        self._is_finished = False
+        self._token: Token[Preparation | None] | None = None
+        self.was_released = False
 
     def __enter__(self) -> Self:
         self._token = _current.set(self)
         return self
 
     def __exit__(self, *_: object) -> None:
-        # A task that was started in here lives on with a copy of the context.
-        self._is_over = True
+        # A task that was started in the block may outlive it, with a copy of the context.
+        self._is_finished = True
         if self._token is not None:
             _current.reset(self._token)
 
-    async def give_back(self, source: object) -> None:
-        """Give the capacity back, if it is one of `source` (None: any) and still held."""
-        is_meant = source is None or source is self._source
-        if is_meant and not self._is_over and not self.was_given_back:
-            self.was_given_back = True
-            await self._held.__aexit__(None, None, None)
+    async def release(self, throttler: AsyncThrottler | None) -> None:
+        """Refund the hold if it is one of `throttler` (None: any) and still needed."""
+        is_affected = throttler is None or throttler is self._throttler
+        if is_affected and not self._is_finished and not self.was_released:
+            self.was_released = True
+            await self._hold.__aexit__(None, None, None)
 
 
-_current: ContextVar[Admission | None] = ContextVar("networkpype_admission", default=None)
+_current: ContextVar[Preparation | None] = ContextVar("networkpype_preparation", default=None)
 
 
-def is_preparing() -> bool:
-    """Tell whether this is called inside of the preparation of a request."""
-    return _current.get() is not None
+async def release_outer_hold(throttler: AsyncThrottler | None = None) -> None:
+    """Release what the surrounding preparation holds, if any, of `throttler` (None: any)."""
+    preparation = _current.get()
+    if preparation is not None:
+        await preparation.release(throttler)
 
 
-async def give_back(source: object = None) -> None:
-    """Give back what the request holds, inside of whose preparation this is called."""
-    admission = _current.get()
-    if admission is not None:
-        await admission.give_back(source)
+async def prepare_and_send(
+    throttler: AsyncThrottler,
+    limit_id: str,
+    priority: float,
+    *,
+    prepare: Callable[[], Awaitable[RequestT]],
+    send: Callable[[RequestT, Hold], Awaitable[ResultT]],
+) -> ResultT:
+    """Wait for admission, prepare a request and send it.
+
+    If the capacity is released during the preparation, prepare once more, because the first
+    signature may have expired. If it is released again, send what was prepared last.
+    """
+    for _ in range(2):
+        async with throttler.hold(limit_id, priority=priority) as hold:
+            with Preparation(throttler, hold) as preparation:
+                prepared = await prepare()
+            if not preparation.was_released:
+                return await send(prepared, hold)
+    async with throttler.hold(limit_id, priority=priority) as hold:
+        return await send(prepared, hold)

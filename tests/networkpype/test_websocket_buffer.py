@@ -167,7 +167,7 @@ def test_cancelled_receiver_takes_nothing(run: Run) -> None:
     ("settings", "text"),
     [
         ({"policy": "newest"}, "known: block, drop_oldest, latest, raise"),
-        ({"max_messages": 0}, "below 1"),
+        ({"max_messages": 0}, "at least 1"),
         ({"policy": "latest"}, "key"),
         ({"policy": OverflowPolicy.BLOCK, "key": id}, "key"),
     ],
