@@ -1,6 +1,6 @@
 """What this package uses of aiohttp beyond its documentation.
 
-All of it is here, and tests/networkpype/test_aiohttp_internals.py fails with a sentence when a
+All of it is here, and tests/networkpype/test_aiohttp.py fails with a sentence when a
 release of aiohttp changes it.
 """
 

@@ -6,7 +6,7 @@ from typing import Any
 __all__ = ("has_header", "replace_header")
 
 
-def has_header(headers: Mapping[str, Any] | None, name: str) -> bool:
+def has_header(headers: Mapping[str, object] | None, name: str) -> bool:
     """Return whether `headers` contains `name` in any case."""
     if not headers:
         return False

@@ -117,11 +117,11 @@ class SharedSession:
             f"one is requested from the factory."
         )
 
-    def _was_made_with(self, settings: Mapping[str, Any]) -> bool:
+    def _was_made_with(self, settings: Mapping[str, object]) -> bool:
         made_with = {**self._fixed_settings(), **self._extra_settings}
         return all(name in made_with and made_with[name] == settings[name] for name in settings)
 
-    def _fixed_settings(self) -> Mapping[str, Any]:
+    def _fixed_settings(self) -> Mapping[str, object]:
         return self._settings if isinstance(self._settings, Mapping) else {}
 
     def _create(self) -> aiohttp.ClientSession:

@@ -84,7 +84,7 @@ class NetworkpypeError(Exception):
 
     _combined_from: ClassVar[tuple[type["NetworkpypeError"], type[Exception]] | None] = None
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[object, ...]:
         # By default, pickle calls the class with `args`, which fails for keyword-only fields.
         category, original = self._combined_from or (type(self), type(self))
         return _rebuild, (category, original, self.args, self.__dict__)
@@ -291,7 +291,9 @@ def _strip_secrets(error: aiohttp.ClientResponseError) -> None:
 
 
 @functools.cache
-def _combined(category: type[Any], original: type[Any]) -> type[Any]:
+def _combined(
+    category: type[NetworkpypeError], original: type[Exception]
+) -> type[NetworkpypeError]:
     """Return a subclass of both with the name of `category`."""
     if issubclass(category, original):
         return category
@@ -306,10 +308,11 @@ def _combined(category: type[Any], original: type[Any]) -> type[Any]:
 def _rebuild(
     category: type[NetworkpypeError],
     original: type[Exception],
-    args: tuple[Any, ...],
-    fields: Mapping[str, Any],
+    args: tuple[object, ...],
+    fields: Mapping[str, object],
 ) -> NetworkpypeError:
     """Create an error without `__init__`, whose arguments differ between aiohttp's classes."""
+    # mypy does not accept classes as hashable arguments.
     error_class = _combined(cast("Any", category), cast("Any", original))
     error: NetworkpypeError = error_class.__new__(error_class, *args)
     error.args = args

@@ -39,7 +39,7 @@ def without_none(params: Any) -> Any:
     return params
 
 
-def json_if_container(data: Any) -> Any:
+def json_if_container(data: object) -> object:
     """Return a dict (without its None values), list or tuple as JSON, anything else unchanged."""
     if data is None:
         return None

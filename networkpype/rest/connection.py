@@ -138,13 +138,13 @@ class RESTConnection:
         return result
 
 
-def _sendable(body: Any) -> Any:
+def _sendable(body: object) -> object:
     if isinstance(body, (str, bytes)) and len(body) > _MAX_SINGLE_WRITE_BYTES:
         return io.BytesIO(body.encode() if isinstance(body, str) else body)
     return UnclosedFilePayload(body) if isinstance(body, io.IOBase) else body
 
 
-def check_request_keywords(keywords: Mapping[str, Any]) -> None:
+def check_request_keywords(keywords: Mapping[str, object]) -> None:
     """Raise TypeError for a name that `aiohttp.ClientSession.request` does not take.
 
     Refuses fields of the request too, because the auth would not see them.

@@ -123,7 +123,7 @@ class RESTRequest:
         return headers if has_header(headers, name) else {**headers, name: value}
 
 
-def _is_form(fields: list[Any] | tuple[Any, ...]) -> bool:
+def _is_form(fields: list[object] | tuple[object, ...]) -> bool:
     return bool(fields) and all(
         isinstance(field, list | tuple) and len(field) == 2 and isinstance(field[0], str)
         for field in fields

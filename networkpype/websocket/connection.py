@@ -334,7 +334,7 @@ class WebSocketConnection:
         return DisconnectedError("WebSocket is not connected.")
 
     def _end_of_stream(
-        self, websocket: aiohttp.ClientWebSocketResponse, kind: WSMsgType, data: Any, extra: str
+        self, websocket: aiohttp.ClientWebSocketResponse, kind: WSMsgType, data: object, extra: str
     ) -> Exception:
         """Return the error for the end of the stream."""
         if self._websocket is websocket:

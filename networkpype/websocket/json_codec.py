@@ -10,7 +10,7 @@ import msgspec
 __all__ = ("JSONCodec", "encode_json")
 
 
-def encode_json(payload: Any) -> bytes:
+def encode_json(payload: object) -> bytes:
     """Encode as compact JSON; NaN becomes null. Raise TypeError for unsupported types."""
     try:
         return msgspec.json.encode(payload)

@@ -64,7 +64,7 @@ class ReconnectPolicy:
     final_close_codes: frozenset[int] = DEFAULT_FINAL_CLOSE_CODES
     # Any is the WebSocketManager, whose module imports this one.
     on_reconnect: Callable[[Any], Awaitable[None]] | None = None
-    sleep: Callable[[float], Awaitable[Any]] = field(default=asyncio.sleep, repr=False)
+    sleep: Callable[[float], Awaitable[object]] = field(default=asyncio.sleep, repr=False)
     rng: Callable[[], float] = field(default=random.random, repr=False)
 
     def __post_init__(self) -> None:
