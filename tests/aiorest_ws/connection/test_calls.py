@@ -12,7 +12,6 @@ from twisted.internet.task import deferLater
 
 from aiorest_ws.abstract import AbstractMiddleware
 from aiorest_ws.decorators import endpoint
-from aiorest_ws.exceptions import CallCancelled
 from aiorest_ws.limits import Limits
 from aiorest_ws.request import RequestHandlerFactory, RequestHandlerProtocol
 from aiorest_ws.routers import SimpleRouter
