@@ -37,7 +37,7 @@ class PushQueue:
     @property
     def size(self) -> int:
         """The bytes that the queued pushes take."""
-        return self._bytes
+        return self._queued_bytes
 
     def has_room(self, size: int) -> bool:
         """Tell whether an entry of `size` bytes fits without dropping another one."""
