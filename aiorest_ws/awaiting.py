@@ -19,7 +19,7 @@ from twisted.python import threadable
 from twisted.python.failure import Failure
 
 from aiorest_ws.tasks.asyncio_internals import enter_task, leave_task, running_loop_or_none
-from aiorest_ws.tasks.parked import Outcome, Stepper, take_parked_task
+from aiorest_ws.tasks.parked import Outcome, ParkedTask, Stepper, parked_tasks
 
 __all__ = (
     "PLAIN_TYPES",
@@ -111,7 +111,10 @@ def drive(coroutine: Coroutine[Any, Any, Any], context: Context | None = None) -
         loop = _running_loop()
         if loop is None:
             return _drive_on_twisted(coroutine)
-    parked = take_parked_task(loop)
+    parked = parked_tasks.get(loop)
+    if parked is None or parked.is_taken or parked.task.done():
+        parked = parked_tasks[loop] = ParkedTask(loop)
+    parked.is_taken = True
     task = parked.task
     current = current_task(loop)
     # asyncio does not allow entering a task inside another one.

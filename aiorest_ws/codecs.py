@@ -108,6 +108,8 @@ def encode_failure(exc: BaseAPIException, request: Request | None = None) -> byt
         request = Request(
             event_name=getattr(exc, "event_name", None), id=getattr(exc, "request_id", None)
         )
+    else:
+        request._status = exc.status
     response.append_request(request)
     return encode_json(response.to_representation())
 

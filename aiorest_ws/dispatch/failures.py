@@ -1,4 +1,4 @@
-"""From an exception to the failure that a client gets, and to the line that the log gets."""
+"""Convert exceptions to failures, and log those that are the server's fault."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -23,9 +23,9 @@ __all__ = (
     "ErrorHandlers",
     "failure_reply",
     "internal_error_reply",
-    "judge",
     "log_failure",
     "render_failure",
+    "to_failure",
 )
 
 ErrorHandler = Callable[[Request, Any], BaseAPIException]
@@ -33,9 +33,8 @@ ErrorHandlers = Mapping[type[BaseException], ErrorHandler]
 
 
 def failure_reply(request: Request, exc: BaseException, handlers: ErrorHandlers) -> bytes:
-    """Return the reply that a client gets for `exc`; never raises."""
-    failure = judge(request, exc, handlers)
-    return render_failure(request, failure)
+    """Return the reply for `exc`; never raises."""
+    return render_failure(request, to_failure(request, exc, handlers))
 
 
 def render_failure(request: Request | None, failure: BaseAPIException) -> bytes:
@@ -52,8 +51,8 @@ def internal_error_reply(request: Request | None, exc: BaseException | None) -> 
     return encode_internal_error(request)
 
 
-def judge(request: Request, exc: BaseException, handlers: ErrorHandlers) -> BaseAPIException:
-    """Return the failure that a client gets for `exc`; log what is our fault."""
+def to_failure(request: Request, exc: BaseException, handlers: ErrorHandlers) -> BaseAPIException:
+    """Convert an exception to a failure; log it if it is the server's fault."""
     handler = _nearest(handlers, type(exc))
     if handler is not None:
         try:
@@ -63,13 +62,13 @@ def judge(request: Request, exc: BaseException, handlers: ErrorHandlers) -> Base
                     f"an error handler must return a BaseAPIException, not {failure!r}"
                 )
             exc = failure
-        except Exception as from_handler:  # noqa: BLE001  it may raise one instead
+        except Exception as from_handler:  # noqa: BLE001  it may raise a failure too
             exc = from_handler
     if isinstance(exc, BaseAPIException):
         if exc.status == STATUS_INTERNAL_ERROR:
             log_failure(request, exc)
         else:
-            # Not info: clients that ask for what there is not would fill the disk.
+            # Not at info: clients that send bad requests would fill the disk.
             logger.debug("%r refused: %s %s", request, type(exc).__name__, exc.status)
         return exc
     if isinstance(exc, (asyncio.CancelledError, CancelledError)):
@@ -80,14 +79,14 @@ def judge(request: Request, exc: BaseException, handlers: ErrorHandlers) -> Base
 
 def _nearest(handlers: ErrorHandlers, kind: type[BaseException]) -> ErrorHandler | None:
     for ancestor in kind.__mro__ if handlers else ():
-        # Failures are answers already: a handler for Exception is not meant for them.
+        # A handler for Exception is not meant for exceptions that are failures already.
         if ancestor is BaseAPIException or ancestor in handlers:
             return handlers.get(ancestor)
     return None
 
 
 def log_failure(request: Request | None, exc: BaseException | None) -> None:
-    """Say in one line, with the traceback, what of ours has failed."""
+    """Log a fault of the server with its traceback."""
     connection = getattr(request, "connection", None)
     fields = {
         "event": "failure",

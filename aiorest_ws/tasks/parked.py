@@ -22,7 +22,7 @@ from aiorest_ws.tasks.asyncio_internals import (
     running_loop_or_none,
 )
 
-__all__ = ("Outcome", "ParkedTask", "Stepper", "take_parked_task")
+__all__ = ("Outcome", "ParkedTask", "Stepper", "parked_tasks")
 
 
 class Outcome(Deferred[Any]):
@@ -109,8 +109,8 @@ class ParkedTask:
     __slots__ = ("__weakref__", "_handed_over", "_work", "is_taken", "task")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        for closed in [other for other in _parked_tasks if other.is_closed()]:
-            del _parked_tasks[closed]
+        for closed in [other for other in parked_tasks if other.is_closed()]:
+            del parked_tasks[closed]
         self._handed_over: asyncio.Future[None] = loop.create_future()
         self._work: _Work | None = None
         self.is_taken = False
@@ -169,16 +169,8 @@ class ParkedTask:
                 enter_task(stepper.loop, self.task)
 
 
-_parked_tasks: dict[asyncio.AbstractEventLoop, ParkedTask] = {}
-
-
-def take_parked_task(loop: asyncio.AbstractEventLoop) -> ParkedTask:
-    """Return the parked task of `loop`, marked as taken."""
-    parked = _parked_tasks.get(loop)
-    if parked is None or parked.is_taken or parked.task.done():
-        parked = _parked_tasks[loop] = ParkedTask(loop)
-    parked.is_taken = True
-    return parked
+# The parked task of each loop.
+parked_tasks: dict[asyncio.AbstractEventLoop, ParkedTask] = {}
 
 
 def _cancel(suspended_on: Any) -> None:

@@ -4,7 +4,7 @@ import inspect
 
 import pytest
 
-from aiorest_ws.dispatch.routes import MOST_NAMES
+from aiorest_ws.dispatch.routes import MAX_REMEMBERED_ARGUMENTS, BoundHandler
 from aiorest_ws.endpoints import DynamicEndpoint
 from aiorest_ws.parsers import URLParser
 from aiorest_ws.routers import SimpleRouter
@@ -125,12 +125,11 @@ def test_names_that_a_client_makes_up_are_never_code(name):
 
 
 def test_what_is_remembered_of_calls_does_not_grow_with_what_clients_send():
-    router = router_of(lambda _request, **arguments: len(arguments))
+    handler = BoundHandler(view_of(lambda _request, **arguments: len(arguments)), "get")
     for count in range(200):
         names = [f"name{number}" for number in range(count)]
-        assert ask(router, args=dict.fromkeys(names)) == success(count)
-    handlers, _ = router._found["/x"]
-    assert len(handlers["GET"].calls) == MOST_NAMES
+        assert handler.call(Request("GET"), (), dict.fromkeys(names))[1] == count
+    assert len(handler.calls) == MAX_REMEMBERED_ARGUMENTS
 
 
 @pytest.mark.logs_errors
