@@ -10,7 +10,16 @@ from aiorest_ws.parsers import URLParser
 from aiorest_ws.routers import SimpleRouter
 from aiorest_ws.views import MethodBasedView
 from aiorest_ws.wrappers import Request
-from support.routers import NO_HANDLER, NO_METHOD, OUR_FAULT, ask, failure, router_of, success
+from support.routers import (
+    NO_HANDLER,
+    NO_METHOD,
+    OUR_FAULT,
+    ask,
+    failure,
+    router_of,
+    success,
+    view_of,
+)
 
 
 def test_arguments_of_a_template_cannot_be_sent():
