@@ -1,8 +1,8 @@
 # What tox runs, in the present environment: quicker, and without a fresh install.
-.PHONY: check style types layers tests docs pins
+.PHONY: check style types layers tests docs pins snippets reference
 
 PYTHON ?= python3
-TESTS ?= tests/aiorest_ws tests/test_exports.py tests/test_examples.py
+TESTS ?= tests/aiorest_ws tests/test_docs_pages.py tests/test_exports.py tests/test_examples.py
 
 check: style types layers tests docs
 
@@ -29,3 +29,11 @@ pins:
 
 docs:
 	$(PYTHON) -m sphinx -q -W --keep-going -b html docs docs/_build/html
+
+# Copy the snippets into the pages that show them.
+snippets:
+	$(PYTHON) docs/embed.py
+
+# Write the reference from the docstrings.
+reference:
+	$(PYTHON) docs/reference.py

@@ -18,7 +18,15 @@ from aiorest_ws.log import logger
 from aiorest_ws.status import STATUS_INTERNAL_ERROR
 from aiorest_ws.wrappers import Request
 
-__all__ = ("ErrorHandler", "ErrorHandlers", "failure_reply", "log_failure", "to_failure")
+__all__ = (
+    "ErrorHandler",
+    "ErrorHandlers",
+    "failure_reply",
+    "internal_error_reply",
+    "log_failure",
+    "render_failure",
+    "to_failure",
+)
 
 ErrorHandler = Callable[[Request, Any], BaseAPIException]
 ErrorHandlers = Mapping[type[BaseException], ErrorHandler]
@@ -26,12 +34,21 @@ ErrorHandlers = Mapping[type[BaseException], ErrorHandler]
 
 def failure_reply(request: Request, exc: BaseException, handlers: ErrorHandlers) -> bytes:
     """Return the reply for `exc`; never raises."""
-    failure = to_failure(request, exc, handlers)
+    return render_failure(request, to_failure(request, exc, handlers))
+
+
+def render_failure(request: Request | None, failure: BaseAPIException) -> bytes:
+    """Return the reply for a failure; what cannot be rendered becomes an internal error."""
     try:
         return encode_failure(failure, request)
     except SerializerError as unrenderable:
-        log_failure(request, unrenderable)
-        return encode_internal_error(request)
+        return internal_error_reply(request, unrenderable)
+
+
+def internal_error_reply(request: Request | None, exc: BaseException | None) -> bytes:
+    """Log a fault of ours, and return the reply for it."""
+    log_failure(request, exc)
+    return encode_internal_error(request)
 
 
 def to_failure(request: Request, exc: BaseException, handlers: ErrorHandlers) -> BaseAPIException:

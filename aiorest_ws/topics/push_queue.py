@@ -34,6 +34,11 @@ class PushQueue:
     def __bool__(self) -> bool:
         return bool(self._turns or self._owed_gaps)
 
+    @property
+    def size(self) -> int:
+        """The bytes that the queued pushes take."""
+        return self._queued_bytes
+
     def has_room(self, size: int) -> bool:
         """Tell whether an entry of `size` bytes fits without dropping another one."""
         is_empty = not self._queued_bytes

@@ -71,7 +71,7 @@ def test_a_closed_session_is_a_clear_error(run):
         session = aiohttp.ClientSession()
         await session.close()
         request = RESTRequest(RESTMethod.GET, "http://127.0.0.1/")
-        with pytest.raises(ClosedError, match="given is closed"):
+        with pytest.raises(ClosedError, match="given to this RESTConnection is closed"):
             await RESTConnection(session).call(request)
 
     run(main())

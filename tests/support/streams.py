@@ -152,7 +152,7 @@ async def last(client):
 
 
 def is_idle(connection):
-    return connection._calls is None and not connection._running and connection._streams == 0
+    return not connection.calls_in_flight
 
 
 KINDS = [

@@ -34,7 +34,7 @@ class RedisURL:
             import redis
         except ImportError:
             raise ImproperlyConfigured(
-                "Topics on Redis need its client: pip install aiorest-ws[redis]"
+                'Topics on Redis need its client; in a clone of aiorest-ws: pip install ".[redis]"'
             ) from None
         self._module = redis
         try:

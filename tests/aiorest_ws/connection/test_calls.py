@@ -12,7 +12,6 @@ from twisted.internet.task import deferLater
 
 from aiorest_ws.abstract import AbstractMiddleware
 from aiorest_ws.decorators import endpoint
-from aiorest_ws.exceptions import CallCancelled
 from aiorest_ws.limits import Limits
 from aiorest_ws.request import RequestHandlerFactory, RequestHandlerProtocol
 from aiorest_ws.routers import SimpleRouter
@@ -380,14 +379,13 @@ async def test_what_waits_is_bounded_and_nothing_is_lost(network):
         client.send({**HELLO, "id": number, "extra": "x" * 1000})
     await until(lambda: not connection._reads())
     await deferLater(network.reactor, 0.1)
-    assert connection._held_bytes <= 10_000 + 2_000
+    assert connection.queued_bytes <= 10_000 + 2_000
     assert len(connection.data) <= 512 * 1024  # what one read gives
     # The other clients do not notice.
     other = await network.connect(network.ports[0].getHost().port)
     assert json.loads(await other.ask(HELLO)) == HELLO_REPLY
     # The CANCEL of one that has filled its line is behind it.
-    [pending] = connection._calls
-    connection._end_call(pending, CallCancelled())
+    assert connection.cut_calls() == 1
     assert json.loads(await client.receive())["id"] == 1
     ids = [json.loads(await client.receive())["id"] for _ in range(count)]
     assert ids == list(range(count))

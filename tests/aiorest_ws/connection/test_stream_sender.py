@@ -50,7 +50,7 @@ async def stuck(view, connection):
         given = len(view.given)
         for _ in range(50):
             await sleep(0)
-        if connection._is_clogged and len(view.given) == given:
+        if connection.is_write_paused and len(view.given) == given:
             return given
     raise AssertionError(f"{given} items, and it goes on")
 
@@ -128,7 +128,7 @@ async def test_a_cancelled_stream_ends_with_499_and_is_closed(network, view, bin
     assert "id" not in json.loads(await client.ask({"method": "GET", "url": "/hello"}))
     if issubclass(view, Stubborn):
         await until(lambda: "cancelled" in view.ended)
-        assert connection._streams == 1
+        assert connection.calls_in_flight == 1
         assert connection.running == []
         view.go_on.callback(None)
     await until(lambda: is_idle(connection) and has_ended(view))
@@ -216,10 +216,10 @@ async def test_streams_have_a_limit_of_their_own(network, caplog):
     assert json.loads(await client.receive())["data"] == "open"
     client.send({"method": "CANCEL", "id": 0})
     assert (await last(client))["status"] == 499
-    await until(lambda: connection._streams == 1)
+    await until(lambda: connection.calls_in_flight == 1)
     client.send({"method": "GET", "url": "/others", "id": 3})
     assert [one.get("data") for one in await whole(client, 3)] == ["a", None]
-    await until(lambda: connection._streams == 1)
+    await until(lambda: connection.calls_in_flight == 1)
     assert [one.closed for one in begun] == [1, 1]
 
 

@@ -45,12 +45,12 @@ async def stalled(network, policy, **limits):
     quiet, unsent = 0, -1
     # Twisted's own transports say so before the buffers of the system are full.
     while quiet < 10:
-        while not connection._is_clogged:
+        while not connection.is_write_paused:
             number += 1
             await factory.publish("t/1", [number, "x" * SIZE], key="k")
         await deferLater(network.reactor, 0.005)
         before, unsent = unsent, unsent_bytes(connection._transport)
-        quiet = quiet + 1 if connection._is_clogged and unsent == before else 0
+        quiet = quiet + 1 if connection.is_write_paused and unsent == before else 0
     return factory, port, client, connection
 
 
@@ -82,7 +82,7 @@ async def test_the_oldest_are_dropped_and_the_client_is_told(network, policy):
     for number in range(100):
         head = await factory.publish("t/1", [number, "x" * SIZE])
         pushes.append(json.loads(await other.receive()))
-    assert connection._pushes._bytes <= PUSH_BYTES
+    assert connection.subscriber.queued_bytes <= PUSH_BYTES
     assert unsent_bytes(connection._transport) <= unsent
     # The others are not disturbed.
     check_complete(pushes, head.offset - 99)
@@ -92,7 +92,7 @@ async def test_the_oldest_are_dropped_and_the_client_is_told(network, policy):
     check_complete(pushes)
     [gap] = [place for place, push in enumerate(pushes) if push.get("gap")]
     assert len(pushes) - gap - 1 in range(FITTING - 2, FITTING + 3)  # the newest are kept
-    await until(lambda: connection._pushes is None)
+    await until(lambda: not connection.subscriber.queued_bytes)
     head = await factory.publish("t/1", 1)
     assert json.loads(await client.receive())["offset"] == head.offset
 
@@ -119,7 +119,7 @@ async def test_latest_keeps_the_newest_of_each_key(network):
     for number in range(50):
         for key in ("a", "b"):
             head = await factory.publish("t/1", [key, number], key=key)
-    assert connection._pushes._bytes < 2 * SIZE
+    assert connection.subscriber.queued_bytes < 2 * SIZE
     client.transport.resumeProducing()
     pushes = await pushes_to(client, head.offset)
     check_complete(pushes)
@@ -155,13 +155,13 @@ async def test_a_publisher_that_asks_waits_until_the_client_reads_or_goes(networ
         publishing = factory.publish("t/1", "x" * SIZE, block=True)
         if not publishing.called:
             waiting.append(publishing)
-    queued = connection._pushes._bytes
+    queued = connection.subscriber.queued_bytes
     assert PUSH_BYTES - 2 * SIZE < queued <= PUSH_BYTES
     waiting += [factory.publish("t/1", "x" * SIZE, block=True) for _ in range(20)]
     for _ in range(5):
         await deferLater(network.reactor, 0)
     assert not any(one.called for one in waiting)
-    assert connection._pushes._bytes == queued
+    assert connection.subscriber.queued_bytes == queued
     if how == "goes":
         client.transport.abortConnection()
         await client.closed
@@ -177,7 +177,7 @@ async def test_a_publisher_that_asks_waits_until_the_client_reads_or_goes(networ
         check_complete(pushes)
         assert not any("gap" in push for push in pushes)
     elif how == "unsubscribes":
-        assert connection._pushes is None or not connection._pushes
+        assert not connection.subscriber.queued_bytes
         client.transport.resumeProducing()
 
 
@@ -192,7 +192,7 @@ async def test_a_publisher_that_is_cancelled_publishes_nothing(network):
     publishing.cancel()
     await publishing
     client.transport.resumeProducing()
-    await until(lambda: not connection._is_clogged)
+    await until(lambda: not connection.is_write_paused)
     assert (await factory.publish("t/1", 1)).offset == before + 1
 
 

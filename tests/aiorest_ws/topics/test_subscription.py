@@ -75,7 +75,7 @@ async def test_a_hook_that_waits_does_not_let_pushes_before_the_answer(network):
         }
     )
     [connection] = factory.connections
-    await until(lambda: connection._calls)
+    await until(lambda: connection.running)
     factory.publish("orders/42", "b")
     door.callback(None)
     factory.publish("orders/42", "c")
@@ -145,10 +145,10 @@ async def test_a_subscribe_that_is_ended_in_its_hook_leaves_no_subscription(netw
             client.send({"method": "CANCEL", "id": 1})
         assert (await received(client))["status"] == (408 if how == "deadline" else 499)
     await ended
-    await until(lambda: not connection._calls)
+    await until(lambda: not connection.calls_in_flight)
     await until(lambda: nothing_is_left(factory))
     assert connection.subscriptions == ()
-    assert connection._unbegun is None
+    assert not connection.subscriber.unanswered
     if how != "closed":
         await factory.publish("orders/42", 1)
         assert "status" not in await subscribe_to_other(client)
@@ -175,7 +175,7 @@ async def test_a_subscribe_that_is_ended_before_its_answer_leaves_no_subscriptio
         client.send({"method": "CANCEL", "id": 1})
         assert (await received(client))["status"] == 499
     await until(lambda: nothing_is_left(factory))
-    assert connection._unbegun is None
+    assert not connection.subscriber.unanswered
 
 
 @pytest_twisted.ensureDeferred

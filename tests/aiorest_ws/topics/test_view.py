@@ -348,4 +348,4 @@ async def test_an_answer_that_a_middleware_makes_a_failure_leaves_no_subscriptio
     assert nothing_is_left(factory)
     [connection] = factory.connections
     assert connection.subscriptions == ()
-    assert connection._unbegun is None
+    assert not connection.subscriber.unanswered

@@ -421,7 +421,7 @@ def test_without_pyjwt_the_error_names_the_extra():
     )
     assert done.stderr == ""
     assert done.stdout.splitlines() == [
-        "tokens need PyJWT: pip install aiorest-ws[auth]",
-        "tokens need PyJWT: pip install aiorest-ws[auth]",
-        "passwords need argon2-cffi: pip install aiorest-ws[auth]",
+        'tokens need PyJWT; in a clone of aiorest-ws: pip install ".[auth]"',
+        'tokens need PyJWT; in a clone of aiorest-ws: pip install ".[auth]"',
+        'passwords need argon2-cffi; in a clone of aiorest-ws: pip install ".[auth]"',
     ]

@@ -157,5 +157,5 @@ def test_the_process_needs_the_asyncio_reactor():
 
 def test_without_its_client_the_way_to_install_it_is_told(monkeypatch):
     monkeypatch.setitem(sys.modules, "redis", None)
-    with pytest.raises(ImproperlyConfigured, match=r"pip install aiorest-ws\[redis\]"):
+    with pytest.raises(ImproperlyConfigured, match=r'pip install "\.\[redis\]"'):
         RedisURL("redis://127.0.0.1")

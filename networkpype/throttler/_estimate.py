@@ -1,16 +1,15 @@
-"""How long a wait will be, as far as is known now."""
+"""Estimate how long a request waits."""
 
 from collections import deque
 from collections.abc import Iterable, Iterator
 
-from networkpype.throttler._turnstile import Route
-from networkpype.throttler._window import Window, end_of
+from networkpype.throttler._window import Cost, Window, end_of
 
-__all__ = ("forecast",)
+__all__ = ("estimate_admission",)
 
 
-class _Future:
-    """What becomes of one window when those who wait are admitted one after the other."""
+class _SimulatedWindow:
+    """Simulate one window while waiters are admitted one after another."""
 
     def __init__(self, window: Window, now: float) -> None:
         self._limit = window.limit
@@ -24,7 +23,7 @@ class _Future:
         self.last_admission = max(now, window.frozen_until)
 
     def fits_at(self, weight: int) -> float:
-        """Return when `weight` fits, and forget what is over by then."""
+        """Return when `weight` fits; remove what has expired by then."""
         when = self.last_admission
         while self._used + weight > self._limit:
             end, leaving = self._oldest()
@@ -44,22 +43,22 @@ class _Future:
         return self._added.popleft()
 
 
-def forecast(routes_before: Iterable[Route], route: Route, now: float) -> float:
-    """Return when a request with `route` is admitted, after those of `routes_before`.
+def estimate_admission(costs_before: Iterable[Cost], cost: Cost, now: float) -> float:
+    """Return when a request with `cost` is admitted, after those of `costs_before`.
 
-    Holds, and those before, are taken to count from their admission, or from now.
+    Assumes that existing holds count from now, and the requests before from their admission.
     """
-    futures: dict[Window, _Future] = {}
+    simulated: dict[Window, _SimulatedWindow] = {}
     admission = now
-    for consumed in (*routes_before, route):
+    for consumed in (*costs_before, cost):
         affected = []
-        for window, weight in consumed:
-            if window not in futures:
-                futures[window] = _Future(window, now)
-            affected.append((futures[window], weight))
-        # In each queue the order is that of `routes_before`, so every one of them goes as soon as
-        # the one before has gone and there is room, in all its windows.
-        admission = max((future.fits_at(weight) for future, weight in affected), default=now)
-        for future, weight in affected:
-            future.add(weight, admission)
+        for original, weight in consumed:
+            if original not in simulated:
+                simulated[original] = _SimulatedWindow(original, now)
+            affected.append((simulated[original], weight))
+        # All queues have the order of `costs_before`, so each request is admitted as soon as the
+        # one before has been and all its windows have room.
+        admission = max((window.fits_at(weight) for window, weight in affected), default=now)
+        for window, weight in affected:
+            window.add(weight, admission)
     return admission
