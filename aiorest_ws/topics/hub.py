@@ -59,6 +59,11 @@ class Hub:
         # What was published by an override that sends a push: each message has its turn.
         self._fanning_out: deque[tuple[LocalTopic, Message]] | None = None
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The topics that connections of this process subscribe to."""
+        return tuple(self._topics)
+
     # The life of it
 
     def start(self) -> Deferred[None]:
