@@ -97,6 +97,7 @@ HANDSHAKE = (
 )
 
 
+@pytest.mark.asyncio_reactor
 @pytest_twisted.ensureDeferred
 async def test_who_has_been_accepted_is_let_in_by_a_worker_that_stops(network):
     factory = RequestHandlerFactory(router=application().router)
