@@ -45,35 +45,27 @@ RECEIVING = (
 
 # What Autobahn sets on each instance as it begins, as attributes of the class.
 _INITIAL: dict[str, Any] = {
-    "_perMessageCompress": None,
-    "autoPingPending": None,
-    "autoPingPendingCall": None,
-    "autoPingPendingSent": None,
+    **dict.fromkeys(
+        (
+            *("_perMessageCompress", "autoPingPending", "autoPingPendingCall"),
+            *("autoPingPendingSent", "closeHandshakeTimeoutCall", "current_frame"),
+            *("localCloseCode", "localCloseReason", "openHandshakeTimeoutCall"),
+            *("remoteCloseCode", "remoteCloseReason", "trackedTimings"),
+            *("wasNotCleanReason", "websocket_protocol_in_use"),
+        )
+    ),
+    **dict.fromkeys(
+        (
+            *("closedByMe", "droppedByMe", "failedByMe", "inside_message", "triggered"),
+            *("wasClean", "wasCloseHandshakeTimeout", "wasMaxFramePayloadSizeExceeded"),
+            *("wasMaxMessagePayloadSizeExceeded", "wasOpenHandshakeTimeout"),
+            *("wasServerConnectionDropTimeout", "wasServingFlashSocketPolicyFile"),
+        ),
+        False,
+    ),
     "autoPingPendingSeq": 0,
-    "closeHandshakeTimeoutCall": None,
-    "closedByMe": False,
-    "current_frame": None,
     "data": b"",
-    "droppedByMe": False,
-    "failedByMe": False,
-    "inside_message": False,
-    "localCloseCode": None,
-    "localCloseReason": None,
-    "openHandshakeTimeoutCall": None,
-    "remoteCloseCode": None,
-    "remoteCloseReason": None,
     "send_state": 0,
-    "trackedTimings": None,
-    "triggered": False,
-    "wasClean": False,
-    "wasCloseHandshakeTimeout": False,
-    "wasMaxFramePayloadSizeExceeded": False,
-    "wasMaxMessagePayloadSizeExceeded": False,
-    "wasNotCleanReason": None,
-    "wasOpenHandshakeTimeout": False,
-    "wasServerConnectionDropTimeout": False,
-    "wasServingFlashSocketPolicyFile": False,
-    "websocket_protocol_in_use": None,
     "websocket_version": 13,
 }
 
@@ -254,9 +246,6 @@ class CompactProtocol(WebSocketServerProtocol):
             self._take_early(data)
         elif self._state != self.STATE_CLOSED:
             super()._dataReceived(data)
-
-    def _take_bytes(self, data: bytes) -> None:
-        self._dataReceived(data)
 
     def _closeConnection(self, abort: bool = False) -> None:
         self._close_transport(abort)
