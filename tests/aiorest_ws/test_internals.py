@@ -135,8 +135,17 @@ async def under_tls(tls_files: tuple[str, str], found_by: Callable[[Any], Any]) 
     """Tell whether the transport under that of a server's TLS connection is found."""
     loop = asyncio.get_running_loop()
     found: asyncio.Future[bool] = loop.create_future()
+    lost: list[asyncio.Future[None]] = []
 
-    class Server(asyncio.Protocol):
+    class Client(asyncio.Protocol):
+        def __init__(self) -> None:
+            self.lost = loop.create_future()
+            lost.append(self.lost)
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            self.lost.set_result(None)
+
+    class Server(Client):
         def connection_made(self, transport: Any) -> None:
             under = found_by(transport)
             is_found = under is not None and under is not transport
@@ -148,12 +157,14 @@ async def under_tls(tls_files: tuple[str, str], found_by: Callable[[Any], Any]) 
     client.check_hostname, client.verify_mode = False, ssl.CERT_NONE
     server = await loop.create_server(Server, "127.0.0.1", 0, ssl=context)
     port = server.sockets[0].getsockname()[1]
-    transport, _ = await loop.create_connection(asyncio.Protocol, "127.0.0.1", port, ssl=client)
+    transport, _ = await loop.create_connection(Client, "127.0.0.1", port, ssl=client)
     try:
         return await asyncio.wait_for(found, 60)
     finally:
-        transport.abort()
+        transport.close()
+        await asyncio.gather(*lost)
         server.close()
+        await server.wait_closed()
 
 
 @pytest.mark.parametrize("kind", ["asyncio", "uvloop"])
