@@ -424,9 +424,9 @@ def test_without_pyjwt_the_error_names_the_extra():
     )
     assert done.stderr == ""
     assert done.stdout.splitlines() == [
-        "tokens need PyJWT: pip install aiorest-ws[auth]",
-        "tokens need PyJWT: pip install aiorest-ws[auth]",
-        "passwords need argon2-cffi: pip install aiorest-ws[auth]",
+        'tokens need PyJWT: pip install ".[auth]"',
+        'tokens need PyJWT: pip install ".[auth]"',
+        'passwords need argon2-cffi: pip install ".[auth]"',
     ]
 
 

@@ -197,7 +197,7 @@ def test_without_argon2_hashing_names_the_extra(monkeypatch):
     monkeypatch.setattr(passwords.__name__, passwords)
     fresh = importlib.import_module(passwords.__name__)
     assert fresh is not passwords
-    with pytest.raises(ImportError, match=r"pip install aiorest-ws\[auth\]") as refused:
+    with pytest.raises(ImportError, match=r"pip install \"\.\[auth\]\"") as refused:
         fresh.hash_password("x")
     assert refused.value.name == "argon2"
 

@@ -19,7 +19,7 @@ from aiorest_ws.exceptions import ImproperlyConfigured
 try:
     import jwt
 except ImportError as exc:
-    raise ImportError("tokens need PyJWT: pip install aiorest-ws[auth]", name=exc.name) from exc
+    raise ImportError('tokens need PyJWT: pip install ".[auth]"', name=exc.name) from exc
 
 __all__ = ("JSONWebTokenManager",)
 

@@ -231,7 +231,7 @@ async def test_who_was_taken_for_gone_is_said_to_be_there_again(brokers, redis_s
     server = redis_server()
     broker, heard = await brokers(server.url("p"), lease_seconds=1.0)
     await broker.enter("room", "ann", b"null", is_announced=True)
-    await until(lambda: broker._held_since)
+    await until(lambda: broker._valid_since)
     # As another process does it when this one has not said anything for longer than its lease.
     other, _ = await brokers(server.url("p"), lease_seconds=1.0)
     with Redis(port=server.port) as redis:

@@ -89,7 +89,7 @@ async def test_the_oldest_are_dropped_and_the_client_is_told(network, policy):
     for number in range(100):
         head = await factory.publish("t/1", [number, "x" * SIZE])
         pushes.append(json.loads(await other.receive()))
-    assert connection._pushes._bytes <= PUSH_BYTES
+    assert connection._pushes.queued_bytes <= PUSH_BYTES
     assert unsent_bytes(connection._transport) <= unsent
     # The others are not disturbed.
     check_complete(pushes, head.offset - 99)
@@ -126,7 +126,7 @@ async def test_latest_keeps_the_newest_of_each_key(network):
     for number in range(50):
         for key in ("a", "b"):
             head = await factory.publish("t/1", [key, number], key=key)
-    assert connection._pushes._bytes < 2 * SIZE
+    assert connection._pushes.queued_bytes < 2 * SIZE
     client.transport.resumeProducing()
     pushes = await pushes_to(client, head.offset)
     check_complete(pushes)
@@ -162,13 +162,13 @@ async def test_a_publisher_that_asks_waits_until_the_client_reads_or_goes(networ
         publishing = factory.publish("t/1", "x" * SIZE, block=True)
         if not publishing.called:
             waiting.append(publishing)
-    queued = connection._pushes._bytes
+    queued = connection._pushes.queued_bytes
     assert PUSH_BYTES - 2 * SIZE < queued <= PUSH_BYTES
     waiting += [factory.publish("t/1", "x" * SIZE, block=True) for _ in range(20)]
     for _ in range(5):
         await deferLater(network.reactor, 0)
     assert not any(one.called for one in waiting)
-    assert connection._pushes._bytes == queued
+    assert connection._pushes.queued_bytes == queued
     if how == "goes":
         client.transport.abortConnection()
         await client.closed
