@@ -1,4 +1,4 @@
-"""What an endpoint, a router, a middleware and a permission must offer."""
+"""Base classes of endpoints, routers, middlewares and permissions."""
 
 from abc import ABC, abstractmethod
 from typing import Any
@@ -9,9 +9,9 @@ __all__ = ("AbstractEndpoint", "AbstractMiddleware", "AbstractPermission", "Abst
 
 
 class AbstractEndpoint(ABC):
-    """Tell whether a path is the endpoint's own, and name the view behind it.
+    """A path or a path template, and its view, `handler`.
 
-    `methods` is this endpoint's own list of method words, as they were registered.
+    `methods` is this endpoint's own list of methods, as registered.
     """
 
     def __init__(
@@ -24,11 +24,11 @@ class AbstractEndpoint(ABC):
 
     @abstractmethod
     def match(self, path: str) -> tuple[str, ...] | None:
-        """Return the values in `path`, in order, or None if it is not this endpoint's."""
+        """Return the path values in order, or None if `path` is not this endpoint's."""
 
 
 class AbstractRouter(ABC):
-    """Turn a request into the bytes of its reply."""
+    """Make the reply to a request."""
 
     def __init__(self) -> None:
         self._urls: list[AbstractEndpoint] = []
@@ -36,8 +36,18 @@ class AbstractRouter(ABC):
         self._middlewares: list[Any] = []
 
     @property
+    def urls(self) -> list[AbstractEndpoint]:
+        """The endpoints of this router, in the order of registration."""
+        return self._urls
+
+    @property
+    def routes(self) -> dict[str, AbstractEndpoint]:
+        """The endpoints that have a name, by name."""
+        return self._routes
+
+    @property
     def middlewares(self) -> list[Any]:
-        """The middlewares of this router, in the order in which they see a request."""
+        """The middlewares of this router, in the order in which they get a request."""
         return self._middlewares
 
     @abstractmethod
@@ -46,19 +56,19 @@ class AbstractRouter(ABC):
 
 
 class AbstractMiddleware(ABC):
-    """See every request that has found a view.
+    """Process every request for which there is a view.
 
-    A middleware that also has `process_response(request, response)` sees the reply, failures
-    included, and may return another `Response` (None keeps the one it was given). Both may be
-    coroutines. `request_attributes` names what the middleware sets on requests: a client that
-    sends such a key is refused.
+    A middleware may also have `process_response(request, response)`, which gets every reply,
+    failures included, and returns another `Response` or None to keep this one. Both may be
+    coroutines. `request_attributes` names the attributes that the middleware sets on requests:
+    messages with such a key are rejected.
     """
 
     request_attributes: tuple[str, ...] = ()
 
     @abstractmethod
     def process_request(self, request: Request, handler: Any) -> Any:
-        """Look at a request before its view runs; raise to refuse it."""
+        """Process a request before its view runs; raise to reject it."""
 
 
 class AbstractPermission(ABC):
@@ -67,4 +77,4 @@ class AbstractPermission(ABC):
     @staticmethod
     @abstractmethod
     def check(request: Request, handler: Any) -> Any:
-        """Return a true value to allow the request, a false one to forbid it."""
+        """Return whether the request is allowed."""

@@ -1,4 +1,4 @@
-"""Names that programs import from here; the code is in `aiorest_ws.dispatch.blocking`."""
+"""Re-exports from `aiorest_ws.dispatch.blocking`."""
 
 from aiorest_ws.dispatch.blocking import MAX_WAITING_CALLS, BlockingPool, run_blocking
 

@@ -108,6 +108,8 @@ def encode_failure(exc: BaseAPIException, request: Request | None = None) -> byt
         request = Request(
             event_name=getattr(exc, "event_name", None), id=getattr(exc, "request_id", None)
         )
+    else:
+        request._status = exc.status
     response.append_request(request)
     return encode_json(response.to_representation())
 
@@ -125,8 +127,8 @@ def _decode_base64(payload: bytes) -> bytes:
     compact = payload.translate(None, b" \t\r\n")
     try:
         return binascii.a2b_base64(compact, strict_mode=True)
-    except binascii.Error as exc:
-        raise MalformedMessage(f"The message is not valid base64: {exc}.") from None
+    except binascii.Error:
+        raise MalformedMessage("The message is not valid base64.") from None
 
 
 def _decode_member_by_member(payload: bytes) -> Request:
@@ -182,16 +184,34 @@ def _echo_of_other_json(payload: bytes) -> dict[str, Any]:
 
 
 def _describe(exc: Exception, subject: str, payload: bytes | msgspec.Raw) -> str:
+    """Return what is wrong with JSON that msgspec refuses, in words that no release changes."""
+    encoded = bytes(payload)
+    too_deep = f"{subject} is nested deeper than {MAX_NESTING} levels."
     if isinstance(exc, RecursionError):
-        return f"{subject} is nested deeper than {MAX_NESTING} levels."
-    if not bytes(payload).strip():
+        return too_deep
+    if not encoded.strip():
         return f"{subject} is empty."
-    if isinstance(exc, UnicodeDecodeError):
+    try:
+        text = encoded.decode()
+    except UnicodeDecodeError:
         return f"{subject} is not valid UTF-8."
-    if _has_half_a_pair(payload):
+    try:
+        value = json.loads(text, parse_constant=_as_null)
+        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+    except json.JSONDecodeError as fault:
+        return f"{subject} is not valid JSON (line {fault.lineno}, column {fault.colno})."
+    except UnicodeEncodeError:
         return f"{subject} is not valid JSON: it holds half of a surrogate pair."
-    reason = str(exc).removeprefix("JSON is malformed: ")
-    return f"{subject} is not valid JSON: {reason[:1].lower()}{reason[1:]}."
+    # A float became infinite, or an integer has more digits than Python converts.
+    except ValueError:
+        return f"{subject} holds a number that is out of range."
+    except RecursionError:
+        return too_deep
+    return f"{subject} is not valid JSON."
+
+
+def _as_null(constant: str) -> None:
+    """Stand for NaN and Infinity, so that only a number out of range is infinite."""
 
 
 def _members_without_depth(payload: bytes) -> Any:
@@ -216,16 +236,6 @@ def _members_without_depth(payload: bytes) -> Any:
         return json.loads(b"".join(kept))
     except (ValueError, RecursionError):
         return None
-
-
-def _has_half_a_pair(payload: bytes | msgspec.Raw) -> bool:
-    try:
-        json.dumps(json.loads(bytes(payload)), ensure_ascii=False).encode()
-    except UnicodeEncodeError:
-        return True
-    except (ValueError, RecursionError):
-        pass
-    return False
 
 
 def _is_number(value: Any) -> bool:

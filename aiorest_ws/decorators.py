@@ -1,4 +1,4 @@
-"""`@endpoint`: a function becomes a view."""
+"""`@endpoint`: use a function as a view."""
 
 from collections.abc import Callable
 from functools import update_wrapper
@@ -6,12 +6,13 @@ from typing import Any
 
 from aiorest_ws.validators import check_methods
 from aiorest_ws.views import MethodBasedView
+from aiorest_ws.wrappers import normalize_method
 
 __all__ = ("EndpointFunction", "endpoint")
 
 
 class EndpointFunction:
-    """A function that knows where it is to be registered; it can be called as before."""
+    """A function with the arguments of its registration; it can still be called."""
 
     def __init__(
         self,
@@ -32,10 +33,10 @@ class EndpointFunction:
         return self.function(*args, **kwargs)
 
     def as_view(self) -> type[MethodBasedView]:
-        """Return a view class that answers each of the methods with the function."""
+        """Return a view class that answers each of its methods with the function."""
         check_methods(self.methods)
         words = [self.methods] if isinstance(self.methods, str) else self.methods
-        handlers = {word.strip().lower(): staticmethod(self.function) for word in words}
+        handlers = {normalize_method(word): staticmethod(self.function) for word in words}
         namespace = {
             **self.attributes,
             **handlers,
@@ -49,7 +50,7 @@ class EndpointFunction:
 def endpoint(
     path: str, methods: str | list[str], name: str | None = None, **attrs: Any
 ) -> Callable[[Callable[..., Any]], EndpointFunction]:
-    """Make a function `f(request, *args, **kwargs)` fit for `register_endpoint`.
+    """Prepare a function `f(request, *args, **kwargs)` for `register_endpoint`.
 
     `attrs` become attributes of the view (`renderers`, `blocking`, `auth_required`, ...).
     """

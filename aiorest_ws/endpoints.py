@@ -1,4 +1,4 @@
-"""Endpoints: a path, or a template of paths, and the view behind it."""
+"""Endpoints: a path or a path template, and its view."""
 
 import re
 from typing import Any
@@ -12,12 +12,12 @@ class PlainEndpoint(AbstractEndpoint):
     """Match one path."""
 
     def match(self, path: str) -> tuple[str, ...] | None:
-        """Return an empty tuple for this endpoint's own path, else None."""
+        """Return an empty tuple if `path` is this endpoint's, else None."""
         return () if path == self.path else None
 
 
 class DynamicEndpoint(AbstractEndpoint):
-    """Match the paths of a template; `pattern` has a named group for each of its parameters."""
+    """Match the paths of a template; `pattern` has a named group for each parameter."""
 
     def __init__(
         self,
@@ -32,10 +32,10 @@ class DynamicEndpoint(AbstractEndpoint):
 
     @property
     def parameters(self) -> tuple[str, ...]:
-        """The names in the template, in order."""
+        """The names of the parameters, in order."""
         return tuple(self._pattern.groupindex)
 
     def match(self, path: str) -> tuple[str, ...] | None:
-        """Return the values that `path` has for the parameters, or None."""
+        """Return the values of the parameters in `path`, or None if it does not match."""
         found = self._pattern.fullmatch(path)
         return found.groups() if found else None

@@ -2,27 +2,27 @@
 
 ::
 
-    ImproperlyConfigured                 the program is set up wrongly; never sent to a client
-    BaseAPIException                     400   every error that may become a failure on the wire
-    |-- MalformedMessage                 400   what came cannot be read as a request
+    ImproperlyConfigured                 a mistake in the program; never sent to a client
+    BaseAPIException                     400   every error that can be sent as a failure
+    |-- MalformedMessage                 400   the message is not a request
     |-- IncorrectArgument                400   `args` do not fit the view
     |-- IncorrectMethodNameType          400
     |-- NotSpecifiedError                400
     |   |-- NotSpecifiedURL              400
     |   |-- NotSpecifiedMethodName       400
     |   |-- NotSpecifiedHandler          404   no such URL
-    |   |   `-- MethodNotAllowed         405   the URL does not take this method
+    |   |   `-- MethodNotAllowed         405   the method is not registered for the URL
     |   `-- NotSpecifiedTopic            404   no such topic
-    |-- SubscriptionRefused              403   the topic is not for this client
-    |-- DeadlineExceeded                 408   the call was not done in time
-    |-- ReplyTooLarge                    413   the reply is over the limit
-    |-- TooManyMessages                  429   the client is over its rate
-    |-- TooManyStreams                   429   so many streams of the connection are open
-    |-- TooManySubscriptions             429   so many subscriptions has the connection
-    |-- CallCancelled                    499   the call was cancelled before it was done
-    |-- InternalError                    500   our fault; the log has the traceback
+    |-- SubscriptionRefused              403   the client may not subscribe to the topic
+    |-- DeadlineExceeded                 408   the call took too long
+    |-- ReplyTooLarge                    413   the reply exceeds the message limit
+    |-- TooManyMessages                  429   the client exceeds its rate limit
+    |-- TooManyStreams                   429   the connection has too many open streams
+    |-- TooManySubscriptions             429   the connection has too many subscriptions
+    |-- CallCancelled                    499   the call was cancelled
+    |-- InternalError                    500   a fault of the server; the log has the traceback
     |-- ServiceUnavailable               503   full, or shutting down
-    |   `-- TopicsUnavailable            503   the broker of the topics cannot be reached
+    |   `-- TopicsUnavailable            503   the broker of the topics is unreachable
     |-- SerializerError                  500   a value cannot be rendered
     |-- NotImplementedMethod             500
     |-- InvalidRenderer                  500
@@ -31,7 +31,7 @@
     |-- InvalidPathArgument                    raised by registration
     `-- NotSupportedArgumentType               raised by registration
 
-    UnknownTopic                         a LookupError: published to what was not registered
+    UnknownTopic                         a LookupError: publishing to an unregistered topic
 """
 
 from typing import Any
@@ -86,13 +86,13 @@ __all__ = (
 
 
 class ImproperlyConfigured(Exception):
-    """A setting, a class or a parameter of the program is wrong."""
+    """A setting, a class or a parameter of the program is invalid."""
 
 
 class BaseAPIException(Exception):
-    """Raised in a view or a middleware, become the failure with this `detail` and `status`.
+    """Raised in a view or a middleware, it is sent as a failure with `detail` and `status`.
 
-    `status_code` is the WebSocket close code that fits the error, for programs that close on it.
+    `status_code` is a WebSocket close code, for programs that close the connection on the error.
     """
 
     default_detail: str = "A server error occurred."
@@ -110,10 +110,10 @@ class BaseAPIException(Exception):
 
 
 class MalformedMessage(BaseAPIException):
-    """What a client sent cannot be read as a request.
+    """A message is not a request.
 
-    `event_name` and `request_id` are what could still be read of it, so that the client can tell
-    which of its messages was refused.
+    `event_name` and `request_id` are echoed if they could be read, so that the client can tell
+    which message was rejected.
     """
 
     default_detail = "The message cannot be read."
@@ -141,7 +141,7 @@ class IncorrectMethodNameType(BaseAPIException):
 
 
 class NotSpecifiedError(BaseAPIException):
-    """A request lacks something."""
+    """A request lacks a key."""
 
     default_detail = "The request lacks a parameter."
 
@@ -159,27 +159,27 @@ class NotSpecifiedMethodName(NotSpecifiedError):
 
 
 class NotSpecifiedHandler(NotSpecifiedError):
-    """No endpoint has the URL of a request."""
+    """No endpoint has the URL of the request."""
 
     default_detail = "For URL, typed in request, handler not specified."
     status = STATUS_NOT_FOUND
 
 
 class MethodNotAllowed(NotSpecifiedHandler):
-    """The endpoint of a request does not take its method."""
+    """The method of a request is not registered for its URL."""
 
     status = STATUS_METHOD_NOT_ALLOWED
 
 
 class NotSpecifiedTopic(NotSpecifiedError):
-    """A client wants to subscribe to what is no topic."""
+    """A client subscribes to a topic that does not exist."""
 
     default_detail = "There is no such topic."
     status = STATUS_NOT_FOUND
 
 
 class SubscriptionRefused(BaseAPIException):
-    """A topic is not for the client that wants to subscribe to it."""
+    """A client may not subscribe to a topic."""
 
     default_detail = "This topic is not open to the caller."
     status_code = WS_MESSAGE_VIOLATE_POLICY
@@ -187,28 +187,28 @@ class SubscriptionRefused(BaseAPIException):
 
 
 class InternalError(BaseAPIException):
-    """A fault of ours, of which the client learns only that it is ours."""
+    """A fault of the server; the failure does not describe it."""
 
     default_detail = "Internal server error."
     status = STATUS_INTERNAL_ERROR
 
 
 class DeadlineExceeded(BaseAPIException):
-    """A call was not done in time."""
+    """A call exceeded its time limit."""
 
     default_detail = "The call took too long."
     status = STATUS_TIMEOUT
 
 
 class ReplyTooLarge(BaseAPIException):
-    """A reply is larger than a message may be."""
+    """A reply exceeds the limit for messages."""
 
     default_detail = "The reply is too large."
     status = STATUS_TOO_LARGE
 
 
 class TooManyMessages(BaseAPIException):
-    """A client sends more messages than it may."""
+    """A client exceeds its rate limit."""
 
     default_detail = "Too many messages."
     status_code = WS_MESSAGE_VIOLATE_POLICY
@@ -216,41 +216,41 @@ class TooManyMessages(BaseAPIException):
 
 
 class TooManyStreams(BaseAPIException):
-    """A connection has as many streams as it may."""
+    """A connection has too many open streams."""
 
     default_detail = "Too many streams of this connection are open."
     status = STATUS_TOO_MANY
 
 
 class TooManySubscriptions(BaseAPIException):
-    """A connection has as many subscriptions as it may."""
+    """A connection has too many subscriptions."""
 
     default_detail = "Too many subscriptions of this connection."
     status = STATUS_TOO_MANY
 
 
 class CallCancelled(BaseAPIException):
-    """A call was cancelled before its view was done."""
+    """A call was cancelled before its view finished."""
 
     default_detail = "The call was cancelled."
     status = STATUS_CANCELLED
 
 
 class ServiceUnavailable(BaseAPIException):
-    """The server cannot take this call now."""
+    """The server cannot accept this call now."""
 
     default_detail = "The server is busy, try again later."
     status = STATUS_UNAVAILABLE
 
 
 class TopicsUnavailable(ServiceUnavailable):
-    """The broker of the topics cannot be reached."""
+    """The broker of the topics is unreachable."""
 
     default_detail = "Topics are not available, try again later."
 
 
 class UnknownTopic(LookupError):
-    """What was published to is not a topic that was registered."""
+    """A program publishes to a topic that is not registered."""
 
 
 class SerializerError(BaseAPIException):

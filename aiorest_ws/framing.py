@@ -1,6 +1,6 @@
-"""RFC 6455 frames, the ordinary ones: a whole unfragmented message in one masked frame.
+"""Parse and build ordinary RFC 6455 frames: a whole, unfragmented, uncompressed message.
 
-All that is not ordinary is left to Autobahn, which also has the words for what is wrong with it.
+Autobahn handles every other frame, and rejects the invalid ones.
 """
 
 __all__ = (
@@ -32,7 +32,7 @@ except ImportError:  # websockets without its C extension
 TEXT = 0x81
 BINARY = 0x82
 
-# The second byte: the mask bit, and a length of 7 bits or the mark of a longer one.
+# The second byte: the mask bit, and a length of 7 bits or a marker for a longer one.
 _MASKED = 0x80
 _LENGTH_OF_16_BITS = 0xFE
 
@@ -42,7 +42,7 @@ SHORT_BINARY_HEADERS = tuple(bytes((BINARY, size)) for size in range(126))
 
 
 def only_message(data: bytes, limit: int) -> bytes | None:
-    """Return the payload if `data` is one ordinary message, no less and no more; else None.
+    """Return the payload if `data` is exactly one ordinary message, else None.
 
     `limit` is in bytes. The payload of a text message is valid UTF-8.
     """
@@ -56,7 +56,7 @@ def only_message(data: bytes, limit: int) -> bytes | None:
             return None
     elif second == _LENGTH_OF_16_BITS:
         start = 8
-        # The length has to be in the fewest bytes that hold it.
+        # The length must be encoded in the fewest bytes (section 5.2).
         if size - 8 < 126 or int.from_bytes(data[2:4]) != size - 8:
             return None
     else:
@@ -73,9 +73,9 @@ def only_message(data: bytes, limit: int) -> bytes | None:
 
 
 def messages(data: bytes, limit: int, most: int) -> list[tuple[bytes, bool, int]]:
-    """Return the ordinary messages at the head of `data`, at most that many.
+    """Return up to `most` ordinary messages from the start of `data`.
 
-    Each is its payload, whether it is binary, and where it ends.
+    Each is a tuple of its payload, whether it is binary, and the offset of its end.
     """
     found: list[tuple[bytes, bool, int]] = []
     begin, size = 0, len(data)
@@ -107,7 +107,7 @@ def messages(data: bytes, limit: int, most: int) -> list[tuple[bytes, bool, int]
 
 
 def header_of(size: int, is_binary: bool) -> bytes:
-    """Return the header of an unmasked frame that is the whole of a message of `size` bytes."""
+    """Return the header of an unmasked frame with a whole message of `size` bytes."""
     if size < 126:
         return SHORT_BINARY_HEADERS[size] if is_binary else SHORT_TEXT_HEADERS[size]
     first = BINARY if is_binary else TEXT
@@ -117,7 +117,7 @@ def header_of(size: int, is_binary: bool) -> bytes:
 
 
 def frame_of(payload: bytes, is_binary: bool) -> bytes:
-    """Return the unmasked frame that is the whole of a message."""
+    """Return an unmasked frame with a whole message."""
     return header_of(len(payload), is_binary) + payload
 
 

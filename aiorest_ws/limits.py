@@ -93,8 +93,12 @@ def _check_host(host: str) -> None:
 
 
 def _check_network(network: str) -> None:
-    if network != UNIX_SOCKET:
+    if network == UNIX_SOCKET:
+        return
+    try:
         ipaddress.ip_network(network)
+    except ValueError:
+        raise ValueError("must be addresses or networks") from None
 
 
 _INTEGER = _Number(int)

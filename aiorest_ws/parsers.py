@@ -1,4 +1,4 @@
-"""Path templates: `/users/{id}/` to an endpoint."""
+"""Parse path templates such as `/users/{id}/`."""
 
 import re
 from typing import Any
@@ -9,13 +9,13 @@ from aiorest_ws.exceptions import EndpointValueError
 
 __all__ = ("ANY_VALUE", "DYNAMIC_PARAMETER", "URLParser")
 
-# A parameter takes one segment of the path, or a part of it; never a slash, never a brace.
+# Matches one or more characters except `/`, `{`, `}`: a segment of the path or a part of one.
 ANY_VALUE = r"[^{}/]+"
 DYNAMIC_PARAMETER = re.compile(r"\{([^\W\d]\w*)\}")
 
 
 class URLParser:
-    """Make the endpoint that fits a path."""
+    """Create the endpoint of a path or a path template."""
 
     def define_route(
         self, path: str, handler: Any, methods: str | list[str], name: str | None = None
@@ -25,7 +25,7 @@ class URLParser:
             return PlainEndpoint(path, handler, methods, name)
         pattern = ""
         parameters: set[str] = set()
-        # split() alternates literal text and the name that follows it.
+        # split() alternates literals and parameter names.
         literals_and_names = DYNAMIC_PARAMETER.split(path)
         for literal, parameter in zip(
             literals_and_names[::2], [*literals_and_names[1::2], ""], strict=True

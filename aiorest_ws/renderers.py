@@ -1,4 +1,4 @@
-"""A reply to bytes, in the format that a view offers and a client asks for."""
+"""Renderers: convert a reply to bytes, in a format that the client chooses."""
 
 import json
 import re
@@ -15,18 +15,18 @@ __all__ = ("BaseRenderer", "JSONRenderer", "XMLRenderer")
 
 
 class BaseRenderer:
-    """Render replies; a subclass names its `format` and defines `render`."""
+    """The base class of renderers; a subclass sets `format` and defines `render`."""
 
     format: ClassVar[str | None] = None
     charset: ClassVar[str | None] = "utf-8"
 
     def render(self, data: Any) -> bytes:
-        """Return `data`, the whole reply, as bytes; raise SerializerError if that cannot be."""
+        """Return `data`, the whole reply, as bytes; raise SerializerError if it cannot be."""
         raise NotImplementedError
 
 
 class _FromSettings:
-    """A class attribute with the value of a setting, read when it is used."""
+    """A class attribute with the value of a setting, read on each access."""
 
     def __init__(self, name: str, *, negated: bool = False) -> None:
         self._name = name
@@ -37,9 +37,9 @@ class _FromSettings:
 
 
 class JSONRenderer(BaseRenderer):
-    """Render JSON in UTF-8, without blanks when `compact`, in ASCII only when `ensure_ascii`.
+    """Render JSON in UTF-8: without spaces if `compact`, in ASCII only if `ensure_ascii`.
 
-    The settings COMPACT_JSON and UNICODE_JSON give the defaults; a subclass may set both.
+    The settings COMPACT_JSON and UNICODE_JSON are the defaults; a subclass can set both.
     """
 
     format = "json"
@@ -54,7 +54,7 @@ class JSONRenderer(BaseRenderer):
         if compact and not ensure_ascii:
             return encoded
         separators = (",", ":") if compact else (", ", ": ")
-        # What msgspec takes is more than the standard library does, hence the way through JSON.
+        # msgspec accepts more types than the standard library, so encode, decode and encode again.
         text = json.dumps(load_json(encoded), ensure_ascii=ensure_ascii, separators=separators)
         return text.replace("\u2028", "\\u2028").replace("\u2029", "\\u2029").encode()
 
@@ -71,9 +71,10 @@ _XML_NAME = re.compile(
 
 
 class XMLRenderer(BaseRenderer):
-    """Render XML: a dict is its keys as elements, a list is `list-item` elements, None is empty.
+    """Render XML: keys of a dict and items of a list become elements, None an empty element.
 
-    SerializerError is raised for a key that is no XML name and for characters XML cannot hold.
+    Raises SerializerError for a key that is not an XML name, and for characters that XML cannot
+    contain.
     """
 
     format = "xml"
@@ -87,7 +88,7 @@ class XMLRenderer(BaseRenderer):
         try:
             self._write_element(parts, self.root_name, data)
             return "".join(parts).encode(charset)
-        # str() of a value is the user's code.
+        # str() of a value may run code of the program.
         except Exception as exc:
             raise SerializerError from exc
 
@@ -104,7 +105,7 @@ class XMLRenderer(BaseRenderer):
         elif value is not None:
             text = str(value)
             if _XML_FORBIDDEN.search(text):
-                raise ValueError("the text holds a character that XML cannot")
-            # A bare carriage return would be read back as a line feed (section 2.11).
+                raise ValueError("the text has a character that XML cannot contain")
+            # An XML parser reads a bare carriage return as a line feed (section 2.11).
             parts.append(escape(text, {"\r": "&#13;"}))
         parts.append(f"</{name}>")

@@ -1,34 +1,38 @@
 """One protocol per client, one factory for all: Autobahn's WebSocket protocol, answering calls."""
 
 import difflib
-import sys
+import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import Deferred
 
 from aiorest_ws.abstract import AbstractRouter
-from aiorest_ws.awaiting import Ready, drive, is_awaitable
-from aiorest_ws.codecs import (
-    decode_message,
-    encode_failure,
-    encode_internal_error,
-    encode_message,
+from aiorest_ws.awaiting import Ready, is_awaitable
+from aiorest_ws.codecs import decode_message, encode_message
+from aiorest_ws.connection.access_log import AccessLog
+from aiorest_ws.connection.autobahn import CompactProtocol
+from aiorest_ws.connection.calls import STOPPING, may_end_something
+from aiorest_ws.connection.connect_hooks import (
+    ConnectionHook,
+    run_connect_hooks,
+    run_disconnect_hooks,
 )
-from aiorest_ws.connection.access_log import with_access_log
-from aiorest_ws.connection.autobahn import CompactProtocol, ConnectionState
-from aiorest_ws.connection.calls import CallingProtocol, is_cancel, may_end_something
-from aiorest_ws.connection.flow import UnsentBudget
-from aiorest_ws.connection.pushing import PushingFactory, PushingProtocol
+from aiorest_ws.connection.flow import FlowProtocol
+from aiorest_ws.connection.flow_state import FlowState
+from aiorest_ws.connection.publishing import PublishingFactory
+from aiorest_ws.connection.replies import encode_reply
+from aiorest_ws.connection.state import CloseReason, ConnectionState
 from aiorest_ws.dispatch.blocking import BlockingPool
-from aiorest_ws.dispatch.failures import log_failure
+from aiorest_ws.dispatch.failures import internal_error_reply, render_failure
+from aiorest_ws.dispatch.streams import Stream, discard
 from aiorest_ws.dispatch.user_rate import UserRateMiddleware
 from aiorest_ws.exceptions import (
     BaseAPIException,
+    MalformedMessage,
     ReplyTooLarge,
-    SerializerError,
+    ServiceUnavailable,
     TooManyMessages,
 )
 from aiorest_ws.log import logger
@@ -38,9 +42,11 @@ from aiorest_ws.status import (
     WS_SERVICE_RESTART,
     WS_UNEXPECTED_CONDITION,
 )
+from aiorest_ws.topics.broker import Position
+from aiorest_ws.topics.subscriptions import Subscriptions
 from aiorest_ws.topics.urls import MEMORY
 from aiorest_ws.transports.reactor import install_reactor
-from aiorest_ws.wrappers import Request
+from aiorest_ws.wrappers import CANCEL, UNSUBSCRIBE, Request, normalize_method
 
 __all__ = (
     "CloseReason",
@@ -51,8 +57,6 @@ __all__ = (
 )
 
 
-ConnectionHook = Callable[[Any], Any]
-
 _AUTOBAHN_OPTIONS = ("url", "protocols", "server", "headers", "externalPort", "reactor")
 _OWN_OPTIONS = (
     *("router", "limits", "blocking_threads", "access_log"),
@@ -61,75 +65,85 @@ _OWN_OPTIONS = (
 
 BLOCKING_THREADS = 20
 
-# How often the bytes are added up that very many clients have not read.
-AUDIT_SECONDS = 1
 
+class RequestHandlerProtocol(FlowProtocol):
+    """One client's connection: a request in, its reply out in the same form.
 
-@dataclass(frozen=True, slots=True)
-class CloseReason:
-    """Why a connection ended: what Autobahn passes to `onClose`.
-
-    `code` is None when the TCP connection was lost without a closing handshake.
+    What takes time is in collaborators that are made on first use: calls, and subscriptions.
     """
 
-    was_clean: bool
-    code: int | None
-    reason: str | None
-
-
-class RequestHandlerProtocol(PushingProtocol):
-    """One client's connection: a request in, its reply out in the same form."""
-
     close_reason: CloseReason | None = None
+
+    _subscriptions: Subscriptions | None = None
+
+    # The client has sent a binary message, so it can read one.
+    _speaks_binary = False
 
     _greeting: Deferred[Any] | None = None
     _is_greeted = False
 
     # Whether a subclass, of this or of the factory, has changed how a message becomes a request
-    # or where its router is.
+    # or where its router is; set, too, for an access log.
     _has_own_requests: ClassVar[bool] = False
+    _access_log: ClassVar[AccessLog | None] = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         ours = RequestHandlerProtocol._decode_message
         cls._has_own_requests = cls._decode_message is not ours
 
-    if TYPE_CHECKING:  # Autobahn does not say
+    if TYPE_CHECKING:
 
         def sendClose(self, code: int | None = None, reason: str | None = None) -> None: ...
+
+    # From a message to its reply
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
         """Answer one message. Every fault in it becomes a failure; the connection stays."""
         request: Request | None = None
         try:
             if self._has_own_requests:
-                request = self._decode_message(payload, isBinary)
-                request.connection, request.factory = self, self.factory
+                request = self._decode_own(payload, isBinary)
                 router = self.factory.router
             else:
                 request = decode_message(payload, isBinary)
                 request._connection = self  # its factory is the request's
-                router = self.factory._router
+                router = self.factory.current_router
             if isBinary:
                 self._speaks_binary = request._is_binary = True
-            if request.url is None and is_cancel(request):
+            calls = self._calls
+            if request.url is None and normalize_method(request.method) == CANCEL:
                 self.cancel_call(request)
                 return
-            if self._calls is not None or self._takes_no_calls:
+            if self._flow is not _OPEN or (calls is not None and calls.by_id):
                 self._check_room_for(request)
             answer = router.process_request(request)
         except BaseAPIException as exc:
-            answer = self._refusal(request, exc)
-        except Exception:  # noqa: BLE001  an override may raise anything
-            answer = self._internal_error(request)
+            logger.debug("%r refused: %s %s", request, type(exc).__name__, exc.status)
+            self._reply(request, render_failure(request, exc), isBinary, exc.status)
+            return
+        except Exception as exc:  # noqa: BLE001  an override may raise anything
+            self._reply(request, internal_error_reply(request, exc), isBinary, 500)
+            return
         kind = type(answer)
-        is_plain = kind is bytes or (kind is Ready and self._unbegun is None)
+        subscriptions = self._subscriptions
+        is_plain = kind is bytes or (
+            kind is Ready and (subscriptions is None or not subscriptions.unanswered)
+        )
         if is_plain and not isBinary and len(answer) <= self._reply_limit:
             self._send_ordinary(answer, False)
         elif isinstance(answer, bytes) or not is_awaitable(answer):
-            self._answer(request, bytes(answer) if kind is Ready else answer, isBinary)
+            self.answer_call(request, bytes(answer) if kind is Ready else answer, isBinary, None)
         else:
-            self._reply_later(request, answer, isBinary)
+            self._all_calls().wait_for(request, answer, isBinary)
+
+    def _decode_own(self, payload: bytes, isBinary: bool) -> Request:
+        started = time.monotonic()
+        request = self._decode_message(payload, isBinary)
+        request.connection, request.factory = self, self.factory
+        if self._access_log is not None:
+            request._started = started
+        return request
 
     def _decode_message(self, payload: bytes, isBinary: bool = False) -> Request:
         """Return the request in a message; raise MalformedMessage if there is none."""
@@ -139,139 +153,200 @@ class RequestHandlerProtocol(PushingProtocol):
         """Return a reply in the form of its request."""
         return encode_message(response, isBinary) if isBinary else response
 
-    def _reply(self, request: Request | None, reply: Any, isBinary: bool) -> Any:
-        """Send a reply; return what was sent, before it was encoded."""
+    def _check_room_for(self, request: Request) -> None:
+        if FlowState.DRAINING in self._flow:
+            raise ServiceUnavailable(STOPPING)
+        if self._calls is not None:
+            self._calls.check_id(request)
+
+    def cancel_call(self, request: Request) -> None:
+        """End the call that a CANCEL names; one that is not running has been answered."""
+        if request.id is None:
+            raise MalformedMessage("`id` is missing: CANCEL ends the call that has it.")
+        if self._calls is not None:
+            self._calls.cancel(request.id)
+
+    def answer_call(
+        self, request: Request | None, reply: Any, is_binary: bool, seconds_left: float | None
+    ) -> None:
+        """Send a reply, or start a stream, which has `seconds_left` of the time of its call."""
+        if not isinstance(reply, Stream):
+            self._reply(request, reply, is_binary)
+        elif self._state != self.STATE_OPEN:
+            discard(reply)
+        else:
+            self._all_calls().send_stream(request, reply, is_binary, seconds_left)
+
+    def _reply(
+        self, request: Request | None, reply: Any, is_binary: bool, status: int | None = None
+    ) -> None:
+        sent = self.send_reply(request, reply, is_binary)
+        if self._access_log is not None and isinstance(sent, bytes):
+            self._access_log.note(self.peer, request, len(sent), status)
+
+    def log_reply(self, request: Request | None, size: int) -> None:
+        """Note that so many bytes have answered a request."""
+        if self._access_log is not None:
+            self._access_log.note(self.peer, request, size)
+
+    def send_reply(self, request: Request | None, reply: Any, is_binary: bool) -> Any:
+        """Send a reply; return what was sent, before it was encoded, or None: it is closed."""
         if self._send_limit < 0 and self._state != self.STATE_OPEN:
             return None
-        try:
-            payload = self._encode_message(reply, isBinary)
-            if type(payload) is not bytes:
-                # Autobahn takes no subclass, and bytes(42) would be 42 zeros.
-                payload = bytes(memoryview(payload))
-        except Exception:  # noqa: BLE001  an override may raise anything
-            self._undo(request)
-            reply = self._internal_error(request)
-            payload = encode_message(reply, isBinary)
+        payload, sent = encode_reply(self._encode_message, request, reply, is_binary)
         if 0 < self.maxMessagePayloadSize < len(payload):
             self.factory.limit_hits.note("message_bytes", self.peer, f"413: {len(payload)} bytes")
-            self._undo(request)
-            reply = self._failure(request, ReplyTooLarge())
-            payload = encode_message(reply, isBinary)
-        self.sendMessage(payload, isBinary)
-        if self._unbegun is not None and request is not None:
-            self.begin_subscription(request)
-        return reply
+            sent = render_failure(request, ReplyTooLarge())
+            payload = encode_message(sent, is_binary)
+        if sent is not reply and request is not None:
+            self.call_ended(request)
+        self.sendMessage(payload, is_binary)
+        if self._subscriptions is not None and request is not None:
+            self._subscriptions.start(request)
+        return sent
 
-    _send_reply = _reply  # for what is not noted
+    # What waits
 
-    def _undo(self, request: Request | None) -> None:
-        if self._unbegun is not None and request is not None:
-            self.undo_subscription(request)
+    def call_ended(self, request: Request) -> None:
+        """Forget the subscription of a SUBSCRIBE that has not been answered with success."""
+        if self._subscriptions is not None:
+            self._subscriptions.discard(request)
 
-    def _refusal(self, request: Request | None, exc: BaseAPIException) -> bytes:
-        logger.debug("%r refused: %s %s", request, type(exc).__name__, exc.status)
-        return self._failure(request, exc)
+    def resume_calls(self) -> None:
+        """Handle messages that have waited for a call to end."""
+        if self._greeting is None:
+            self.stop_queueing()
 
-    def _failure(self, request: Request | None, exc: BaseAPIException) -> bytes:
-        try:
-            return encode_failure(exc, request)
-        except SerializerError as unrenderable:
-            return self._internal_error(request, unrenderable)
-
-    def _internal_error(self, request: Request | None, exc: BaseException | None = None) -> bytes:
-        log_failure(request, exc or sys.exception())
-        return encode_internal_error(request)
-
-    def _is_urgent(self, payload: bytes, isBinary: bool) -> bool:
-        if not may_end_something(payload, isBinary):
+    def _is_urgent(self, payload: bytes, is_binary: bool) -> bool:
+        if not may_end_something(payload, is_binary):
             return False
         try:
-            request = self._decode_message(payload, isBinary)
-        except Exception:  # noqa: BLE001  it will be judged when its turn comes
+            request = self._decode_message(payload, is_binary)
+        except Exception:  # noqa: BLE001  it is refused when its turn comes
             return False
-        return self._ends_something(request)
+        word = normalize_method(request.method)
+        if request.url is None:
+            return word == CANCEL
+        if self._subscriptions is None or word != UNSUBSCRIBE:
+            return False
+        return self._subscriptions.is_urgent(request.url)
 
-    def _refuse_rate(self, payload: bytes, isBinary: bool) -> None:
+    def _refuse_rate(self, payload: bytes, is_binary: bool) -> None:
         request: Request | None = None
         with suppress(Exception):  # whatever it is, it is one too many
-            request = self._decode_message(payload, isBinary)
-        self._reply(request, self._failure(request, TooManyMessages()), isBinary)
-        super()._refuse_rate(payload, isBinary)
+            request = self._decode_message(payload, is_binary)
+        failure = TooManyMessages()
+        self._reply(request, render_failure(request, failure), is_binary, failure.status)
+        self._close_over_rate()
 
-    # The underscored callbacks are what Autobahn calls; the public ones stay free for subclasses,
-    # which need not call super().
+    # Topics
 
-    def _onOpen(self) -> None:
+    @property
+    def subscriber(self) -> Subscriptions:
+        """What this connection subscribes to."""
+        if self._subscriptions is None:
+            self._subscriptions = Subscriptions(self)
+        return self._subscriptions
+
+    @property
+    def subscriptions(self) -> tuple[str, ...]:
+        """The topics that this connection subscribes to."""
+        return () if self._subscriptions is None else self._subscriptions.names
+
+    async def subscribe(
+        self,
+        topic: str,
+        since: Position | dict[str, Any] | None = None,
+        *,
+        request: Request | None = None,
+        event_name: Any = None,
+        binary: bool | None = None,
+    ) -> dict[str, Any]:
+        """Let the client have the pushes of a topic; return `topic`, `epoch` and `offset`.
+
+        What was missed after `since` comes first. No permission is checked: that is the caller's.
+        Pushes have the `event_name` given, or that of `request`; they are binary if `binary` says
+        so, by default if the client sends binary messages itself. With `request` the application's
+        `presence_info` is asked what others may know of this client.
+
+        Raises NotSpecifiedTopic (404), TooManySubscriptions (429), TopicsUnavailable (503).
+        """
+        if event_name is None and request is not None:
+            event_name = request.event_name
+        echo = {"event_name": event_name}
+        is_binary = self._speaks_binary if binary is None else binary
+        subscription, told = await self.subscriber.subscribe(
+            topic, since, request, echo, is_binary
+        )
+        self.factory.topics.start_pushes(subscription)
+        return told
+
+    def unsubscribe(self, topic: str) -> None:
+        """Send the client no more pushes of a topic."""
+        if self._subscriptions is not None:
+            self._subscriptions.unsubscribe(topic)
+
+    def resumeProducing(self) -> None:
+        """Go on: the client has read what it was sent."""
+        super().resumeProducing()
+        if self._subscriptions is not None:
+            self._subscriptions.send_queued()
+
+    # The life of a connection. `onOpen` and `onClose` stay free for subclasses, which need not
+    # call super().
+
+    def _opened(self) -> None:
         if self.factory.is_stopping:
             # Its handshake was under way when the service began to stop.
             self.sendCloseFrame(WS_SERVICE_RESTART, None, isReply=False)
             return
         self.factory.add(self)
-        self.onOpen()
+        super()._opened()
         hooks = self.factory.connect_hooks
         if not hooks:
             self._is_greeted = True
             return
-        self._begin_holding()
-        greeting = drive(self._greet(hooks))
+        self.start_queueing()
+        greeting = run_connect_hooks(hooks, self)
         if isinstance(greeting, Deferred):
             self._greeting = greeting
             greeting.addBoth(self._greeted)
         else:
-            self._greeted(None)
+            self._greeted(greeting)
 
-    async def _greet(self, hooks: list[ConnectionHook]) -> None:
-        try:
-            for hook in hooks:
-                done = hook(self)
-                if is_awaitable(done):
-                    await done
-            self._is_greeted = True
-        except Exception as exc:  # noqa: BLE001  a hook may raise anything
-            _log_hook_failure("on_connect", exc)
-
-    def _greeted(self, _: Any) -> None:
+    def _greeted(self, is_greeted: Any) -> None:
         self._greeting = None
+        self._is_greeted = is_greeted is True
         if self._is_greeted:
-            self._end_holding()
+            self.stop_queueing()
         elif self.state == self.STATE_OPEN:
             self.sendCloseFrame(WS_UNEXPECTED_CONDITION, None, isReply=False)
 
-    def _onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
+    def _closed(self, was_clean: bool, code: int | None, reason: str | None) -> None:
         if self._abort_reason is not None:
             code, reason = WS_MESSAGE_VIOLATE_POLICY, self._abort_reason
-        self.close_reason = CloseReason(wasClean, code, reason)
+        self.close_reason = CloseReason(was_clean, code, reason)
         greeting, self._greeting = self._greeting, None
         if greeting is not None:
             greeting.cancel()
-        self._end_calls()
-        self._end_subscriptions()
+        if self._calls is not None:
+            self._calls.close()
+        if self._subscriptions is not None:
+            self._subscriptions.close()
         try:
-            super()._onClose(wasClean, code, reason)
+            super()._closed(was_clean, code, reason)
         finally:
             if self._is_greeted:
                 self._is_greeted = False
-                for hook in self.factory.disconnect_hooks:
-                    parting = drive(_called(hook, self))
-                    if isinstance(parting, Deferred):
-                        self.factory.keep(parting)
+                for running in run_disconnect_hooks(self.factory.disconnect_hooks, self):
+                    self.factory.keep(running)
             self.factory.forget(self)
 
 
-async def _called(hook: ConnectionHook, connection: RequestHandlerProtocol) -> None:
-    try:
-        done = hook(connection)
-        if is_awaitable(done):
-            await done
-    except Exception as exc:  # noqa: BLE001  the other hooks run all the same
-        _log_hook_failure("on_disconnect", exc)
+_OPEN = FlowState.OPEN
 
 
-def _log_hook_failure(name: str, exc: BaseException | None) -> None:
-    logger.error("an %s hook failed", name, exc_info=exc or True)
-
-
-class RequestHandlerFactory(PushingFactory):
+class RequestHandlerFactory(PublishingFactory):
     """Make a protocol for each client, and hold what all of them share.
 
     Besides Autobahn's own arguments (`url`, `protocols`, `server`, `headers`, `externalPort`,
@@ -289,7 +364,7 @@ class RequestHandlerFactory(PushingFactory):
         limits = kwargs.pop("limits", None)
         self.access_log = bool(kwargs.pop("access_log", False))
         topics = kwargs.pop("topics", MEMORY)
-        self._presence_info = kwargs.pop("presence_info", None)
+        presence_info = kwargs.pop("presence_info", None)
         known = {name: kwargs.pop(name) for name in _AUTOBAHN_OPTIONS if name in kwargs}
         if kwargs and type(self) is RequestHandlerFactory:
             raise TypeError(
@@ -297,30 +372,25 @@ class RequestHandlerFactory(PushingFactory):
             )
         if known.get("reactor") is None:
             known["reactor"] = install_reactor()
-        super().__init__(*args, limits=limits, **known)
-        self._equip_with_topics(topics)
-        self.unsent = UnsentBudget(self.limits.unsent_bytes_in_all)
-        self.connections: set[RequestHandlerProtocol] = set()
+        super().__init__(*args, limits=limits, topics=topics, presence_info=presence_info, **known)
         self.connect_hooks: list[ConnectionHook] = []
         self.disconnect_hooks: list[ConnectionHook] = []
-        self._is_auditing = False
-        self._router: AbstractRouter = SimpleRouter()
+        # For each message: a property would be slower.
+        self.current_router: AbstractRouter = SimpleRouter()
         self._blocking_pool = BlockingPool(self.reactor, threads)
-        self._kept: set[Deferred[Any]] = set()
-        self._waiting_for_last: list[Deferred[None]] = []
         if router is not None:
             self.router = router
 
     @property
     def router(self) -> AbstractRouter:
         """The router of every connection."""
-        return self._router
+        return self.current_router
 
     @router.setter
     def router(self, router: AbstractRouter) -> None:
         if not isinstance(router, AbstractRouter):
             raise TypeError(f"router must be an AbstractRouter, not {router!r}")
-        self._router = router
+        self.current_router = router
         per_second = self.limits.messages_per_second_per_user
         own = router.middlewares
         if per_second is not None and not any(isinstance(one, UserRateMiddleware) for one in own):
@@ -331,61 +401,20 @@ class RequestHandlerFactory(PushingFactory):
         """Run `call` in the thread pool; raise ServiceUnavailable when too many wait already."""
         return self._blocking_pool.run(call)
 
-    def add(self, connection: RequestHandlerProtocol) -> None:
-        """Note that a connection is open."""
-        self.connections.add(connection)
-        if not self._is_auditing and self._may_exceed_budget():
-            self._is_auditing = True
-            self._batched_timer.call_later(AUDIT_SECONDS, self._audit)
-
-    def _may_exceed_budget(self) -> bool:
-        # With less than the mark each, which nobody tells of, so many cannot be over the limit.
-        limits = self.limits
-        return len(self.connections) * limits.unsent_pause_bytes > limits.unsent_bytes_in_all
-
-    def _audit(self) -> None:
-        self._is_auditing = self._may_exceed_budget()
-        if self._is_auditing:
-            self.unsent.audit(self.connections)
-            self._batched_timer.call_later(AUDIT_SECONDS, self._audit)
-
-    def forget(self, connection: RequestHandlerProtocol) -> None:
-        """Note that a connection has ended."""
-        self.connections.discard(connection)
-        if not self.connections:
-            waiting, self._waiting_for_last = self._waiting_for_last, []
-            for last_closed in waiting:
-                last_closed.callback(None)
-
-    def last_closed(self) -> Deferred[None]:
-        """Return a Deferred that fires when there is no connection left."""
-        last_closed: Deferred[None] = Deferred()
-        if self.connections:
-            self._waiting_for_last.append(last_closed)
-        else:
-            last_closed.callback(None)
-        return last_closed
-
-    def keep(self, pending: Deferred[Any]) -> None:
-        """Hold on to what runs on its own until it is done: asyncio itself would not."""
-        self._kept.add(pending)
-        pending.addBoth(lambda _: self._kept.discard(pending))
-
-    def hooks_done(self) -> Deferred[Any]:
-        """Return a Deferred that fires when the disconnect hooks that still run are done."""
-        return DeferredList(list(self._kept))
-
     def _configure(self, kind: type[CompactProtocol], options: tuple[Any, ...]) -> type:
-        if self.access_log and issubclass(kind, CallingProtocol):
-            kind = with_access_log(kind)
-        configured = super()._configure(kind, options)
+        configured: Any = super()._configure(kind, options)
+        if self.access_log:
+            configured._access_log = AccessLog()
+            # Each message and each reply passes what notes them.
+            configured._has_own_requests = configured._has_own_replies = True
         if type(self).router is not RequestHandlerFactory.router:
-            configured._has_own_requests = True  # type: ignore[attr-defined]
-        return configured
+            configured._has_own_requests = True
+        made: type = configured
+        return made
 
     def stopFactory(self) -> None:
-        """Let the thread pool go; a thread that is still busy ends with the process."""
-        super().stopFactory()  # type: ignore[no-untyped-call]
+        """Stop the thread pool; a thread that is still busy ends with the process."""
+        super().stopFactory()
         self._blocking_pool.stop()
 
 

@@ -49,13 +49,13 @@ WS_MESSAGE_VIOLATE_POLICY = 1008
 WS_MESSAGE_TOO_BIG = 1009
 WS_SERVER_DIDNT_RETURN_EXTENSIONS = 1010
 WS_UNEXPECTED_CONDITION = 1011
-# 1012 to 1014: IANA's registry of close codes, after the RFC.
+# 1012 to 1014 are in IANA's registry, not in the RFC.
 WS_SERVICE_RESTART = 1012
 WS_TRY_AGAIN_LATER = 1013
 WS_BAD_GATEWAY = 1014
 WS_FAILURE_TLS = 1015
 
-# Statuses of failures: HTTP's number for the same fault (design.md, section 3).
+# Statuses of failures: the HTTP status for the same error.
 STATUS_BAD_REQUEST = HTTPStatus.BAD_REQUEST.value
 STATUS_UNAUTHORIZED = HTTPStatus.UNAUTHORIZED.value
 STATUS_FORBIDDEN = HTTPStatus.FORBIDDEN.value
@@ -65,19 +65,19 @@ STATUS_TIMEOUT = HTTPStatus.REQUEST_TIMEOUT.value
 STATUS_TOO_LARGE = HTTPStatus.REQUEST_ENTITY_TOO_LARGE.value
 STATUS_CONTRACT = HTTPStatus.UNPROCESSABLE_ENTITY.value
 STATUS_TOO_MANY = HTTPStatus.TOO_MANY_REQUESTS.value
-# nginx's number, which HTTP itself does not have.
+# Not an HTTP status: nginx logs it for a request that the client cancelled.
 STATUS_CANCELLED = 499
 STATUS_INTERNAL_ERROR = HTTPStatus.INTERNAL_SERVER_ERROR.value
 STATUS_UNAVAILABLE = HTTPStatus.SERVICE_UNAVAILABLE.value
 
 
 def is_not_used(code: int) -> bool:
-    """Tell whether `code` is below every range of the RFC (0 to 999)."""
+    """Tell whether `code` is in the range that is not used (0 to 999)."""
     return 0 <= code <= 999
 
 
 def is_reserved(code: int) -> bool:
-    """Tell whether `code` belongs to the protocol itself (1000 to 2999)."""
+    """Tell whether `code` is reserved for the protocol (1000 to 2999)."""
     return 1000 <= code <= 2999
 
 

@@ -1,4 +1,4 @@
-"""Names that programs import from here; the code is in `aiorest_ws.dispatch.streams`."""
+"""Re-exports from `aiorest_ws.dispatch.streams`."""
 
 from aiorest_ws.dispatch.streams import Stream, is_stream
 

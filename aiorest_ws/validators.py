@@ -1,4 +1,4 @@
-"""Checks of what is registered, before it is."""
+"""Check the arguments of a registration."""
 
 import inspect
 from typing import Any
@@ -9,6 +9,7 @@ from aiorest_ws.exceptions import (
     NotSupportedArgumentType,
 )
 from aiorest_ws.views import MethodBasedView, http_methods
+from aiorest_ws.wrappers import normalize_method
 
 __all__ = ("check_and_set_subclass", "check_methods", "check_route")
 
@@ -35,7 +36,7 @@ def check_route(path: Any, handler: Any, methods: Any, name: Any = None) -> None
 
 
 def check_methods(methods: Any) -> None:
-    """Check that `methods` is a list or a str, exactly, of the eight method words."""
+    """Check that `methods` is exactly a list or a str, with names in `http_methods` only."""
     if type(methods) not in (list, str):
         raise NotSupportedArgumentType(
             f"`methods` must be a list or a str, not {type(methods).__name__}."
@@ -43,17 +44,17 @@ def check_methods(methods: Any) -> None:
     if methods == []:
         raise NotSupportedArgumentType("`methods` must name at least one method.")
     for word in [methods] if isinstance(methods, str) else methods:
-        if not isinstance(word, str) or word.strip().lower() not in http_methods:
+        if normalize_method(word) not in http_methods:
             known = ", ".join(sorted(http_methods)).upper()
-            raise NotSupportedArgumentType(f"{word!r} is not a method; there are {known}.")
+            raise NotSupportedArgumentType(f"{word!r} is not a method. The methods are {known}.")
 
 
 def check_and_set_subclass(
     instance: Any, attribute: str, value: Any, subclasses: type | tuple[type, ...]
 ) -> None:
-    """Set `attribute` of `instance` to `value`, a class of `subclasses` or an instance of one.
+    """Set `attribute` of `instance` to `value`.
 
-    Raises TypeError for anything else.
+    Raises TypeError if `value` is neither a subclass nor an instance of one of `subclasses`.
     """
     kind = value if inspect.isclass(value) else type(value)
     if not issubclass(kind, subclasses):

@@ -1,4 +1,4 @@
-"""Views: a class with a method for each method word that it answers."""
+"""Views: classes with a method for each HTTP method that they answer."""
 
 import inspect
 from collections.abc import Callable, Collection, Mapping
@@ -13,7 +13,7 @@ from aiorest_ws.exceptions import (
     NotSpecifiedMethodName,
 )
 from aiorest_ws.renderers import BaseRenderer, JSONRenderer
-from aiorest_ws.wrappers import Request
+from aiorest_ws.wrappers import Request, normalize_method
 
 __all__ = (
     "HandlerSignature",
@@ -25,17 +25,17 @@ __all__ = (
     "signature_of",
 )
 
-# The only words of a message that ever reach an attribute of a view.
+# A message can reach no other attribute of a view.
 http_methods = frozenset({"get", "post", "put", "patch", "delete", "head", "options", "trace"})
 
-# Keywords that dispatch() and get_renderer() take for themselves.
-_TAKEN_NAMES = frozenset({"self", "request", "preferred_format"})
+# Parameters of dispatch() and get_renderer().
+_RESERVED_NAMES = frozenset({"self", "request", "preferred_format"})
 
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
 def method_word(method: Any) -> str:
-    """Return the method of a request in lower case, one of the eight words.
+    """Return the method of a request in lower case, one of `http_methods`.
 
     Raises NotSpecifiedMethodName, IncorrectMethodNameType or MethodNotAllowed.
     """
@@ -43,14 +43,14 @@ def method_word(method: Any) -> str:
         raise NotSpecifiedMethodName
     if not isinstance(method, str):
         raise IncorrectMethodNameType
-    word = method.strip().lower()
+    word = normalize_method(method)
     if word not in http_methods:
         raise MethodNotAllowed
     return word
 
 
 class HandlerSignature:
-    """What a handler takes beyond `self` and `request`."""
+    """The parameters of a handler, without `self` and `request`."""
 
     __slots__ = (
         "_keyword_only_required",
@@ -67,11 +67,11 @@ class HandlerSignature:
         parameters = list(inspect.signature(function).parameters.values())
         own = 2 if is_method else 1
         while own and (len(parameters) < own or parameters[own - 1].kind not in _POSITIONAL):
-            own -= 1  # `*args` takes them
+            own -= 1  # it takes them as `*args`
         own_names, parameters = {p.name for p in parameters[:own]}, parameters[own:]
         positional = [p for p in parameters if p.kind in _POSITIONAL]
         keyword_only = [p for p in parameters if p.kind is p.KEYWORD_ONLY]
-        self._own_names = _TAKEN_NAMES | own_names
+        self._own_names = _RESERVED_NAMES | own_names
         self._positional = tuple(p.name for p in positional)
         self._required_positional = sum(p.default is p.empty for p in positional)
         self._keywords = frozenset(
@@ -87,10 +87,10 @@ class HandlerSignature:
     def bind(
         self, values_in_path: int, arguments: Mapping[str, Any], path_names: Collection[str] = ()
     ) -> Mapping[str, Any]:
-        """Return the keywords to call the handler with, after that many values of the path.
+        """Return the keywords to call the handler with.
 
-        Raises IncorrectArgument for what a client can mend, TypeError when the handler does not
-        take as many values as its path has.
+        Raises IncorrectArgument for a mistake of the client, TypeError if the handler does not
+        take that many path values.
         """
         if values_in_path > len(self._positional) and not self._takes_any_positional:
             raise TypeError(
@@ -114,7 +114,7 @@ class HandlerSignature:
                 raise IncorrectArgument(f"The argument {name!r} is already given by the URL.")
             if name not in self._keywords and not self._takes_any_keyword and name != "format":
                 raise IncorrectArgument(f"The argument {name[:100]!r} is not taken here.")
-        # `format` chooses the renderer; it is an argument only for a view that asks for it.
+        # `format` chooses the renderer. Only a handler with such a parameter gets it.
         if (
             "format" in arguments
             and "format" not in self._keywords
@@ -126,10 +126,10 @@ class HandlerSignature:
     def keywords_after(
         self, path_names: tuple[str, ...]
     ) -> tuple[frozenset[str], tuple[str | None, ...]]:
-        """Return the keywords that `bind` accepts as they come, and those that it needs.
+        """Return the keywords that `bind` accepts unchanged, and those that it requires.
 
-        Only `bind` can tell more: for a handler with `**kwargs` the first are none, and for one
-        that does not take as many values None is among the second.
+        If every call needs `bind`, the first are empty (a handler with `**kwargs`) or None is
+        among the second (a handler that does not take that many path values).
         """
         bound = len(path_names)
         if bound > len(self._positional) and not self._takes_any_positional:
@@ -143,7 +143,7 @@ class HandlerSignature:
 
 @lru_cache(maxsize=4096)
 def signature_of(view_class: type, word: str) -> HandlerSignature:
-    """Return what the handler for `word` takes; it must be defined."""
+    """Return the signature of the handler for `word`, which must be defined."""
     found = inspect.getattr_static(view_class, word)
     # A callable object in a class is not bound to an instance, unlike a function.
     is_method = hasattr(type(found), "__get__") and not isinstance(
@@ -157,7 +157,7 @@ class View:
 
 
 class MethodViewMeta(type):
-    """Give a view class the list of the method words that it defines."""
+    """Set `methods` of a view class to the methods that it defines."""
 
     def __init__(cls, name: str, bases: tuple[type, ...], namespace: dict[str, Any]) -> None:
         super().__init__(name, bases, namespace)
@@ -168,12 +168,12 @@ class MethodViewMeta(type):
 
 
 class MethodBasedView(View, metaclass=MethodViewMeta):
-    """Answer requests with the method named like the request's, in lower case.
+    """Answer a request with the method that has its name, in lower case.
 
-    Such a method gets the request, the values in the path (strings, in order) and the request's
-    `args` as keywords; it may return a value, a coroutine or a Deferred. `blocking` runs it in
-    the server's thread pool; `ordered` runs the calls of one connection one after another.
-    A call that is not done after `call_seconds` is cancelled, and answered with 408.
+    The method gets the request, the path values (strings, in order) and the request's `args` as
+    keywords. It may return a value, a coroutine or a Deferred. `blocking` runs it in the server's
+    thread pool. `ordered` runs the calls of one connection one after another. After
+    `call_seconds` a call is cancelled and answered with 408.
     """
 
     renderers: ClassVar[Any] = ()
@@ -191,8 +191,8 @@ class MethodBasedView(View, metaclass=MethodViewMeta):
         keywords = signature_of(type(self), word).bind(len(args), kwargs)
         return handler(request, *args, **keywords)
 
-    def get_renderer(self, preferred_format: Any, *args: Any, **kwargs: Any) -> BaseRenderer:  # noqa: ARG002  an override may look at them
-        """Return the renderer of that format, or the first one."""
+    def get_renderer(self, preferred_format: Any, *args: Any, **kwargs: Any) -> BaseRenderer:  # noqa: ARG002  for overrides
+        """Return the renderer for `preferred_format`, or the first one."""
         renderers = self.renderers
         if not isinstance(renderers, (list, tuple)):
             raise InvalidRenderer

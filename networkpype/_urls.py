@@ -1,11 +1,11 @@
-"""URLs for logs and errors."""
+"""Remove secrets from URLs for logs and error texts."""
 
 from yarl import URL
 
-__all__ = ("public_part",)
+__all__ = ("redact_url",)
 
 
-def public_part(url: URL | str) -> str:
+def redact_url(url: URL | str) -> str:
     """Return `url` without user, password, query and fragment."""
     try:
         parsed = URL(url).with_query(None).with_fragment(None)

@@ -1,38 +1,38 @@
-"""Errors of the package.
+"""Exceptions of this package.
 
 ::
 
     NetworkpypeError
-    |-- ConfigurationError (ValueError)            the program is set up wrongly; nothing was sent
-    |   `-- UnknownLimitError                      a limit id that the throttler does not know
+    |-- ConfigurationError (ValueError)            invalid configuration; nothing was sent
+    |   `-- UnknownLimitError                      the throttler has no limit with this id
     |-- ClosedError (RuntimeError)                 the factory or the connection is closed
-    |-- DeadlineExceeded (TimeoutError)            `timeout` of a request is over
+    |-- DeadlineExceeded (TimeoutError)            the `timeout` of a request expired
     |-- AuthError                                  a request cannot be signed
-    |-- BodyDecodeError (ValueError)               a body is not the JSON that was asked for
+    |-- BodyDecodeError (ValueError)               a response body is not JSON
     |-- HTTPStatusError (OSError)                  status 400 and up
     |-- TransportError (aiohttp.ClientError)       replaces an error of aiohttp
-    |   |-- ConnectionFailedError (aiohttp.ClientConnectionError)      not made, reset or lost
-    |   |   |-- StaleConnectionError (aiohttp.ServerDisconnectedError) lost just when it was used
-    |   |   |-- ConnectError (aiohttp.ClientConnectorError)            not made: nothing was sent
+    |   |-- ConnectionFailedError (aiohttp.ClientConnectionError)      failed, reset or lost
+    |   |   |-- StaleConnectionError (aiohttp.ServerDisconnectedError) a kept connection was closed
+    |   |   |-- ConnectError (aiohttp.ClientConnectorError)            failed; nothing was sent
     |   |   |   `-- TLSError (aiohttp.ClientSSLError)
     |   |   `-- TransportTimeoutError (aiohttp.ServerTimeoutError)
     |   |       `-- ConnectTimeoutError (aiohttp.ConnectionTimeoutError)   nothing was sent
-    |   |-- PayloadError (aiohttp.ClientPayloadError)    a response body broke off or is malformed
-    |   |-- UploadError                                  a request body was not sent to its end
-    |   |-- InvalidURLError (ValueError)                 not a URL, or not one of HTTP
-    |   |-- ResponseError (aiohttp.ClientResponseError)  a response head that is not usable
+    |   |-- PayloadError (aiohttp.ClientPayloadError)    a response body is truncated or malformed
+    |   |-- UploadError                                  a request body was sent only in part
+    |   |-- InvalidURLError (ValueError)                 not a URL, or not an HTTP one
+    |   |-- ResponseError (aiohttp.ClientResponseError)  an unusable response head
     |   |   `-- WebSocketHandshakeError (aiohttp.WSServerHandshakeError)
-    |   `-- RedirectError                                to somewhere that is not followed
+    |   `-- RedirectError                                a redirect that is not followed
     |       `-- TooManyRedirectsError (ResponseError, aiohttp.TooManyRedirects)
     |-- MessageTypeError (TypeError)               a WebSocket message of another type
     |-- WebSocketClosedError (ConnectionError)     the server closed the WebSocket
     |-- ReceiveTimeoutError (TimeoutError)         no WebSocket message in time
     |-- BufferOverflowError                        the receive buffer is full
-    |-- ConnectionStateError (RuntimeError)        the state of the connection does not allow it
+    |-- ConnectionStateError (RuntimeError)        not allowed in the state of the connection
     `-- DisconnectedError (ClosedError, ConnectionError)    the WebSocket is not connected
 
-An error that replaces one of aiohttp is also an instance of the very class that it replaces
-(`map_client_error`), with its attributes, and has it as its `__cause__`.
+An error that replaces one of aiohttp is also an instance of the replaced class, with its
+attributes, and has the replaced error as its `__cause__` (see `map_client_error`).
 """
 
 import functools
@@ -44,7 +44,7 @@ import aiohttp
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
-from networkpype._urls import public_part
+from networkpype._urls import redact_url
 
 __all__ = (
     "AuthError",
@@ -80,42 +80,42 @@ __all__ = (
 
 
 class NetworkpypeError(Exception):
-    """Root of every error that this package raises on its own account."""
+    """Base class of all errors of this package."""
 
     _combined_from: ClassVar[tuple[type["NetworkpypeError"], type[Exception]] | None] = None
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        # Pickle's own way calls the class with `args`, which does not fit keyword-only fields.
+    def __reduce__(self) -> tuple[object, ...]:
+        # By default, pickle calls the class with `args`, which fails for keyword-only fields.
         category, original = self._combined_from or (type(self), type(self))
         return _rebuild, (category, original, self.args, self.__dict__)
 
 
 class ConfigurationError(NetworkpypeError, ValueError):
-    """The program is set up wrongly; nothing was sent."""
+    """The configuration is invalid; nothing was sent."""
 
 
 class UnknownLimitError(ConfigurationError):
-    """A limit id that the throttler does not know."""
+    """The throttler has no limit with this id."""
 
 
 class ClosedError(NetworkpypeError, RuntimeError):
-    """The factory, or the connection, that was to be used is closed."""
+    """The factory or the connection is closed."""
 
 
 class DeadlineExceeded(NetworkpypeError, TimeoutError):
-    """The `timeout` of a request passed: wait, auth, connect and body together."""
+    """The `timeout` of a request, from waiting to its response body, expired."""
 
     attempts: int = 1
 
 
 class AuthError(NetworkpypeError):
-    """A request that asked to be signed cannot be signed; it was not sent."""
+    """A request that requires auth cannot be signed; it was not sent."""
 
 
 class BodyDecodeError(NetworkpypeError, json.JSONDecodeError):
-    """A response body is not the JSON that was asked for.
+    """A response body is not JSON.
 
-    `doc` is the text as it came; it is not part of `str()`, as it may hold secrets.
+    `doc` is its text. It is not part of `str()`, because it may contain secrets.
     """
 
     def __init__(self, message: str, doc: str, position: int, *, status: int) -> None:
@@ -126,9 +126,9 @@ class BodyDecodeError(NetworkpypeError, json.JSONDecodeError):
 class HTTPStatusError(NetworkpypeError, OSError):
     """A response with status 400 or more.
 
-    `url` is as the caller wrote it, and stands in the text too: secrets belong in `params` or
-    headers, which do not. `body` is the text of the response, also
-    when it is not JSON. `attempts` counts the requests that were sent, this one included.
+    `url` is as the caller wrote it, and part of the error text: put secrets into `params` or
+    headers instead. `body` is the text of the response, JSON or not. `attempts` counts the
+    requests that were sent, including this one.
     """
 
     def __init__(
@@ -159,20 +159,20 @@ class HTTPStatusError(NetworkpypeError, OSError):
 
 
 class TransportError(NetworkpypeError, aiohttp.ClientError):
-    """An error of aiohttp, replaced; see the subclasses.
+    """An error that replaces one of aiohttp; see the subclasses.
 
-    `attempts` counts the requests that were tried, the failed one included.
+    `attempts` counts the requests that were tried, including the failed one.
     """
 
     attempts: int = 1
 
 
 class ConnectionFailedError(TransportError, aiohttp.ClientConnectionError):
-    """A connection was not made, or was reset or lost."""
+    """A connection could not be made, or was reset or lost."""
 
 
 class StaleConnectionError(ConnectionFailedError, aiohttp.ServerDisconnectedError):
-    """The server closed a kept connection just when a request was sent on it."""
+    """The server closed a kept connection while a request was sent on it."""
 
 
 class ConnectError(ConnectionFailedError, aiohttp.ClientConnectorError):
@@ -180,38 +180,38 @@ class ConnectError(ConnectionFailedError, aiohttp.ClientConnectorError):
 
 
 class TLSError(ConnectError, aiohttp.ClientSSLError):
-    """The TLS handshake failed or the certificate is not accepted; nothing was sent."""
+    """The TLS handshake failed or the certificate was rejected; nothing was sent."""
 
 
 class TransportTimeoutError(ConnectionFailedError, aiohttp.ServerTimeoutError):
-    """One of aiohttp's own timeouts (`aiohttp.ClientTimeout` of the session) passed."""
+    """One of aiohttp's own timeouts (`aiohttp.ClientTimeout` of the session) expired."""
 
 
 class ConnectTimeoutError(TransportTimeoutError, aiohttp.ConnectionTimeoutError):
-    """No connection within aiohttp's own connect timeout; nothing was sent."""
+    """aiohttp's own connect timeout expired; nothing was sent."""
 
 
 class PayloadError(TransportError, aiohttp.ClientPayloadError):
-    """The body of a response broke off or is malformed."""
+    """The body of a response is truncated or malformed."""
 
 
 class UploadError(TransportError):
-    """The body of a request was not sent to its end."""
+    """The body of a request was sent only in part."""
 
 
 class InvalidURLError(TransportError, ValueError):
-    """Not a URL, or not one that HTTP can be spoken to."""
+    """The URL is invalid, or not an HTTP URL."""
 
 
 class RedirectError(TransportError):
-    """A redirect that is not followed: too many, or to a place that must not be requested."""
+    """A redirect that is not followed: too many, or to a forbidden URL."""
 
 
 class ResponseError(TransportError, aiohttp.ClientResponseError):
-    """A response whose head cannot be used; carries `status`, `message` and `headers`.
+    """The head of a response is unusable; has `status`, `message` and `headers`.
 
-    `request_info` has neither the query of the URL nor the headers of the request, and `history`
-    is empty: they hold secrets.
+    `request_info` has no query and no headers, and `history` is empty, because they may contain
+    secrets.
     """
 
     def __repr__(self) -> str:
@@ -219,7 +219,7 @@ class ResponseError(TransportError, aiohttp.ClientResponseError):
 
 
 class WebSocketHandshakeError(ResponseError, aiohttp.WSServerHandshakeError):
-    """The server refused to open a WebSocket; `status` says with which HTTP status."""
+    """The server refused to open a WebSocket; `status` is the HTTP status."""
 
 
 class TooManyRedirectsError(RedirectError, ResponseError, aiohttp.TooManyRedirects):
@@ -227,13 +227,13 @@ class TooManyRedirectsError(RedirectError, ResponseError, aiohttp.TooManyRedirec
 
 
 class MessageTypeError(NetworkpypeError, TypeError):
-    """A WebSocket message is of another type than the one asked for."""
+    """A WebSocket message does not have the requested type."""
 
 
 class WebSocketClosedError(NetworkpypeError, ConnectionError):
-    """A WebSocket was closed without our asking.
+    """The WebSocket was closed by the server or lost.
 
-    `code` is the close code of RFC 6455, section 7.4 (1006 when there was no close frame).
+    `code` is the close code of RFC 6455, section 7.4 (1006 without a close frame).
     """
 
     def __init__(self, message: str, *, code: int | None = None, reason: str = "") -> None:
@@ -243,27 +243,27 @@ class WebSocketClosedError(NetworkpypeError, ConnectionError):
 
 
 class ReceiveTimeoutError(NetworkpypeError, TimeoutError):
-    """No message came within `message_timeout`."""
+    """No message arrived within `message_timeout`."""
 
 
 class BufferOverflowError(NetworkpypeError):
-    """The receive buffer is full and its policy is to raise."""
+    """The receive buffer is full and its policy is `raise`."""
 
 
 class ConnectionStateError(NetworkpypeError, RuntimeError):
-    """A WebSocket is connected twice, or received from by two at a time."""
+    """Two tasks connect or receive on one WebSocket, or it is already connected."""
 
 
 class DisconnectedError(ClosedError, ConnectionError):
-    """A WebSocket is used that is not connected, or is disconnected by ourselves meanwhile."""
+    """The WebSocket is not connected, or `disconnect()` was called in the meantime."""
 
 
 def map_client_error(error: Exception) -> NetworkpypeError:
-    """Return the error of this package that replaces `error`, one of aiohttp or of the socket.
+    """Return the error of this package that replaces `error`, an error of aiohttp or a socket.
 
-    Raise it `from error`. An error of this package is returned as it is. Of a
-    `ClientResponseError`, the request's headers and query are taken away, in `error` too, because
-    a traceback prints both.
+    Raise it `from error`. An error of this package is returned unchanged. The headers and query
+    of the request are removed from a `ClientResponseError`, from `error` too, because a traceback
+    prints both errors.
     """
     if isinstance(error, NetworkpypeError):
         return error
@@ -281,18 +281,20 @@ def map_client_error(error: Exception) -> NetworkpypeError:
 def _strip_secrets(error: aiohttp.ClientResponseError) -> None:
     info = error.request_info
     if info is not None:
-        # Not a proxy as in aiohttp: a proxy cannot be pickled.
+        # aiohttp has a proxy here, but a proxy cannot be pickled.
         headers = cast("CIMultiDictProxy[str]", CIMultiDict[str]())
         error.request_info = aiohttp.RequestInfo(
-            URL(public_part(info.url)), info.method, headers, URL(public_part(info.real_url))
+            URL(redact_url(info.url)), info.method, headers, URL(redact_url(info.real_url))
         )
     error.history = ()
     error.args = (error.request_info, ())
 
 
 @functools.cache
-def _combined(category: type[Any], original: type[Any]) -> type[Any]:
-    """Return a subclass of both, under the name of `category`."""
+def _combined(
+    category: type[NetworkpypeError], original: type[Exception]
+) -> type[NetworkpypeError]:
+    """Return a subclass of both with the name of `category`."""
     if issubclass(category, original):
         return category
     namespace = {
@@ -306,10 +308,11 @@ def _combined(category: type[Any], original: type[Any]) -> type[Any]:
 def _rebuild(
     category: type[NetworkpypeError],
     original: type[Exception],
-    args: tuple[Any, ...],
-    fields: Mapping[str, Any],
+    args: tuple[object, ...],
+    fields: Mapping[str, object],
 ) -> NetworkpypeError:
-    """Make an error past `__init__`: the classes of aiohttp all want other arguments."""
+    """Create an error without `__init__`, whose arguments differ between aiohttp's classes."""
+    # mypy does not accept classes as hashable arguments.
     error_class = _combined(cast("Any", category), cast("Any", original))
     error: NetworkpypeError = error_class.__new__(error_class, *args)
     error.args = args
@@ -317,10 +320,10 @@ def _rebuild(
     return error
 
 
-# Not in every aiohttp that will do; where it is missing, this line fits nothing.
+# Missing from older releases of aiohttp; UploadError then matches nothing in the table below.
 _UPLOAD_ABORTED: type[Exception] = getattr(aiohttp, "UploadAbortedError", UploadError)
 
-# The first line that fits decides; a class comes before its own base.
+# The first matching line decides, so a class must precede its base classes.
 _REPLACEMENTS: tuple[tuple[type[Exception], type[NetworkpypeError]], ...] = (
     (aiohttp.ClientSSLError, TLSError),
     (aiohttp.ClientConnectorError, ConnectError),

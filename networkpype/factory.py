@@ -1,12 +1,12 @@
-"""Connections and managers that share one session, one throttler and one auth."""
+"""Factories of connections and managers that share one session, throttler and auth."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Self
 
 from aiohttp.typedefs import LooseCookies
 
-from networkpype._session import SharedSession
+from networkpype._session import SessionSettings, SharedSession
 from networkpype.auth import Auth
 from networkpype.rest.connection import RESTConnection
 from networkpype.rest.manager import RESTManager
@@ -21,16 +21,14 @@ from networkpype.websocket.reconnect import ReconnectPolicy
 
 __all__ = ("ConnectionManagersFactory", "ConnectionsFactory")
 
-SessionSettings = Mapping[str, Any] | Callable[[], Mapping[str, Any]]
-
 
 class ConnectionsFactory:
-    """Make connections on one `aiohttp.ClientSession`, which is made on first use.
+    """Create connections on one `aiohttp.ClientSession`, which is created on first use.
 
-    A session that was closed elsewhere, or whose loop is gone, is replaced. After `close()`, what
-    was handed out raises ClosedError when used, until a connection is asked for again.
-    `session_kwargs` are arguments of `aiohttp.ClientSession`, or a function that returns them
-    for each session that is made; a connector, which closes with its session, wants a function.
+    Replaces a session that was closed by others or whose loop is closed. After `close()`, existing
+    connections raise ClosedError until a new one is requested. `session_kwargs` are arguments of
+    `aiohttp.ClientSession`, or a function that returns them for each new session; use a function
+    for a connector, because a connector closes with its session.
     """
 
     def __init__(self, *, session_kwargs: SessionSettings | None = None) -> None:
@@ -57,25 +55,25 @@ class ConnectionsFactory:
         """Return a new connection on the session.
 
         The arguments are those of `aiohttp.ClientSession`. Raises ConfigurationError if the
-        session exists already and was made with others, TypeError for unknown ones.
+        session already exists with other arguments, TypeError for unknown ones.
         """
         self._session.open(client_session_kwargs)
         return WebSocketConnection(self._session)
 
     async def update_cookies(self, cookies: LooseCookies) -> None:
-        """Add cookies to those of the session."""
+        """Add cookies to the session."""
         self._session.open().cookie_jar.update_cookies(cookies)
 
     async def close(self) -> None:
-        """Close the session; what waits or is under way on it ends with ClosedError."""
+        """Close the session; waiting and running requests raise ClosedError."""
         await self._session.close()
 
 
 class ConnectionManagersFactory:
-    """Make managers that share one session, one throttler and one auth.
+    """Create managers that share one session, one throttler and one auth.
 
-    Each manager is new. Safe to share between tasks. Session and `close()` are as in
-    `ConnectionsFactory`; `retry` is for REST managers, `reconnect` for WebSocket managers.
+    Safe to share between tasks. The session and `close()` work as in `ConnectionsFactory`;
+    `retry` is for REST managers, `reconnect` for WebSocket managers.
     """
 
     def __init__(
@@ -105,17 +103,17 @@ class ConnectionManagersFactory:
 
     @property
     def throttler(self) -> AsyncThrottler:
-        """The throttler that the managers share."""
+        """The throttler shared by the managers."""
         return self._throttler
 
     @property
     def time_synchronizer(self) -> TimeSynchronizer | None:
-        """The clock of the server, if the factory was given one."""
+        """The estimate of the server's clock, if the factory has one."""
         return self._time_synchronizer
 
     @property
     def auth(self) -> Auth | None:
-        """The auth that the managers share."""
+        """The auth shared by the managers."""
         return self._auth
 
     async def __aenter__(self) -> Self:
@@ -143,7 +141,10 @@ class ConnectionManagersFactory:
         )
 
     async def get_ws_manager(self, **client_session_kwargs: Any) -> WebSocketManager:
-        """Return a new manager on the session; arguments as for `get_ws_connection`."""
+        """Return a new manager on the session.
+
+        The arguments are those of `ConnectionsFactory.get_ws_connection`.
+        """
         self._session.open(client_session_kwargs)
         return WebSocketManager(
             WebSocketConnection(self._session),
@@ -155,9 +156,9 @@ class ConnectionManagersFactory:
         )
 
     async def update_cookies(self, cookies: LooseCookies) -> None:
-        """Add cookies to those of the session."""
+        """Add cookies to the session."""
         self._session.open().cookie_jar.update_cookies(cookies)
 
     async def close(self) -> None:
-        """Close the session; what waits or is under way on it ends with ClosedError."""
+        """Close the session; waiting and running requests raise ClosedError."""
         await self._session.close()

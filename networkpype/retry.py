@@ -1,6 +1,6 @@
-"""Retries of REST requests: which, how often, how long in between.
+"""Retries of REST requests: which, how many, and the delay between them.
 
-The loop is tenacity's, the rules are here. Off unless a manager is given a `RetryPolicy`.
+The loop is tenacity's; the rules are here. Off unless a manager has a `RetryPolicy`.
 """
 
 import asyncio
@@ -32,33 +32,33 @@ IDEMPOTENT_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELET
 
 
 class RetryBudget:
-    """The share of the requests that may be retries, so that a broken server gets some rest.
+    """Limit the share of requests that are retries, to avoid overloading a failing server.
 
-    There are `capacity` retries at first. Every request earns `ratio` of a retry (0.1: one in
-    ten), every retry spends one.
+    Starts with `capacity` retries. Each request adds `ratio` of a retry (0.1: one in ten), each
+    retry takes one.
     """
 
-    # A hundred is what the standard mode of the AWS SDKs comes to (500 tokens, 5 for a retry).
+    # The standard mode of the AWS SDKs allows 100 retries too (500 tokens, 5 for a retry).
     def __init__(self, *, capacity: float = 100.0, ratio: float = 0.1) -> None:
         if not 0 < capacity < math.inf:
-            raise ConfigurationError(f"capacity must be a number above 0, not {capacity!r}.")
+            raise ConfigurationError(f"capacity must be above 0, not {capacity!r}.")
         if not 0 <= ratio < math.inf:
-            raise ConfigurationError(f"ratio must be a number from 0 on, not {ratio!r}.")
+            raise ConfigurationError(f"ratio must be at least 0, not {ratio!r}.")
         self._capacity = float(capacity)
         self._ratio = float(ratio)
         self._balance = self._capacity
 
     @property
     def balance(self) -> float:
-        """How many retries there are."""
+        """The number of retries that are left."""
         return self._balance
 
     def earn(self) -> None:
-        """Take note of a request."""
+        """Add the share of one request."""
         self._balance = min(self._capacity, self._balance + self._ratio)
 
     def spend(self) -> bool:
-        """Take one retry, if there is one; return whether there was."""
+        """Take one retry; return False if none is left."""
         if self._balance < 1:
             return False
         self._balance -= 1
@@ -67,14 +67,14 @@ class RetryBudget:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RetryPolicy:
-    """What is retried, how often and how fast.
+    """Which requests are retried, how often and how fast.
 
-    Retried are idempotent methods (RFC 9110, section 9.2.2) and requests with an idempotency key,
-    after a connection that failed, a response body that broke off, or one of `statuses`. The
-    pause before retry n is drawn from 0 to `backoff_seconds * 2 ** (n - 1)`, at most
-    `max_backoff_seconds`, and comes on top of the server's `Retry-After`, so that clients that
-    were sent away together do not come back together. If `Retry-After` is more than
-    `max_retry_after_seconds`, there is no retry.
+    Idempotent methods (RFC 9110, section 9.2.2) and requests with an idempotency key are retried
+    after a failed connection, a truncated response body, or one of `statuses`. The delay before
+    retry n is uniform between 0 and `backoff_seconds * 2 ** (n - 1)`, capped at
+    `max_backoff_seconds`. It is added to the server's `Retry-After`, so that clients that were
+    refused together do not return together. There is no retry if `Retry-After` exceeds
+    `max_retry_after_seconds`.
 
     The budget belongs to the policy: managers with the same policy object share it.
     """
@@ -92,21 +92,21 @@ class RetryPolicy:
         for name in ("backoff_seconds", "max_backoff_seconds", "max_retry_after_seconds"):
             seconds = getattr(self, name)
             if not 0 <= seconds < math.inf:
-                raise ConfigurationError(f"{name} must be a number from 0 on, not {seconds!r}.")
+                raise ConfigurationError(f"{name} must be at least 0, not {seconds!r}.")
         if not all(400 <= status <= 599 for status in self.statuses):
             raise ConfigurationError(f"statuses must be 400 to 599, not {sorted(self.statuses)}.")
 
     def is_transient(self, error: BaseException | None) -> bool:
-        """Return whether the same request, sent again, may succeed."""
+        """Return whether the same request may succeed when sent again."""
         if isinstance(error, HTTPStatusError):
             return error.status in self.statuses
-        # A certificate that is not accepted now is not accepted a second later.
+        # A rejected certificate will be rejected again.
         if isinstance(error, TLSError | aiohttp.ServerFingerprintMismatch):
             return False
         return isinstance(error, ConnectionFailedError | PayloadError)
 
     def backoff_ceiling_seconds(self, failed_attempts: int) -> float:
-        """Return the longest back-off after so many failed attempts."""
+        """Return the longest delay after `failed_attempts`."""
         try:
             ceiling = math.ldexp(self.backoff_seconds, failed_attempts - 1)
         except OverflowError:
@@ -114,6 +114,7 @@ class RetryPolicy:
         return min(self.max_backoff_seconds, ceiling)
 
 
+# Over 40 lines: tenacity takes its rules as functions, which share the policy.
 async def run_attempts(
     policy: RetryPolicy | None,
     attempt: Callable[[int], Awaitable[T]],
@@ -124,7 +125,7 @@ async def run_attempts(
     wall_clock: Callable[[], float] = time.time,
     rng: random.Random | None = None,
 ) -> T:
-    """Await `attempt(1)`, `attempt(2)`, ... until one succeeds or `policy` says to give up.
+    """Await `attempt(1)`, `attempt(2)`, ... until one succeeds or `policy` stops.
 
     Raises what the last attempt raised.
     """
@@ -142,23 +143,23 @@ async def run_attempts(
         seconds = parse_retry_after(error.headers, wall_clock())
         return 0.0 if seconds is None else seconds
 
-    def is_wanted(state: RetryCallState) -> bool:
+    def should_retry(state: RetryCallState) -> bool:
         return policy.is_transient(_error_of(state))
 
-    def pause(state: RetryCallState) -> float:
+    def delay(state: RetryCallState) -> float:
         ceiling = policy.backoff_ceiling_seconds(state.attempt_number)
         return retry_after(state) + jitter.uniform(0.0, ceiling)
 
-    def is_enough(state: RetryCallState) -> bool:
+    def should_stop(state: RetryCallState) -> bool:
         return (
             state.attempt_number >= policy.max_attempts
             or retry_after(state) > policy.max_retry_after_seconds
-            # Last: it spends.
+            # Last, because it spends the budget.
             or not policy.budget.spend()
         )
 
     attempts = AsyncRetrying(
-        sleep=sleep, retry=is_wanted, wait=pause, stop=is_enough, reraise=True
+        sleep=sleep, retry=should_retry, wait=delay, stop=should_stop, reraise=True
     )
     number = 0
 

@@ -1,4 +1,4 @@
-"""The clock of a server, as far as it can be told from here."""
+"""Estimate the clock of a server."""
 
 import asyncio
 import inspect
@@ -24,18 +24,18 @@ class _Sample:
 
 
 class TimeSynchronizer:
-    """Estimate the clock of a server from samples of it.
+    """Estimate the clock of a server from samples.
 
-    The offset is the mean of the median and of the weighted average of the last `max_samples`
-    samples; the weights are 1, 3, 5, ... from the oldest on. Without samples the local clock
-    stands in. Two options:
+    The offset is the mean of the median and the weighted average of the last `max_samples`
+    samples, with the weights 1, 3, 5, ... from the oldest to the newest. Without samples, uses the
+    local clock. Two options:
 
-    - `best_rtt_samples` leaves only so many of them to the formula, those with the shortest round
-      trip: an answer that was slow to come says little about the time at which it was given.
-    - `max_slew_ms_per_second` (below 1000) lets the offset glide from one estimate to the next,
-      so that `time()` never jumps nor goes back; only the first sample sets it at once.
+    - `best_rtt_samples` uses only that number of samples, those with the shortest round trip,
+      because a slow response says little about the time at which it was made.
+    - `max_slew_ms_per_second` (below 1000) moves the offset gradually to a new estimate, so that
+      `time()` never jumps or goes back; only the first sample applies at once.
 
-    `clock` is a monotonic clock, `wall_clock` gives seconds since the epoch.
+    `clock` is a monotonic clock, `wall_clock` returns seconds since the epoch.
     """
 
     def __init__(
@@ -62,33 +62,33 @@ class TimeSynchronizer:
         self._clock = clock
         self._wall_clock = wall_clock
         self._samples: deque[_Sample] = deque(maxlen=max_samples)
-        # The offset that the samples ask for, None without samples.
+        # The offset according to the samples, None without samples.
         self._estimate_ms: float | None = None
-        self._glides_from_ms = 0.0
-        self._glides_since = 0.0
-        self._glides_until = -math.inf
+        self._slew_from_ms = 0.0
+        self._slew_started_at = 0.0
+        self._slew_ends_at = -math.inf
         self._first_sample: tuple[asyncio.AbstractEventLoop, asyncio.Lock] | None = None
 
     @property
     def time_offset_ms(self) -> float:
-        """What has to be added to the monotonic clock, in ms, for the time of the server."""
+        """The offset in milliseconds from the monotonic clock to the server's time."""
         estimate_ms = self._estimate_ms
         if estimate_ms is None:
             return (self._wall_clock() - self._clock()) * 1000
         return self._offset_ms_at(self._clock(), estimate_ms)
 
     def time(self) -> float:
-        """Return the time of the server in seconds since the epoch."""
+        """Return the server's time in seconds since the epoch."""
         estimate_ms = self._estimate_ms
         if estimate_ms is None:
             return self._wall_clock()
         now = self._clock()
-        if now >= self._glides_until:
+        if now >= self._slew_ends_at:
             return now + estimate_ms / 1000
         return now + self._offset_ms_at(now, estimate_ms) / 1000
 
     def add_time_offset_ms_sample(self, offset: float, *, rtt_ms: float = math.inf) -> None:
-        """Add a sample, in ms; `rtt_ms` is the round trip that it took.
+        """Add a sample in milliseconds; `rtt_ms` is its round-trip time.
 
         Raises ValueError for an offset that is not finite.
         """
@@ -98,30 +98,30 @@ class TimeSynchronizer:
         now = self._clock()
         if self._estimate_ms is None:
             self._estimate_ms = self._estimated_ms()
-            self._glides_until = -math.inf
+            self._slew_ends_at = -math.inf
             return
         current_ms = self._offset_ms_at(now, self._estimate_ms)
         self._estimate_ms = self._estimated_ms()
-        self._glides_from_ms = current_ms
-        self._glides_since = now
-        self._glides_until = now + abs(self._estimate_ms - current_ms) / self._max_slew
+        self._slew_from_ms = current_ms
+        self._slew_started_at = now
+        self._slew_ends_at = now + abs(self._estimate_ms - current_ms) / self._max_slew
 
     @property
     def is_initialized(self) -> bool:
-        """Whether there is a sample, so that `time` is the server's."""
+        """Whether there is a sample, so that `time()` estimates the server's clock."""
         return bool(self._samples)
 
     def clear_time_offset_ms_samples(self) -> None:
-        """Forget all samples: back to the local clock."""
+        """Discard all samples and return to the local clock."""
         self._samples.clear()
         self._estimate_ms = None
 
     async def update_server_time_offset_with_time_provider(
         self, time_provider: Awaitable[float]
     ) -> None:
-        """Await the time of the server, in ms since the epoch, and add a sample.
+        """Await the server's time, in milliseconds since the epoch, and add a sample.
 
-        What the provider raises is logged and raised.
+        Logs and raises the errors of the provider.
         """
         before = self._clock()
         try:
@@ -130,14 +130,14 @@ class TimeSynchronizer:
             offset_ms = server_ms - (before + after) / 2 * 1000
             self.add_time_offset_ms_sample(offset_ms, rtt_ms=(after - before) * 1000)
         except Exception:
-            _LOGGER.exception("The time of the server could not be read.")
+            _LOGGER.exception("Could not read the server's time.")
             raise
 
     async def update_server_time_if_not_initialized(self, time_provider: Awaitable[float]) -> None:
         """Add a sample if there is none.
 
-        Of several callers at a time one awaits its provider. A provider that is not needed is not
-        awaited; if it is a coroutine it is closed.
+        Of concurrent callers, only one awaits its provider. A provider that is not needed is not
+        awaited; a coroutine is then closed.
         """
         try:
             if self._estimate_ms is None:
@@ -145,27 +145,27 @@ class TimeSynchronizer:
                     if self._estimate_ms is None:
                         await self.update_server_time_offset_with_time_provider(time_provider)
         finally:
-            # Does nothing to one that has been awaited.
+            # No effect on a coroutine that has been awaited.
             if inspect.iscoroutine(time_provider):
                 time_provider.close()
 
     def _lock(self) -> asyncio.Lock:
-        """Return the lock of the running loop: a lock serves one loop only."""
+        """Return the lock of the running loop, because a lock works in one loop only."""
         loop = asyncio.get_running_loop()
         if self._first_sample is None or self._first_sample[0] is not loop:
             self._first_sample = (loop, asyncio.Lock())
         return self._first_sample[1]
 
     def _offset_ms_at(self, now: float, estimate_ms: float) -> float:
-        if now >= self._glides_until:
+        if now >= self._slew_ends_at:
             return estimate_ms
-        gone_ms = (now - self._glides_since) * self._max_slew
-        return self._glides_from_ms + math.copysign(gone_ms, estimate_ms - self._glides_from_ms)
+        moved_ms = (now - self._slew_started_at) * self._max_slew
+        return self._slew_from_ms + math.copysign(moved_ms, estimate_ms - self._slew_from_ms)
 
     def _estimated_ms(self) -> float:
         samples = list(self._samples)
         if self._best_rtt_samples is not None:
-            # Of equals the newer ones; the formula wants them in the order of their arrival.
+            # Prefer the newer of equal ones; the formula needs them in order of arrival.
             newest_first = reversed(list(enumerate(samples)))
             best = sorted(newest_first, key=lambda entry: entry[1].rtt_ms)
             samples = [sample for _, sample in sorted(best[: self._best_rtt_samples], key=_index)]

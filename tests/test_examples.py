@@ -4,19 +4,20 @@ import itertools
 import json
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
 import sys
 import threading
-import time
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
+
+from support.requirements import require_program
+from support.waiting import block_until
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 NAMES = (
@@ -213,15 +214,6 @@ def status_of_end(name, number):
     return -number if name == "twisted_service" else 0
 
 
-def until(condition):
-    """Wait for what no pipe and no exit status tells."""
-    end = time.monotonic() + PATIENCE_SECONDS
-    while not (found := condition()):
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.02)
-    return found
-
-
 @pytest.mark.parametrize("name", NAMES)
 def test_client_prints_what_the_readme_shows(serve, name):
     server, url = serve(name)
@@ -288,11 +280,11 @@ def test_tac_serves_in_the_background_until_its_process_is_told_to_end(spawn, tm
     pid_file, log = tmp_path / "twistd.pid", tmp_path / "twistd.log"
     daemon = int(pid_file.read_text())
     try:
-        url = until(lambda: re.search(r"serves (\S+) on ", log.read_text())).group(1)
+        url = block_until(lambda: re.search(r"serves (\S+) on ", log.read_text())).group(1)
         client = EXAMPLES / "twisted_service" / "client.py"
         assert run_client(client, url) == output_in_readme("twisted_service")
         os.kill(daemon, signal.SIGTERM)
-        until(lambda: not pid_file.exists())
+        block_until(lambda: not pid_file.exists())
     finally:
         if pid_file.exists():
             os.kill(daemon, signal.SIGKILL)
@@ -305,12 +297,7 @@ def test_tac_serves_in_the_background_until_its_process_is_told_to_end(spawn, tm
 @pytest.fixture
 def redis_server(spawn, tmp_path):
     """A Redis of the test's own: its URL, and the means to stop it."""
-    program = shutil.which("redis-server")
-    if program is None:
-        missing = "Redis is not installed (Debian package `redis-server`)"
-        if os.environ.get("CI"):
-            pytest.fail(missing)
-        pytest.skip(missing)
+    program = require_program("redis-server", package="redis-server")
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port = listening.getsockname()[1]
     files = tmp_path / "redis"
@@ -343,7 +330,7 @@ def test_client_of_live_orders_prints_what_the_readme_shows_and_two_processes_se
     client = EXAMPLES / "live_orders" / "client.py"
     assert run_client(client, url) == output_in_readme("live_orders")
     seen = set()
-    until(lambda: seen.add(process_of(url)) or len(seen) == 2)
+    block_until(lambda: seen.add(process_of(url)) or len(seen) == 2)
     server.send_signal(signal.SIGTERM)
     assert server.wait() == 0
     assert server.errors == ""
@@ -461,12 +448,7 @@ class Browser:
 @pytest.fixture
 def browser(spawn, tmp_path):
     names = ("chromium", "chromium-browser", "google-chrome")
-    program = next(filter(None, map(shutil.which, names)), None)
-    if program is None:
-        missing = "Chromium is not installed (Debian package `chromium`)"
-        if os.environ.get("CI"):
-            pytest.fail(missing)
-        pytest.skip(missing)
+    program = require_program(*names, package="chromium")
     chromium = spawn(
         program,
         "--headless",
@@ -581,6 +563,6 @@ def test_page_misses_no_order_when_the_process_that_serves_it_is_killed(
 @contextmanager
 def connect_elsewhere(url, process):
     """Connect to a server that another process serves by now."""
-    assert until(lambda: process_of(url) != process)
+    assert block_until(lambda: process_of(url) != process)
     with connect(url) as connection:
         yield connection

@@ -1,66 +1,47 @@
-"""Autobahn's server protocol and factory, without what an idle connection need not hold.
+"""Autobahn's server protocol and factory, at 3 of their 8 KB for each connection.
 
-Autobahn copies each option of the factory to each of its protocols, and keeps all that it has read
-in the opening handshake. Here options are attributes of a class that is made once per factory, and
-what was read is the head of the request, parsed again for those who ask. Together with what can be
-made on its first use that is 5 of 8 KB of a connection.
+All names of Autobahn's that are not public are used here and nowhere else. Its private callbacks
+become methods of ours: `_opened`, `_closed`, `_take_early`, `_take_message`, `_close_transport`.
+
+Autobahn copies each option of the factory to each protocol, and keeps what it has parsed of the
+opening handshake. Here the options are attributes of a class made once per factory, what was
+parsed is parsed again on demand, and what is seldom used is made on first use.
 """
 
 import inspect
-import os
-import threading
 from collections import deque
-from collections.abc import Callable
 from contextlib import suppress
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, Self, TypeVar
-from urllib.parse import parse_qs, urlparse
+from typing import TYPE_CHECKING, Any, Self
 
-from autobahn.twisted.util import (
-    create_transport_details,
-    extract_peer_certificate,
-    peer2str,
-)
+from autobahn.twisted.util import peer2str
 from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
 from autobahn.wamp.types import TransportDetails
-from autobahn.websocket.protocol import WebSocketProtocol, parseHttpHeader
+from autobahn.websocket.protocol import WebSocketProtocol
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import ISSLTransport
 from twisted.internet.protocol import connectionDone
-from twisted.protocols.tls import TLSMemoryBIOProtocol
-from twisted.python.failure import Failure
 
+from aiorest_ws.connection import opening
+from aiorest_ws.connection.on_demand import on_demand
+from aiorest_ws.connection.state import ConnectionState
 from aiorest_ws.connection.timer_wheel import TimerWheel
 from aiorest_ws.connection.traffic import CompactTrafficStats
+from aiorest_ws.connection.transport_details import transport_details
 from aiorest_ws.connection.utf8 import FastUtf8Validator
+from aiorest_ws.log import logger
 
-__all__ = ("CompactFactory", "CompactProtocol", "ConnectionState")
-
-
-Value = TypeVar("Value")
+__all__ = ("RECEIVING", "CompactFactory", "CompactProtocol")
 
 
-class _OnDemand:
-    """A `functools.cached_property` without its lock: a connection belongs to one thread."""
-
-    def __init__(self, make: Callable[[Any], Any]) -> None:
-        self._make = make
-        self._name = make.__name__
-        self.__doc__ = make.__doc__
-
-    def __get__(self, instance: Any, owner: type | None = None) -> Any:
-        if instance is None:
-            return self
-        value = vars(instance)[self._name] = self._make(instance)
-        return value
-
-
-if TYPE_CHECKING:
-    # For a type checker it is the attribute that it makes: Autobahn assigns to all of them.
-    def on_demand(make: Callable[[Any], Value]) -> Value: ...
-else:
-    on_demand = _OnDemand
-
+# Where Autobahn hands over parts of messages; a subclass that looks there sees all of them.
+RECEIVING = (
+    *("_dataReceived", "consumeData", "processData", "fire"),
+    *("onFrameBegin", "onFrameData", "onFrameEnd"),
+    *("onMessageBegin", "onMessageFrameBegin", "onMessageFrameData", "onMessageFrameEnd"),
+    *("onMessageFrame", "onMessageEnd", "_onMessageBegin", "_onMessageFrameBegin"),
+    *("_onMessageFrameData", "_onMessageFrameEnd", "_onMessageFrame", "_onMessageEnd"),
+    "_onMessage",
+)
 
 # What Autobahn sets on each instance as it begins, as attributes of the class.
 _INITIAL: dict[str, Any] = {
@@ -117,19 +98,6 @@ _NOT_KEPT = (
 )
 
 
-class ConnectionState(int):
-    """Autobahn's number of a connection's state, and a namespace for what belongs to one client.
-
-    Autobahn owns `protocol.state`, and it is where an application looks for its own: so the
-    number carries attributes (`connection.state.user_id = 7`), which outlive its changes.
-    """
-
-    if TYPE_CHECKING:
-
-        def __getattr__(self, name: str) -> Any: ...
-        def __setattr__(self, name: str, value: Any) -> None: ...
-
-
 _CONNECTING = ConnectionState(WebSocketServerProtocol.STATE_CONNECTING)
 
 
@@ -163,6 +131,11 @@ class CompactProtocol(WebSocketServerProtocol):
         trustXForwardedFor: int
         utf8validateIncoming: bool
 
+        # Given by the classes that derive from this one.
+        def _take_early(self, data: bytes) -> None: ...
+        def _state_changed(self) -> None: ...
+        def _choose_path(self) -> None: ...
+
     # The slots are filled here: a subclass may have an `__init__` that does not call this one's.
     def __new__(cls, *_: Any, **__: Any) -> Self:
         """Make a protocol that is not connected."""
@@ -190,18 +163,15 @@ class CompactProtocol(WebSocketServerProtocol):
         self._state = changed
         self._state_changed()
 
-    def _state_changed(self) -> None:
-        """Do what a change of the state asks for."""
-
     @classmethod
     def class_option(cls, name: str, value: Any) -> Any:  # noqa: ARG003
         """Return what stands in a class for an option that Autobahn would set on an instance."""
         # A function in a class would become a method.
         return staticmethod(value) if callable(value) else value
 
-    # The next four are Autobahn's own without what they format for a log that is mostly off, which
-    # is a fifth of a handshake. Its `connectionMade` would also ask for the details of the
-    # transport, which few applications do, and demands Twisted's own TLS of a secure one.
+    # The next three are Autobahn's own without what they format for a log that is mostly off, a
+    # fifth of a handshake. Its `connectionMade` would also ask for the transport's details, and
+    # demands Twisted's own TLS of a secure one.
 
     def connectionMade(self) -> None:
         """Begin the opening handshake."""
@@ -212,12 +182,8 @@ class CompactProtocol(WebSocketServerProtocol):
         self.trafficStats = CompactTrafficStats()  # type: ignore[no-untyped-call]
         del self.utf8validator  # the one below is made when there is something to look at
 
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """End, with `onClose`."""
-        self._connectionLost(reason)
-
-    def _connectionLost(self, reason: Any) -> None:
-        # `onClose` of an application may raise.
+    def connectionLost(self, reason: Any = connectionDone) -> None:
+        """End, with `onClose`, which may raise."""
         try:
             WebSocketProtocol._connectionLost(self, reason)
         finally:
@@ -263,6 +229,81 @@ class CompactProtocol(WebSocketServerProtocol):
             self.set_valid_events(["message"])  # type: ignore[no-untyped-call]
         super().on(event, handler)  # type: ignore[no-untyped-call]
 
+    # Autobahn's private callbacks
+
+    def _onOpen(self) -> None:
+        self._opened()
+
+    def _opened(self) -> None:
+        self.onOpen()
+
+    def _onMessage(self, payload: bytes, isBinary: bool) -> None:
+        self._take_message(payload, isBinary)
+
+    def _take_message(self, payload: bytes, is_binary: bool) -> None:
+        self.onMessage(payload, is_binary)
+
+    def _onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
+        self._closed(wasClean, code, reason)
+
+    def _closed(self, was_clean: bool, code: int | None, reason: str | None) -> None:
+        super()._onClose(was_clean, code, reason)
+
+    def _dataReceived(self, data: bytes) -> None:
+        if self._state == self.STATE_CONNECTING:
+            self._take_early(data)
+        elif self._state != self.STATE_CLOSED:
+            super()._dataReceived(data)
+
+    def _take_bytes(self, data: bytes) -> None:
+        self._dataReceived(data)
+
+    def _closeConnection(self, abort: bool = False) -> None:
+        self._close_transport(abort)
+
+    def _close_transport(self, abort: bool) -> None:
+        super()._closeConnection(abort)
+
+    def _fail_connection(self, code: int = 1001, reason: str = "going away") -> None:
+        if self._state == self.STATE_OPEN:
+            fields = {"event": "protocol", "peer": self.peer, "code": code}
+            logger.info("%s: closed with %d: %s", self.peer, code, reason, extra=fields)
+        super()._fail_connection(code, reason)
+
+    def _max_message_size_exceeded(self, msg_size: int, max_msg_size: int, reason: str) -> None:
+        self.factory.limit_hits.note("message_bytes", self.peer, f"1009: {msg_size} bytes")
+        super()._max_message_size_exceeded(msg_size, max_msg_size, reason)
+
+    def _send(self) -> None:
+        super()._send()
+        self._choose_path()  # while pieces wait to be written, all that is sent waits behind them
+
+    # Autobahn's private state
+
+    def _is_between_messages(self) -> bool:
+        """Tell whether Autobahn has nothing buffered, and nobody listens to its events."""
+        return not (
+            self.data or self.current_frame is not None or self.inside_message or self._listeners
+        )
+
+    def _sends_as_given(self) -> bool:
+        """Tell whether a message is written as it is: not compressed, and not behind pieces."""
+        return self._perMessageCompress is None and not self.triggered
+
+    def _leave_unread(self, data: bytes) -> None:
+        """Let `data` be what Autobahn has received and not parsed."""
+        self.data = data
+
+    def _restart_ping(self) -> None:
+        """Take what was received for an answer to the ping that is under way."""
+        self._cancelAutoPingTimeoutCall()  # type: ignore[no-untyped-call]
+
+    def _ping(self) -> None:
+        self._sendAutoPing()
+
+    def _note_unclean_end(self, reason: str) -> None:
+        self.wasNotCleanReason = reason
+
     @on_demand
     def is_open(self) -> Deferred[Any]:
         """A Deferred that fires when the opening handshake is done."""
@@ -291,67 +332,18 @@ class CompactProtocol(WebSocketServerProtocol):
 
     @on_demand
     def _transport_details(self) -> TransportDetails:
-        transport = self.transport
-        if not ISSLTransport.providedBy(transport) or isinstance(transport, TLSMemoryBIOProtocol):
-            details = create_transport_details(transport, True)
-        else:
-            details = TransportDetails(
-                channel_type=TransportDetails.CHANNEL_TYPE_TLS,
-                peer=peer2str(transport),
-                is_server=True,
-                own_pid=os.getpid(),
-                own_tid=threading.get_native_id(),
-                own_fd=-1,
-                is_secure=True,
-                channel_id={},
-                peer_cert=extract_peer_certificate(transport),
-            )
-        details.channel_framing = TransportDetails.CHANNEL_FRAMING_WEBSOCKET
-        return details
+        return transport_details(self.transport)
 
     # The opening handshake, from the head of its request. It was valid.
 
-    @on_demand
-    def http_status_line(self) -> str:
-        return parseHttpHeader(self.http_request_data)[0]
-
-    @on_demand
-    def http_headers(self) -> dict[str, str]:
-        """The headers of the opening handshake, their names in lower case."""
-        return parseHttpHeader(self.http_request_data)[1]
-
-    @on_demand
-    def http_request_uri(self) -> str:
-        return self.http_status_line.split()[1]
-
-    @on_demand
-    def http_request_path(self) -> str:
-        """The path that the client has connected to."""
-        return urlparse(self.http_request_uri).path
-
-    @on_demand
-    def http_request_params(self) -> dict[str, list[str]]:
-        """The query of the URL that the client has connected to."""
-        return parse_qs(urlparse(self.http_request_uri).query)
-
-    @on_demand
-    def http_request_host(self) -> str:
-        """The host that the client has asked for, without its port."""
-        host = self.http_headers["host"].strip()
-        has_port = ":" in host and not host.endswith("]")
-        return host.rpartition(":")[0] if has_port else host
-
-    @on_demand
-    def websocket_protocols(self) -> list[str]:
-        """The subprotocols that the client has offered."""
-        offered = self.http_headers.get("sec-websocket-protocol")
-        return [] if offered is None else [protocol.strip() for protocol in offered.split(",")]
-
-    @on_demand
-    def websocket_origin(self) -> str:
-        """The origin of the page that has connected; empty for a client that is no browser."""
-        name = "sec-websocket-origin" if self.websocket_version < 13 else "origin"
-        return self.http_headers.get(name, "").strip()
+    http_status_line = on_demand(opening.http_status_line)
+    http_headers = on_demand(opening.http_headers)
+    http_request_uri = on_demand(opening.http_request_uri)
+    http_request_path = on_demand(opening.http_request_path)
+    http_request_params = on_demand(opening.http_request_params)
+    http_request_host = on_demand(opening.http_request_host)
+    websocket_protocols = on_demand(opening.websocket_protocols)
+    websocket_origin = on_demand(opening.websocket_origin)
 
     @on_demand
     def websocket_extensions(self) -> list[Any]:
@@ -376,7 +368,7 @@ class CompactFactory(WebSocketServerFactory):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)  # type: ignore[no-untyped-call]
-        self._batched_timer = TimerWheel(self.reactor)
+        self._batched_timer = self.timers = TimerWheel(self.reactor)
         self._configured: tuple[type, tuple[Any, ...], type] | None = None
 
     def buildProtocol(self, addr: Any) -> Any:

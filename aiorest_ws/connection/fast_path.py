@@ -1,18 +1,23 @@
-"""Ordinary messages on a short way, past Autobahn's state machine.
+"""The fast path: ordinary messages pass by Autobahn's state machine.
 
-The way is open while the connection is, between two messages, with nothing buffered, for messages
-that `framing` takes. A byte of anything else goes to Autobahn as it came. Which way is open is
-decided when something changes, so that a message has one number to look at.
+It may be taken while the connection is open, between two messages, with nothing buffered, by
+messages that `framing` takes. A byte of anything else goes to Autobahn as it came. Whether it may
+be taken is decided when something changes, so a message has one number to look at.
 """
 
 import sys
 import time
+from contextlib import AbstractContextManager
 from inspect import getattr_static
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from twisted.logger import Logger
 
+from aiorest_ws.connection.autobahn import RECEIVING
+from aiorest_ws.connection.cork import NOTHING, Cork
+from aiorest_ws.connection.flow_state import NOT_RECEIVING, FlowState
 from aiorest_ws.connection.handshake import GuardedProtocol
+from aiorest_ws.connection.options import REPLYING, SENDING, WATCHED, WatchedOption, is_changed
 from aiorest_ws.framing import (
     BINARY,
     SHORT_TEXT_HEADERS,
@@ -31,51 +36,10 @@ SECONDS_PER_TURN = 0.001
 # A reply above this is not kept back to leave with others.
 CORKED_BYTES = 64 * 1024
 
+# Pushes that are written together.
+CORKED_FRAMES = 64
+
 _CLOSED = -1
-
-# Where Autobahn hands over parts of messages; a subclass that looks there sees all of them.
-_RECEIVING = (
-    *("_dataReceived", "consumeData", "processData", "fire"),
-    *("onFrameBegin", "onFrameData", "onFrameEnd"),
-    *("onMessageBegin", "onMessageFrameBegin", "onMessageFrameData", "onMessageFrameEnd"),
-    *("onMessageFrame", "onMessageEnd", "_onMessageBegin", "_onMessageFrameBegin"),
-    *("_onMessageFrameData", "_onMessageFrameEnd", "_onMessageFrame", "_onMessageEnd"),
-    "_onMessage",
-)
-_SENDING = ("sendFrame", "sendData")
-
-# What a reply passes, unless nobody has changed it.
-_REPLYING = ("sendMessage", "_encode_message")
-
-# Options that open the short way or close it.
-_WATCHED_OPTIONS = frozenset(
-    {
-        "applyMask",
-        "autoFragmentSize",
-        "logFrames",
-        "logOctets",
-        "maskServerFrames",
-        "maxFramePayloadSize",
-        "maxMessagePayloadSize",
-        "utf8validateIncoming",
-    }
-)
-
-
-class _WatchedOption:
-    """An option of Autobahn's that a connection may set for itself at any time."""
-
-    def __init__(self, name: str, value: Any) -> None:
-        self._name = name
-        self._value = value
-
-    def __get__(self, connection: "FastPathProtocol | None", owner: type) -> Any:
-        return self._value if connection is None else vars(connection).get(self._name, self._value)
-
-    def __set__(self, connection: "FastPathProtocol", value: Any) -> None:
-        vars(connection)[self._name] = value
-        vars(connection)["_short_way_limits"] = None  # it has its own from now on
-        connection._choose_ways()
 
 
 class FastPathProtocol(GuardedProtocol):
@@ -87,6 +51,7 @@ class FastPathProtocol(GuardedProtocol):
 
     __slots__ = (
         "_corked",
+        "_flow",
         "_messages_left",
         "_receive_limit",
         "_reply_limit",
@@ -97,9 +62,12 @@ class FastPathProtocol(GuardedProtocol):
 
     if TYPE_CHECKING:
         _corked: list[bytes] | None
+        _flow: FlowState
         _transport: Any
 
-    _is_resting = False
+        # Given by the classes that derive from this one.
+        def _go_on(self) -> None: ...
+        def _reads(self) -> bool: ...
 
     _receives_in_parts: ClassVar[bool] = False
     _sends_in_parts: ClassVar[bool] = False
@@ -107,14 +75,15 @@ class FastPathProtocol(GuardedProtocol):
 
     # What the options of the class say, once they have been asked; a connection that has changed
     # one for itself has its own.
-    _short_way_limits: ClassVar[tuple[int, int] | None] = None
+    _fast_path_limits: ClassVar[tuple[int, int] | None] = None
 
     def __new__(cls, *arguments: Any, **keywords: Any) -> Self:
         """Make a protocol that is not connected."""
         self = super().__new__(cls, *arguments, **keywords)
-        # The largest payload that may take the short way, in bytes.
+        # The largest payload that may take the fast path, in bytes.
         self._receive_limit = self._send_limit = self._reply_limit = _CLOSED
         self._corked = None
+        self._flow = FlowState.OPEN
         self._transport = None
         # What is left of this turn of the loop: messages, and the time at which it is over.
         self._messages_left = 0
@@ -123,27 +92,27 @@ class FastPathProtocol(GuardedProtocol):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        cls._short_way_limits = None
-        for name in _WATCHED_OPTIONS:
+        cls._fast_path_limits = None
+        for name in WATCHED:
             option = getattr_static(cls, name, None)
-            if option is not None and not isinstance(option, _WatchedOption):
-                setattr(cls, name, _WatchedOption(name, option))
-        cls._receives_in_parts = any(_is_overridden(cls, name) for name in _RECEIVING)
-        cls._sends_in_parts = any(_is_overridden(cls, name) for name in _SENDING)
-        cls._has_own_replies = any(_is_overridden(cls, name) for name in _REPLYING)
+            if option is not None and not isinstance(option, WatchedOption):
+                setattr(cls, name, WatchedOption(name, option))
+        cls._receives_in_parts = is_changed(cls, RECEIVING)
+        cls._sends_in_parts = is_changed(cls, SENDING)
+        cls._has_own_replies = is_changed(cls, REPLYING)
 
     @classmethod
     def class_option(cls, name: str, value: Any) -> Any:
         """Return what stands in a class for an option that Autobahn would set on an instance."""
-        if name in _WATCHED_OPTIONS:
-            return _WatchedOption(name, value)
+        if name in WATCHED:
+            return WatchedOption(name, value)
         return super().class_option(name, value)
 
     @property
     def transport(self) -> Any:
         """The transport, with nothing of this connection kept back from it."""
         if self._corked:
-            self._write_corked()
+            self.flush()
         return self._transport
 
     @transport.setter
@@ -157,7 +126,7 @@ class FastPathProtocol(GuardedProtocol):
         limit = self._receive_limit
         if limit == _CLOSED:
             self._begin_turn()
-            self._dataReceived(data)
+            self._take_bytes(data)
             return
         stats = self.trafficStats
         stats.incomingOctetsWireLevel += len(data)
@@ -165,39 +134,40 @@ class FastPathProtocol(GuardedProtocol):
         if payload is None:
             self._begin_turn()
             taken = self._take_messages(data)
-            # Unless there is more, a message has closed the way, or this turn is over.
+            # Unless there is more, a message has closed the path, or this turn is over.
             if (
                 taken < len(data)
                 or self._receive_limit == _CLOSED
                 or self._messages_left <= 0
                 or time.monotonic() >= self._turn_ends
             ):
-                self.data = data[taken:]
+                self._leave_unread(data[taken:])
                 self.consumeData()
             return
         # As in _take_messages; most reads are of one message.
         stats.ordinary_octets_in += len(payload)
         stats.ordinary_in += 1
         if self.autoPingTimeoutCall and self.autoPingRestartOnAnyTraffic:
-            self._cancelAutoPingTimeoutCall()  # type: ignore[no-untyped-call]
+            self._restart_ping()
         self.onMessage(payload, data[0] == BINARY)
 
     def consumeData(self) -> None:
         """Handle what has been received, as far as this turn goes."""
-        if self._is_resting:
+        if FlowState.YIELDING in self._flow:
             return
         if self.data:
-            data, self.data = self.data, b""
-            self._choose_ways()
+            data = self.data
+            self._leave_unread(b"")
+            self._choose_path()
             taken = self._take_messages(data) if self._receive_limit != _CLOSED else 0
-            self.data = data[taken:]
-        if not self._is_resting:
+            self._leave_unread(data[taken:])
+        if FlowState.YIELDING not in self._flow:
             super().consumeData()
-        self._choose_ways()
+        self._choose_path()
 
     def processData(self) -> bool:
         """Take a part of a frame out of what has been received, unless others are due first."""
-        if self._is_resting or self._rests():
+        if FlowState.YIELDING in self._flow or self._yields():
             return False
         return bool(super().processData())
 
@@ -206,31 +176,28 @@ class FastPathProtocol(GuardedProtocol):
         taken = handled = 0
         limit = self._receive_limit
         stats = self.trafficStats
-        self._corked = []
-        try:
-            for payload, is_binary, end in messages(data, limit, self._messages_left):
-                # One is taken, however slow the machine. A message may close the way behind it.
-                if handled and (
-                    time.monotonic() >= self._turn_ends or self._receive_limit != limit
-                ):
-                    break
-                handled += 1
-                taken = end
-                stats.ordinary_octets_in += len(payload)
-                stats.ordinary_in += 1
-                if self.autoPingTimeoutCall and self.autoPingRestartOnAnyTraffic:
-                    self._cancelAutoPingTimeoutCall()  # type: ignore[no-untyped-call]
-                self.onMessage(payload, is_binary)
-        finally:
-            self._messages_left -= handled
-            if self._corked:
-                self._write_corked()
-            self._corked = None
+        with self.corked():
+            try:
+                for payload, is_binary, end in messages(data, limit, self._messages_left):
+                    # One is taken, however slow the machine. A message may close the path.
+                    if handled and (
+                        time.monotonic() >= self._turn_ends or self._receive_limit != limit
+                    ):
+                        break
+                    handled += 1
+                    taken = end
+                    stats.ordinary_octets_in += len(payload)
+                    stats.ordinary_in += 1
+                    if self.autoPingTimeoutCall and self.autoPingRestartOnAnyTraffic:
+                        self._restart_ping()
+                    self.onMessage(payload, is_binary)
+            finally:
+                self._messages_left -= handled
         return taken
 
     def onFrameEnd(self) -> Any:
         """Handle a frame, which counts as a message: one may be a ping, or a part of a message."""
-        self._messages_left -= 1
+        self._count_message()
         return super().onFrameEnd()
 
     # Turns
@@ -239,11 +206,16 @@ class FastPathProtocol(GuardedProtocol):
         self._messages_left = MESSAGES_PER_TURN
         self._turn_ends = time.monotonic() + SECONDS_PER_TURN
 
-    def _rests(self) -> bool:
-        """Stop until the next turn if this one is over; tell whether it is."""
+    def _count_message(self) -> None:
+        self._messages_left -= 1
+
+    def _yields(self) -> bool:
+        """Yield until the next turn if this one is over; tell whether it is."""
         left = self._messages_left
         # One is taken, however slow the machine.
         if left == MESSAGES_PER_TURN or (left > 0 and time.monotonic() < self._turn_ends):
+            return False
+        if FlowState.FINISHING in self._flow:
             return False
         self.transport.pauseProducing()
         self._go_on_soon()
@@ -251,13 +223,12 @@ class FastPathProtocol(GuardedProtocol):
 
     def _go_on_soon(self) -> None:
         """Go on in the next turn with what has been received."""
-        if not self._is_resting:
-            self._is_resting = True
-            self._choose_ways()
+        if FlowState.YIELDING not in self._flow:
+            self._change_flow(add=FlowState.YIELDING)
             self.factory.reactor.callLater(0, self._go_on_next_turn)
 
     def _go_on_next_turn(self) -> None:
-        self._is_resting = False
+        self._flow &= ~FlowState.YIELDING  # the path is chosen below
         if self.state == self.STATE_CLOSED:
             return
         self._begin_turn()
@@ -267,13 +238,6 @@ class FastPathProtocol(GuardedProtocol):
             _log.failure("a message could not be handled")
             self.transport.abortConnection()
         self._resume_reading()
-
-    def _go_on(self) -> None:
-        self.consumeData()
-
-    def _reads(self) -> bool:
-        """Tell whether more may be read from the client."""
-        return not self._is_resting
 
     def _resume_reading(self) -> None:
         if self._reads():
@@ -303,7 +267,7 @@ class FastPathProtocol(GuardedProtocol):
             self._send_ordinary(payload, isBinary)
 
     def _send_ordinary(self, payload: bytes, isBinary: bool) -> None:
-        """Send a message that is not above the limit for the short way."""
+        """Send a message that is not above the limit for the fast path."""
         size = len(payload)
         if size < 126 and not isBinary:  # most of them
             frame = SHORT_TEXT_HEADERS[size] + payload
@@ -320,61 +284,96 @@ class FastPathProtocol(GuardedProtocol):
         else:
             self._corked.append(frame)
             if size > CORKED_BYTES:
-                self._write_corked()
+                self.flush()
 
-    # Autobahn keeps what is written in pieces in a queue; while there is one, all goes there.
+    def push_frame(self, frame: bytes, size: int) -> bool:
+        """Send a frame that others get, too, if nothing is special about this connection.
 
-    def _trigger(self) -> None:
-        self._send_limit = self._reply_limit = _CLOSED
-        super()._trigger()
+        `size` is that of its payload. Tells whether it was sent.
+        """
+        if size > self._reply_limit:
+            return False
+        stats = self.trafficStats
+        stats.outgoingOctetsWireLevel += len(frame)
+        stats.ordinary_octets_out += size
+        stats.ordinary_out += 1
+        if self._corked is None:
+            self._transport.write(frame)
+        else:
+            self._corked.append(frame)
+            # A view may publish any number: the transport has to tell when they are too many.
+            if size > CORKED_BYTES or len(self._corked) >= CORKED_FRAMES:
+                self.flush()
+        return True
 
-    def _send(self) -> None:
-        super()._send()
-        if not self.triggered:
-            self._choose_ways()
+    # Writing at once
 
-    def _write_corked(self) -> None:
-        frames, self._corked = self._corked or [], []
-        self._transport.write(frames[0] if len(frames) == 1 else b"".join(frames))
+    def corked(self) -> AbstractContextManager[None]:
+        """Keep back what is sent in the block, and write it in one go at its end."""
+        return NOTHING if self._corked is not None else Cork(self)
 
-    # Which way
+    def cork(self) -> None:
+        """Keep back what is sent, until `uncork`: see `corked`."""
+        self._corked = []
+
+    def uncork(self) -> None:
+        """Write what was kept back, and what is sent from now on as it comes."""
+        if self._corked:
+            self.flush()
+        self._corked = None
+
+    def flush(self) -> None:
+        """Write what is kept back now."""
+        if self._corked:
+            frames, self._corked = self._corked, []
+            self._transport.write(frames[0] if len(frames) == 1 else b"".join(frames))
+
+    def _discard_corked(self) -> None:
+        if self._corked:
+            self._corked = []
+
+    # Which path
+
+    def _change_flow(
+        self, *, add: FlowState = FlowState.OPEN, remove: FlowState = FlowState.OPEN
+    ) -> None:
+        self._flow = (self._flow | add) & ~remove
+        self._choose_path()
 
     def _state_changed(self) -> None:
         if self._state != self.STATE_OPEN:
             self._receive_limit = self._send_limit = self._reply_limit = _CLOSED
+            if self._state == self.STATE_CLOSING:
+                # A view would run for nothing: no reply follows a close frame.
+                self._flow |= FlowState.DRAINING
 
-    def _choose_ways(self) -> None:
-        """Decide which messages may take the short way from here on."""
+    def _choose_path(self) -> None:
+        """Decide which messages may take the fast path from here on."""
         self._receive_limit = self._send_limit = self._reply_limit = _CLOSED
         if self._state != self.STATE_OPEN or self.trackedTimings is not None:
             return
-        receive_limit, send_limit = self._short_way_limits or self._read_options()
-        if self._may_send():
+        receive_limit, send_limit = self._fast_path_limits or self._read_options()
+        flow = self._flow
+        is_held_up = flow is not FlowState.OPEN
+        if self._sends_as_given() and not (is_held_up and FlowState.WRITE_PAUSED in flow):
             self._send_limit = send_limit
             if not self._has_own_replies:
                 self._reply_limit = send_limit
-        if self._may_receive():
+        if self._is_between_messages() and not (is_held_up and flow & NOT_RECEIVING):
             self._receive_limit = receive_limit
 
-    def _may_send(self) -> bool:
-        return self._perMessageCompress is None and not self.triggered
-
-    def _may_receive(self) -> bool:
-        return not (
-            self._is_resting
-            or self.data
-            or self.current_frame is not None
-            or self.inside_message
-            or self._listeners
-        )
+    def forget_options(self) -> None:
+        """Look at the options again, which this connection has set for itself."""
+        vars(self)["_fast_path_limits"] = None
+        self._choose_path()
 
     def _read_options(self) -> tuple[int, int]:
         """Return the limits that the options leave to messages, in and out; remember them."""
         limits = self._limits_of_options()
-        if "_short_way_limits" in vars(self):
-            vars(self)["_short_way_limits"] = limits
+        if "_fast_path_limits" in vars(self):
+            vars(self)["_fast_path_limits"] = limits
         else:
-            type(self)._short_way_limits = limits
+            type(self)._fast_path_limits = limits
         return limits
 
     def _limits_of_options(self) -> tuple[int, int]:
@@ -389,21 +388,16 @@ class FastPathProtocol(GuardedProtocol):
         return min(message, frame) if receives else _CLOSED, message if sends else _CLOSED
 
     def succeedHandshake(self, res: Any) -> None:
-        """Answer the opening handshake, and open the short way."""
+        """Answer the opening handshake, and open the fast path."""
         super().succeedHandshake(res)
-        self._choose_ways()
+        self._choose_path()
 
     def on(self, event: str, handler: Any) -> None:
         """Call `handler` for each event of that name; there is `message`."""
         super().on(event, handler)
-        self._choose_ways()
+        self._choose_path()
 
     def setTrackTimings(self, enable: bool) -> None:
         """Note when a message passes the stations of Autobahn's way, or stop it."""
         super().setTrackTimings(enable)
-        self._choose_ways()
-
-
-def _is_overridden(kind: type, name: str) -> bool:
-    owner = next((ancestor for ancestor in kind.__mro__ if name in vars(ancestor)), kind)
-    return owner.__module__.partition(".")[0] not in {"aiorest_ws", "autobahn"}
+        self._choose_path()

@@ -1,77 +1,33 @@
-"""At the pace of the client: what it does not read bounds what is read from it.
+"""Flow control: when a client stops reading, the server stops reading from it.
 
-Nothing here is on the way of an ordinary message. A connection that is held up leaves the short
-way until it is not.
+Ordinary messages pass nothing of this. A connection that is write-paused or queueing leaves the
+fast path until it is not.
 """
 
-from collections import deque
-from math import ceil
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 
-from twisted.internet._producer_helpers import _PullToPush
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IPushProducer
 from twisted.internet.protocol import connectionDone
 from zope.interface import implementer
 
+from aiorest_ws.connection.calls import Calls
 from aiorest_ws.connection.fast_path import FastPathProtocol
-from aiorest_ws.log import logger
+from aiorest_ws.connection.flow_state import FlowState
+from aiorest_ws.connection.message_queue import MessageQueue, MessageRate
+from aiorest_ws.connection.slow_client import SlowClientWatch
+from aiorest_ws.connection.writers import Writers
 from aiorest_ws.status import WS_MESSAGE_VIOLATE_POLICY
 from aiorest_ws.transports.unsent import set_high_water, unsent_bytes
+from aiorest_ws.wrappers import Request
 
-__all__ = ("FlowProtocol", "UnsentBudget")
+__all__ = ("FlowProtocol",)
 
-# What a message that waits takes besides its bytes.
-MESSAGE_OVERHEAD = 128
-
-# How often a client that does not read is looked at while its time runs.
-CHECKS = 4
-
-# A timer so late tells of a loop that was kept from its work, by a view say.
+# A timer that is so late shows that the loop was blocked, by a view for example.
 STALL_SECONDS = 1
 
-# Pieces of a message that are kept apart; a million of them would be 40 times their bytes.
-PIECES = 256
-
-
-class UnsentBudget:
-    """What all clients together have not read, as far as it is much. The one with most is aborted.
-
-    `note` is told of each client that does not keep up. Those that have just something left, below
-    the mark, are looked at by `audit`.
-    """
-
-    def __init__(self, at_most: int) -> None:
-        self._at_most = at_most
-        self._of: dict[FlowProtocol, int] = {}
-        self._total = 0
-
-    def note(self, connection: "FlowProtocol", unsent: int) -> None:
-        """Note that a client has not read so many bytes."""
-        self._total += unsent - self._of.get(connection, 0)
-        self._of[connection] = unsent
-        if self._total > self._at_most:
-            self._relieve(self._of)
-
-    def forget(self, connection: "FlowProtocol") -> None:
-        """Note that a client keeps up, or is gone."""
-        self._total -= self._of.pop(connection, 0)
-
-    def audit(self, connections: "set[Any]") -> None:
-        """Look at all connections; those who let little wait may be many."""
-        self._relieve(dict.fromkeys(connections, 0))
-
-    def _relieve(self, connections: "dict[FlowProtocol, int]") -> None:
-        waiting = sorted(
-            ((unsent_bytes(one._transport), one) for one in connections), key=lambda pair: pair[0]
-        )
-        total = sum(unsent for unsent, _ in waiting)
-        while total > self._at_most:
-            unsent, largest = waiting.pop()
-            total -= unsent
-            largest.give_up("unsent_bytes_in_all", f"aborted, {unsent} bytes not read")
-        self._of.update((one, unsent) for unsent, one in waiting if one in self._of)
-        self._total = sum(self._of.values())
+# Pieces of a message that are kept apart; a million of them would take 40 times their bytes.
+MAX_PIECES = 256
 
 
 @implementer(IPushProducer)
@@ -81,46 +37,56 @@ class FlowProtocol(FastPathProtocol):
     It is the producer of its transport. A producer of the application's own takes its place.
     """
 
-    # Why it was aborted, for `close_reason`: such a client never reads a close frame.
+    __slots__ = ("_calls",)
+
+    # Why it was aborted, for `close_reason`: a slow client never reads a close frame.
     _abort_reason: str | None = None
 
-    # Above the mark of its transport: nothing is read or parsed.
-    _is_clogged = False
-    _check: Any = None
-    _sent_before = 0
-    _idle_checks = 0
+    # All of them are made when they are needed.
+    _slow_client: SlowClientWatch | None = None
+    _queue: MessageQueue | None = None
+    _rate: MessageRate | None = None
+    _writers: Writers | None = None
 
-    # Messages wait for a call to end, or for the connection to be greeted.
-    _is_holding = False
+    if TYPE_CHECKING:
+        _calls: Calls | None
 
-    # All that has been read is answered now, whatever waits.
-    _is_finishing = False
-    _held: deque[tuple[bytes, bool]] | None = None
-    _held_bytes = 0
+        # Given by RequestHandlerProtocol
+        def answer_call(
+            self, request: Request | None, reply: Any, is_binary: bool, seconds_left: float | None
+        ) -> None: ...
+        def call_ended(self, request: Request) -> None: ...
+        def log_reply(self, request: Request | None, size: int) -> None: ...
+        def resume_calls(self) -> None: ...
+        def send_reply(self, request: Request | None, reply: Any, is_binary: bool) -> Any: ...
+        def _is_urgent(self, payload: bytes, is_binary: bool) -> bool: ...
+        def _refuse_rate(self, payload: bytes, is_binary: bool) -> None: ...
 
-    _producer: Any = None
-
-    # What goes on when the client has read what it was sent.
-    _waiting_to_write: list[Deferred[None]] | None = None
-
-    # What is left of the messages of this second.
-    _allowance = 0.0
-    _allowed_at: float | None = None
+    def __new__(cls, *arguments: Any, **keywords: Any) -> Self:
+        """Make a protocol that is not connected."""
+        self = super().__new__(cls, *arguments, **keywords)
+        self._calls = None
+        return self
 
     def connectionMade(self) -> None:
         """Begin the opening handshake, as the producer of the transport."""
-        set_high_water(self._transport, self.factory.limits.unsent_pause_bytes)
+        limits = self.factory.limits
+        set_high_water(self._transport, limits.unsent_pause_bytes)
+        if limits.messages_per_second is not None:
+            self._change_flow(add=FlowState.COUNTING)
         self._transport.registerProducer(self, True)
         super().connectionMade()
 
-    def _connectionLost(self, reason: Any = connectionDone) -> None:
+    def connectionLost(self, reason: Any = connectionDone) -> None:
+        """End, and let go of what waits."""
         self.factory.unsent.forget(self)
-        self._held = None
-        self._stop_checking()
-        self._stop_producer()
-        self._tell_writable()
+        self._queue = None
+        self._stop_watching()
+        if self._writers is not None:
+            self._writers.stop()
+            self._writers.wake()
         try:
-            super()._connectionLost(reason)
+            super().connectionLost(reason)
         finally:
             # It is part of a cycle, and may wait for the collector: what it has read need not.
             for name in ("data", "message_data", "frame_data"):
@@ -129,226 +95,210 @@ class FlowProtocol(FastPathProtocol):
     def dropConnection(self, abort: bool = False) -> None:
         """Close the connection; what a client has not read soon is lost with it."""
         was_closed = self._state == self.STATE_CLOSED
-        self._stop_producer()  # Autobahn would only forget it
-        if abort and self.wasClean and unsent_bytes(self._transport):
+        if self._writers is not None:
+            self._writers.stop()  # Autobahn would only forget it
+        if abort and self.wasClean and self.unsent_bytes:
             abort = False  # what the client is owed, be it the frame that says what is wrong
         if self._transport is not None:
             self._transport.unregisterProducer()
         super().dropConnection(abort)
-        if not abort and not was_closed and unsent_bytes(self._transport):
+        if not abort and not was_closed and self.unsent_bytes:
             seconds = self.factory.limits.closing_seconds
-            self.factory._batched_timer.call_later(seconds, self._transport.abortConnection)
+            self.factory.timers.call_later(seconds, self._transport.abortConnection)
+
+    def abort_connection(self) -> None:
+        """Close the connection at once; what is not sent is lost."""
+        self._transport.abortConnection()
 
     # As the producer of the transport
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
         """Take what `producer` writes at the pace of the connection."""
-        if self._producer is not None:
-            raise RuntimeError(f"{self._producer!r} was never unregistered.")
-        if not streaming:
-            # As Twisted's TLS and HTTP do it.
-            producer = _PullToPush(producer, self)
-            producer.startStreaming()
-        self._producer = producer
-        if self._is_clogged:
-            producer.pauseProducing()
+        writers = self._all_writers()
+        writers.register(producer, streaming, self)
+        if self.is_write_paused:
+            writers.pause()
 
     def unregisterProducer(self) -> None:
         """Forget the producer, if there is one."""
-        producer, self._producer = self._producer, None
-        if isinstance(producer, _PullToPush):
-            producer.stopStreaming()
+        if self._writers is not None:
+            self._writers.unregister()
 
-    def _stop_producer(self) -> None:
-        producer, self._producer = self._producer, None
-        try:
-            if producer is not None:
-                producer.stopProducing()
-        except Exception as exc:  # noqa: BLE001  it is the application's
-            logger.error("a producer could not stop", exc_info=exc)
+    def _all_writers(self) -> Writers:
+        if self._writers is None:
+            self._writers = Writers()
+        return self._writers
+
+    @property
+    def is_write_paused(self) -> bool:
+        """Whether the client has not read what it was sent."""
+        return FlowState.WRITE_PAUSED in self._flow
 
     def pauseProducing(self) -> None:
         """Read nothing more: the client does not keep up."""
-        if self._is_clogged:
+        if self.is_write_paused:
             return
-        self._is_clogged = True
-        self._choose_ways()
+        self._change_flow(add=FlowState.WRITE_PAUSED)
         if self._state == self.STATE_OPEN:
             self._transport.pauseProducing()
-        self._sent_before = self._sent()
-        self._idle_checks = 0
-        self._check_later()
+        self._slow_client = SlowClientWatch(self)
         self._check_unsent()
-        if self._producer is not None:
-            self._producer.pauseProducing()
+        if self._writers is not None:
+            self._writers.pause()
 
     def resumeProducing(self) -> None:
         """Go on: the client has read what it was sent."""
-        if not self._is_clogged:
+        if not self.is_write_paused:
             return
-        self._is_clogged = False
-        self._stop_checking()
+        self._stop_watching()
         self.factory.unsent.forget(self)
-        self._choose_ways()
+        self._change_flow(remove=FlowState.WRITE_PAUSED)
         if self._state != self.STATE_CLOSED:
             self._go_on_soon()
-        if self._producer is not None:
-            self._producer.resumeProducing()
-        self._tell_writable()
+        if self._writers is not None:
+            self._writers.resume()
 
     def writable(self) -> Deferred[None]:
         """Return a Deferred that fires when the client keeps up, or is gone."""
-        if not self._is_clogged or self._state != self.STATE_OPEN:
+        if not self.is_write_paused or self._state != self.STATE_OPEN:
             return succeed(None)
-        if self._waiting_to_write is None:
-            self._waiting_to_write = []
-        waiting: Deferred[None] = Deferred(self._waiting_to_write.remove)
-        self._waiting_to_write.append(waiting)
-        return waiting
-
-    def _tell_writable(self) -> None:
-        waiting, self._waiting_to_write = self._waiting_to_write, None
-        for one in waiting or ():
-            one.callback(None)
+        return self._all_writers().wait()
 
     def stopProducing(self) -> None:
         """Note that the connection is gone; `connectionLost` says so, too, and is what counts."""
 
     # What a client does not read
 
+    @property
+    def unsent_bytes(self) -> int:
+        """The bytes that have been sent, and that the system has not taken."""
+        return unsent_bytes(self._transport)
+
+    @property
+    def sent_bytes(self) -> int:
+        """The bytes that the system has taken."""
+        sent: int = self.trafficStats.outgoingOctetsWireLevel
+        return sent - self.unsent_bytes
+
     def sendData(self, data: bytes, sync: bool = False, chopsize: int | None = None) -> None:
         """Write bytes; a connection that is too far behind is aborted."""
         super().sendData(data, sync, chopsize)
-        if self._is_clogged:
+        if self.is_write_paused:
             self._check_unsent()
 
     def _check_unsent(self) -> None:
-        unsent = unsent_bytes(self._transport)
+        unsent = self.unsent_bytes
         if unsent > self.factory.limits.unsent_bytes:
-            self.give_up("unsent_bytes", f"aborted, {unsent} bytes not read")
+            self.abort_slow_client("unsent_bytes", f"aborted, {unsent} bytes not read")
         elif self._state != self.STATE_CLOSED:
             self.factory.unsent.note(self, unsent)
 
-    def _check_later(self) -> None:
-        seconds = self.factory.limits.unsent_seconds / CHECKS
-        self._check = self.factory._batched_timer.call_later(seconds, self._check_progress)
+    def _stop_watching(self) -> None:
+        slow_client, self._slow_client = self._slow_client, None
+        if slow_client is not None:
+            slow_client.stop()
 
-    def _stop_checking(self) -> None:
-        check, self._check = self._check, None
-        if check is not None:
-            check.cancel()
-
-    def _check_progress(self) -> None:
-        if not self._is_clogged or self._state == self.STATE_CLOSED:
-            return
-        sent = self._sent()
-        if sent > self._sent_before:
-            self._sent_before, self._idle_checks = sent, 0
-        else:
-            self._idle_checks += 1
-        if self._idle_checks >= CHECKS:
-            self.give_up("unsent_seconds", "aborted, it reads nothing")
-        else:
-            self._check_later()
-
-    def _sent(self) -> int:
-        return self.trafficStats.outgoingOctetsWireLevel - unsent_bytes(self._transport)
-
-    def give_up(self, limit: str, words: str) -> None:
+    def abort_slow_client(self, limit: str, words: str) -> None:
         """Abort a connection that is over a limit; `close_reason` has 1008."""
+        self._stop_watching()
         if self._state == self.STATE_CLOSED:
             return
         self.factory.limit_hits.note(limit, self.peer, words)
         self._abort_reason = f"{limit}: {words}"
-        self.wasNotCleanReason = self._abort_reason
+        self._note_unclean_end(self._abort_reason)
         self.factory.unsent.forget(self)
-        # Not the corked frames: to write them would ask for this again.
-        self._corked = [] if self._corked is not None else None
+        self._discard_corked()  # to write it would ask for this again
         self.dropConnection(abort=True)
 
     # What cannot be answered yet
 
-    def _onMessage(self, payload: bytes, isBinary: bool) -> None:
+    def _take_message(self, payload: bytes, is_binary: bool) -> None:
         if self._state != self.STATE_OPEN:
-            self.onMessage(payload, isBinary)  # Autobahn's way with what follows a close frame
-        elif self.factory.limits.messages_per_second is not None and not self._is_within_rate():
-            self._refuse_rate(payload, isBinary)
-        elif (self._is_holding or self._held) and not self._is_urgent(payload, isBinary):
-            self._hold(payload, isBinary)
+            self.onMessage(payload, is_binary)  # Autobahn's way with what follows a close frame
+        elif FlowState.COUNTING in self._flow and not self._is_within_rate():
+            self._refuse_rate(payload, is_binary)
+        elif self._flow & _WAITING and not self._is_urgent(payload, is_binary):
+            self._queue_message(payload, is_binary)
         else:
-            self.onMessage(payload, isBinary)
+            self.onMessage(payload, is_binary)
 
-    def _is_urgent(self, payload: bytes, isBinary: bool) -> bool:  # noqa: ARG002
-        """Tell whether a message is not to wait."""
-        return False
-
-    def _hold(self, payload: bytes, isBinary: bool) -> None:
-        if self._held is None:
-            self._held = deque()
-        self._held.append((payload, isBinary))
-        self._held_bytes += len(payload) + MESSAGE_OVERHEAD
+    def _queue_message(self, payload: bytes, is_binary: bool) -> None:
+        if self._queue is None:
+            self._queue = MessageQueue()
+            self._change_flow(add=FlowState.BACKLOG)
+        self._queue.put(payload, is_binary)
         if not self._reads():
             self._transport.pauseProducing()
 
-    def _begin_holding(self) -> None:
-        """Let messages wait."""
-        self._is_holding = True
-        self._choose_ways()
+    def start_queueing(self) -> None:
+        """Let new messages wait."""
+        self._change_flow(add=FlowState.QUEUEING)
 
-    def _end_holding(self) -> None:
-        """Let what waits go on, in the next turn."""
-        if self._is_holding:
-            self._is_holding = False
+    def stop_queueing(self) -> None:
+        """Handle what waits, in the next turn of the loop."""
+        if FlowState.QUEUEING in self._flow:
+            self._change_flow(remove=FlowState.QUEUEING)
             self._go_on_soon()
 
     def _go_on(self) -> None:
-        self._take_held()
-        super()._go_on()
+        self._take_queued()
+        self.consumeData()
 
-    def _take_held(self) -> None:
-        while self._held and self._may_take() and not self._rests():
-            payload, is_binary = self._held.popleft()
-            self._held_bytes -= len(payload) + MESSAGE_OVERHEAD
-            self._messages_left -= 1
+    def _take_queued(self) -> None:
+        queue = self._queue
+        while queue and self._may_take() and not self._yields():
+            payload, is_binary = queue.take()
+            self._count_message()
             self.onMessage(payload, is_binary)
-        if not self._held:
-            self._held = None
-        self._choose_ways()
+        if queue:
+            self._choose_path()
+        else:
+            self._queue = None
+            self._change_flow(remove=FlowState.BACKLOG)
 
     def _may_take(self) -> bool:
         if self._state != self.STATE_OPEN:
             return False
-        return self._is_finishing or not (self._is_holding or self._is_clogged)
-
-    def _rests(self) -> bool:
-        return not self._is_finishing and super()._rests()
+        return FlowState.FINISHING in self._flow or not self._flow & _HELD_UP
 
     def processData(self) -> bool:
         """Take a part of a frame out of what has been received, if there is room for it."""
-        if self._is_clogged or self._held:
-            is_full = self._held_bytes > self.factory.limits.waiting_bytes
-            is_held_up = self._is_clogged or is_full
-            if is_held_up and self._state == self.STATE_OPEN and not self._is_finishing:
+        if self._flow & _BEHIND and self._state == self.STATE_OPEN:
+            is_held_up = self.is_write_paused or self.queued_bytes > self._max_waiting_bytes()
+            if is_held_up and FlowState.FINISHING not in self._flow:
                 return False
         return super().processData()
 
     def _reads(self) -> bool:
-        if self._is_resting:
+        """Tell whether more may be read from the client."""
+        if FlowState.YIELDING in self._flow:
             return False
         if self._state != self.STATE_OPEN:
             return True
-        waiting = self._held_bytes + len(self.data)
-        return not self._is_clogged and waiting <= self.factory.limits.waiting_bytes
+        waiting = self.queued_bytes + len(self.data)
+        return not self.is_write_paused and waiting <= self._max_waiting_bytes()
 
-    def _may_receive(self) -> bool:
-        return (
-            not (self._is_clogged or self._is_holding or self._held)
-            and self.factory.limits.messages_per_second is None
-            and super()._may_receive()
-        )
+    @property
+    def queued_bytes(self) -> int:
+        """What messages take that have been read and not handled."""
+        return 0 if self._queue is None else self._queue.size
 
-    def _may_send(self) -> bool:
-        return not self._is_clogged and super()._may_send()
+    def _max_waiting_bytes(self) -> int:
+        limit: int = self.factory.limits.waiting_bytes
+        return limit
+
+    def finish(self, code: int) -> None:
+        """Answer all that has been read, and send the close frame."""
+        if self._state == self.STATE_OPEN:
+            self._change_flow(
+                add=FlowState.FINISHING, remove=FlowState.YIELDING | FlowState.QUEUEING
+            )
+            self._begin_turn()
+            self._go_on()
+            # sendClose() refuses most codes that a server has.
+            self.sendCloseFrame(code, None, isReply=False)
+            self._change_flow(remove=FlowState.FINISHING)
+            self._resume_reading()
 
     def onMessageFrameData(self, payload: bytes) -> None:
         """Keep a piece of a message; an empty one would only take room."""
@@ -358,36 +308,75 @@ class FlowProtocol(FastPathProtocol):
     def onMessageFrame(self, payload: Any) -> None:
         """Keep a frame of a message."""
         super().onMessageFrame(payload)
-        if not self.failedByMe and len(self.message_data) > PIECES:
+        if not self.failedByMe and len(self.message_data) > MAX_PIECES:
             self.message_data = [b"".join(self.message_data)]
 
-    # Rates
-
     def _is_within_rate(self) -> bool:
-        per_second: float = self.factory.limits.messages_per_second
-        most = max(1, ceil(per_second))
-        now = self.factory.reactor.seconds()
-        since = 0.0 if self._allowed_at is None else now - self._allowed_at
-        allowance = most if self._allowed_at is None else self._allowance + since * per_second
-        self._allowed_at = now
-        self._allowance = min(allowance, most) - 1
-        return self._allowance >= 0
+        if self._rate is None:
+            factory = self.factory
+            self._rate = MessageRate(factory.limits.messages_per_second, factory.reactor.seconds)
+        return self._rate.admits_one_more()
 
-    def _refuse_rate(self, payload: bytes, isBinary: bool) -> None:  # noqa: ARG002
+    def _close_over_rate(self) -> None:
         self.factory.limit_hits.note("messages_per_second", self.peer, "429, closed with 1008")
         self.sendCloseFrame(WS_MESSAGE_VIOLATE_POLICY, b"too many messages", isReply=False)
         self.failedByMe = True  # what comes now is not for anybody
+
+    # Calls that take their time
+
+    def _all_calls(self) -> Calls:
+        if self._calls is None:
+            self._calls = Calls(self)
+        return self._calls
+
+    @property
+    def running(self) -> list[Request | None]:
+        """The requests whose calls run and are to be answered."""
+        return [] if self._calls is None else self._calls.unanswered
+
+    @property
+    def calls_in_flight(self) -> int:
+        """How many calls run, those included that have been answered and have not ended."""
+        return 0 if self._calls is None else len(self._calls)
+
+    @property
+    def has_only_streams(self) -> bool:
+        """Whether all that is to be answered are streams, which may have no end."""
+        return self._calls is not None and self._calls.has_only_streams
+
+    @property
+    def unanswered(self) -> int:
+        """How many messages have been read and not answered."""
+        return len(self.running) + len(self._queue or ())
+
+    @property
+    def accepts_calls(self) -> bool:
+        """Whether calls are answered: it is open, and the server does not stop."""
+        return self._state == self.STATE_OPEN and FlowState.DRAINING not in self._flow
+
+    def drain(self) -> None:
+        """Answer what comes from now on with 503."""
+        self._change_flow(add=FlowState.DRAINING)
+
+    def cut_calls(self) -> int:
+        """Answer the calls that run with 503, and cancel them; return how many they were."""
+        return 0 if self._calls is None else self._calls.cut()
 
     # A client that is not read from cannot answer a ping
 
     def onAutoPingTimeout(self) -> None:
         """Drop a client that has not answered a ping, unless its answer may be unread."""
-        timer = self.factory._batched_timer
+        timers = self.factory.timers
         if not self._reads():
             # Nor is the end of a client read that is gone, but to write to it ends the connection.
-            self._sendAutoPing()
-        elif timer.lateness > STALL_SECONDS:
+            self._ping()
+        elif timers.lateness > STALL_SECONDS:
             # The answer may be there, and the loop has been kept from reading it.
-            self.autoPingTimeoutCall = timer.call_later(STALL_SECONDS, self.onAutoPingTimeout)
+            self.autoPingTimeoutCall = timers.call_later(STALL_SECONDS, self.onAutoPingTimeout)
         else:
             super().onAutoPingTimeout()
+
+
+_WAITING = FlowState.QUEUEING | FlowState.BACKLOG
+_HELD_UP = FlowState.QUEUEING | FlowState.WRITE_PAUSED
+_BEHIND = FlowState.BACKLOG | FlowState.WRITE_PAUSED

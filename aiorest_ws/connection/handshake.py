@@ -1,16 +1,14 @@
 """The opening handshake: what is refused before Autobahn sees it, and how it is refused."""
 
-import ipaddress
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
 
 from autobahn.twisted.websocket import WebSocketServerProtocol
 from twisted.internet.address import UNIXAddress
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import connectionDone
 
-from aiorest_ws.connection.autobahn import CompactFactory, CompactProtocol, on_demand
+from aiorest_ws.connection.autobahn import CompactProtocol
 from aiorest_ws.connection.http_head import (
     HeadOfRequest,
     early_fault,
@@ -20,14 +18,12 @@ from aiorest_ws.connection.http_head import (
     is_in,
     is_same_origin,
 )
-from aiorest_ws.connection.limit_hits import AddressCount, LimitHits
-from aiorest_ws.connection.on_connect import deciding
-from aiorest_ws.limits import UNIX_SOCKET, Limits
+from aiorest_ws.connection.on_demand import on_demand
 from aiorest_ws.log import ConnectionLog, logger
 from aiorest_ws.status import WS_UNEXPECTED_CONDITION
 from aiorest_ws.utils.websocket import is_offer
 
-__all__ = ("GuardedFactory", "GuardedProtocol")
+__all__ = ("GuardedProtocol",)
 
 HEALTH_PATH = b"/healthz"
 
@@ -40,15 +36,12 @@ LINGER_SECONDS = 1
 # Connections over the limit that are told so; further ones are closed at once.
 REFUSED_AT_ONCE = 50
 
-# Names of this machine for itself. Another name that leads here is an attack: DNS rebinding.
-_LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
-
 
 class GuardedProtocol(CompactProtocol):
     """Autobahn's protocol, taking only a handshake that is HTTP to the letter."""
 
     if TYPE_CHECKING:
-        factory: Any  # a GuardedFactory, or what a subclass needs of its own
+        factory: Any  # a ConnectionFactory, or what a subclass needs of its own
 
     log = ConnectionLog(WebSocketServerProtocol.log)
 
@@ -84,24 +77,19 @@ class GuardedProtocol(CompactProtocol):
         self.factory.limit_hits.note(limit, self.peer, "not answered")
         self.transport.abortConnection()
 
-    def _connectionLost(self, reason: Any = connectionDone) -> None:
+    def connectionLost(self, reason: Any = connectionDone) -> None:
+        """End; the connection counts no more."""
         if self._is_counted:
             self._is_counted = False
             self.factory.addresses.remove(self.address)
         try:
-            super()._connectionLost(reason)
+            super().connectionLost(reason)
         finally:
             decision, self._decision = self._decision, None
             if decision is not None:
                 decision.cancel()
 
     # The bytes of the request
-
-    def _dataReceived(self, data: bytes) -> None:
-        if self._state == self.STATE_CONNECTING:
-            self._take_early(data)
-        elif self._state != self.STATE_CLOSED:
-            super()._dataReceived(data)
 
     def consumeData(self) -> None:
         """Handle what has been received, except in a handshake: `_take_early` sees to that."""
@@ -111,7 +99,7 @@ class GuardedProtocol(CompactProtocol):
     def _take_early(self, data: bytes) -> None:
         self.trafficStats.preopenIncomingOctetsWireLevel += len(data)
         before = len(self.data)
-        self.data += data
+        self._leave_unread(self.data + data)
         limits = self.factory.limits
         if self._is_deciding:
             if len(self.data) > limits.early_bytes:
@@ -248,8 +236,8 @@ class GuardedProtocol(CompactProtocol):
         headers = list(responseHeaders or ())
         if code == HTTPStatus.UPGRADE_REQUIRED:
             headers.append(("Upgrade", "websocket"))
-        self.wasNotCleanReason = reason
-        self.data = b""
+        self._note_unclean_end(reason)
+        self._leave_unread(b"")
         self.sendHttpErrorResponse(code, reason, headers)
         self._is_lingering = True
         self.dropConnection(abort=False)
@@ -281,16 +269,16 @@ class GuardedProtocol(CompactProtocol):
         self.factory.limit_hits.note(limit, self.peer, f"{code}: {reason}")
         self._answer_failure(reason, code)
 
-    def _closeConnection(self, abort: bool = False) -> None:
+    def _close_transport(self, abort: bool) -> None:
         transport = self.transport
         # Inside TLS one direction cannot be closed alone.
         cannot = getattr(transport, "TLS", False) or not hasattr(transport, "loseWriteConnection")
         if not self._is_lingering or abort or cannot:
-            super()._closeConnection(abort)
+            super()._close_transport(abort)
             return
         transport.loseWriteConnection()
         transport.resumeProducing()
-        self.factory._batched_timer.call_later(LINGER_SECONDS, transport.abortConnection)
+        self.factory.timers.call_later(LINGER_SECONDS, transport.abortConnection)
 
     # What Autobahn would say in the log itself
 
@@ -310,94 +298,3 @@ class GuardedProtocol(CompactProtocol):
         """Drop a client that has not answered a ping in time."""
         self.factory.limit_hits.note("pong_seconds", self.peer, "dropped")
         super().onAutoPingTimeout()
-
-    def _fail_connection(self, code: int = 1001, reason: str = "going away") -> None:
-        if self._state == self.STATE_OPEN:
-            fields = {"event": "protocol", "peer": self.peer, "code": code}
-            logger.info("%s: closed with %d: %s", self.peer, code, reason, extra=fields)
-        super()._fail_connection(code, reason)
-
-    def _max_message_size_exceeded(self, msg_size: int, max_msg_size: int, reason: str) -> None:
-        self.factory.limit_hits.note("message_bytes", self.peer, f"1009: {msg_size} bytes")
-        super()._max_message_size_exceeded(msg_size, max_msg_size, reason)
-
-
-class GuardedFactory(CompactFactory):
-    """Autobahn's factory, with limits on what a client may cost."""
-
-    server: str
-
-    def __init__(self, *args: Any, limits: Limits | None = None, **kwargs: Any) -> None:
-        self.limits = Limits() if limits is None else limits
-        if not isinstance(self.limits, Limits):
-            raise TypeError(f"limits must be Limits(...), not {limits!r}")
-        # Autobahn's own name says its version.
-        kwargs.setdefault("server", "aiorest-ws")
-        super().__init__(*args, **kwargs)
-        self.is_stopping = False
-        self.judges_origins = True
-        self.limit_hits = LimitHits(self.reactor.seconds)
-        self.connections_at_most = self.limits.connections_at_most()
-        self.trusts_unix = UNIX_SOCKET in self.limits.trusted_proxies
-        self.trusted_networks = [
-            ipaddress.ip_network(network)
-            for network in self.limits.trusted_proxies
-            if network != UNIX_SOCKET
-        ]
-        self.addresses = AddressCount(self.limits.connections_per_address or 0)
-        self._hosts: WeakKeyDictionary[Any, tuple[str, ...] | None] = WeakKeyDictionary()
-        self.allowNullOrigin = "null" in self.limits.allowed_origins
-        self.setProtocolOptions(
-            # A protocol error is answered with its close code; Autobahn would drop the client.
-            failByDrop=False,
-            webStatus=False,
-            maxMessagePayloadSize=self.limits.message_bytes,
-            openHandshakeTimeout=self.limits.handshake_seconds,
-            closeHandshakeTimeout=self.limits.closing_seconds,
-            autoPingInterval=self.limits.ping_seconds,
-            autoPingTimeout=self.limits.pong_seconds,
-        )
-
-    def setProtocolOptions(self, *args: Any, **options: Any) -> None:
-        """Set options of Autobahn's; those that are not named stay as they are.
-
-        With `allowedOrigins` Autobahn judges origins, and `allowed_origins` is not looked at.
-        """
-        if options.get("allowedOrigins") is not None:
-            self.judges_origins = False
-        # Autobahn takes an `allowNullOrigin` that is not named for False.
-        options.setdefault("allowNullOrigin", self.allowNullOrigin)
-        super().setProtocolOptions(*args, **options)  # type: ignore[no-untyped-call]
-
-    def hosts_allowed_at(self, transport: Any) -> tuple[str, ...] | None:
-        """Return what `Host` may be for a connection; None for anything."""
-        if self.limits.allowed_hosts is not None:
-            return self.limits.allowed_hosts
-        port = getattr(transport, "server", None)
-        if port is None:
-            return None
-        if port not in self._hosts:
-            self._hosts[port] = _hosts_of(port.getHost())
-        return self._hosts[port]
-
-    def _configure(self, kind: type[CompactProtocol], options: tuple[Any, ...]) -> type:
-        configured = super()._configure(kind, options)
-        # Autobahn's own says what it was called with, for a log that is mostly off.
-        is_own = kind.onConnect is not WebSocketServerProtocol.onConnect
-        configured.onConnect = deciding(kind.onConnect) if is_own else _accept  # type: ignore[attr-defined]
-        return configured
-
-
-def _hosts_of(bound: Any) -> tuple[str, ...] | None:
-    try:
-        address = ipaddress.ip_address(bound.host)
-    except (AttributeError, ValueError):  # a Unix socket
-        return None
-    if not address.is_loopback:
-        return None
-    own = f"[{address}]" if address.version == 6 else str(address)
-    return (*_LOOPBACK_NAMES, own)
-
-
-def _accept(connection: Any, request: Any) -> None:
-    """Let a client in, with no subprotocol."""

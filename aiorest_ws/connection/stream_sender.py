@@ -2,8 +2,8 @@
 
 import time
 from collections.abc import Callable
-from contextlib import suppress
-from typing import Any
+from contextlib import AbstractContextManager, suppress
+from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
 
@@ -12,23 +12,73 @@ from aiorest_ws.connection.fast_path import CORKED_BYTES
 from aiorest_ws.dispatch.streams import CANCELLED, Stream
 from aiorest_ws.wrappers import Request
 
-__all__ = ("StreamRun",)
+__all__ = ("StreamOwner", "StreamSender")
 
 ITEMS_PER_TURN = 64
 SECONDS_PER_TURN = 0.001
 
 
-class StreamRun:
+class StreamOwner(Protocol):
+    """What a stream needs of a connection."""
+
+    STATE_OPEN: int
+    factory: Any
+
+    @property
+    def peer(self) -> str:
+        """The address of the client, for the log."""
+
+    @property
+    def state(self) -> int:
+        """The state of the WebSocket, in Autobahn's numbers."""
+
+    @property
+    def is_write_paused(self) -> bool:
+        """Whether the client has not read what it was sent."""
+
+    def writable(self) -> Deferred[None]:
+        """Return a Deferred that fires when the client keeps up, or is gone."""
+
+    def send_reply(self, request: Request | None, reply: Any, is_binary: bool) -> Any:
+        """Send a reply; return what was sent, before it was encoded, or None: it is closed."""
+
+    def log_reply(self, request: Request | None, size: int) -> None:
+        """Note that so many bytes have answered a request."""
+
+    def corked(self) -> AbstractContextManager[None]:
+        """Keep back what is sent in the block, and write it in one go at its end."""
+
+    def flush(self) -> None:
+        """Write what is kept back now."""
+
+
+class StreamCalls(Protocol):
+    """What a stream needs of the calls that it is one of."""
+
+    def stream_turn(self) -> Deferred[None]:
+        """Return a Deferred that fires in a turn of the loop that no other stream here has."""
+
+    def stream_over(self, pending: Deferred[Any]) -> None:
+        """Note that the last reply of a stream is being sent."""
+
+
+class StreamSender:
     """Send what a stream has at the pace of its connection.
 
     `pending` fires when the stream is closed. Cancelling it ends the stream.
     """
 
     def __init__(
-        self, connection: Any, request: Request | None, stream: Stream, is_binary: bool
+        self,
+        connection: StreamOwner,
+        calls: StreamCalls,
+        request: Request | None,
+        stream: Stream,
+        is_binary: bool,
     ) -> None:
         self.pending: Deferred[Any] = Outcome(self._cancel)
         self._connection = connection
+        self._calls = calls
         self._request = request
         self._stream = stream
         self._is_binary = is_binary
@@ -41,7 +91,7 @@ class StreamRun:
         self._turn_ends = 0.0
         self._unwritten = 0
 
-    def begin(self) -> None:
+    def start(self) -> None:
         """Take the first turn."""
         try:
             outcome = drive(stepped(self._run(), self._step))
@@ -83,54 +133,51 @@ class StreamRun:
 
     async def _send_all(self) -> None:
         connection, size = self._connection, 0
-        while not self._is_cancelled and connection._state == connection.STATE_OPEN:
-            if connection._is_clogged:
+        while not self._is_cancelled and connection.state == connection.STATE_OPEN:
+            if connection.is_write_paused:
                 await connection.writable()
-                await connection.stream_turn()  # all others are writable, too
+                await self._calls.stream_turn()  # all others are writable, too
                 continue
             if self._items_left <= 0 or time.monotonic() >= self._turn_ends:
-                await connection.stream_turn()
+                await self._calls.stream_turn()
                 continue
             self._items_left -= 1
-            try:
-                reply = await self._stream.__anext__()
-            except CANCELLED as exc:
-                if self._is_cancelled:
-                    return
-                reply = self._stream.failure(exc)
-            if self._is_cancelled:
+            reply = await self._next_reply()
+            if reply is None:
                 return
             if self._stream.is_over:
-                connection.stream_over(self.pending)
-            sent = connection._send_reply(self._request, reply, self._is_binary)
+                self._calls.stream_over(self.pending)
+            sent = connection.send_reply(self._request, reply, self._is_binary)
             if sent is None:
                 return
             size += len(sent)
             if self._stream.is_over or sent is not reply:
-                connection.stream_over(self.pending)
-                connection._note_sent(self._request, sent, size)
+                self._calls.stream_over(self.pending)
+                connection.log_reply(self._request, size)
                 return
             self._unwritten += len(sent)
             if self._unwritten >= CORKED_BYTES:
                 self._unwritten = 0
-                if connection._corked:
-                    connection._write_corked()
+                connection.flush()
+
+    async def _next_reply(self) -> bytes | None:
+        """Return the next item, or None: the stream has been cancelled."""
+        try:
+            reply: bytes = await self._stream.__anext__()
+        except CANCELLED as exc:
+            if self._is_cancelled:
+                return None
+            reply = self._stream.failure(exc)
+        return None if self._is_cancelled else reply
 
     def _step(self, step: Callable[[Any], Any], value: Any) -> Any:
         """Make a step; what is sent in it leaves in one write."""
-        connection = self._connection
-        is_corking = connection._corked is None
-        if is_corking:
-            connection._corked = []
         self._is_stepping = True
         self._items_left = ITEMS_PER_TURN
         self._turn_ends = time.monotonic() + SECONDS_PER_TURN
         self._unwritten = 0
         try:
-            return step(value)
+            with self._connection.corked():
+                return step(value)
         finally:
             self._is_stepping = False
-            if is_corking:
-                if connection._corked:
-                    connection._write_corked()
-                connection._corked = None

@@ -1,4 +1,4 @@
-"""Views that block: in the thread pool of a factory, or, without one, in a thread of their own."""
+"""Run blocking views in the thread pool of a factory, or in threads of their own."""
 
 import asyncio
 import threading
@@ -10,6 +10,7 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.python.threadpool import ThreadPool
 
 from aiorest_ws.exceptions import ServiceUnavailable
+from aiorest_ws.tasks.asyncio_internals import running_loop_or_none
 from aiorest_ws.wrappers import Request
 
 __all__ = ("MAX_WAITING_CALLS", "BlockingPool", "run_blocking")
@@ -18,26 +19,26 @@ MAX_WAITING_CALLS = 1000
 
 
 def run_blocking(request: Request, call: Callable[[], Any]) -> Any:
-    """Return what `call` returns, or an awaitable of it, without stalling a running loop."""
+    """Run `call` in a thread; return its result, or an awaitable if a loop is running."""
 
     def run() -> Any:
         try:
             return call()
         except StopIteration as exc:
-            # No future takes it, so nobody would ever be told.
+            # A future does not accept it, and would never be done.
             raise RuntimeError("a view raised StopIteration") from exc
 
     if request.factory is not None:
         return request.factory.run_blocking(run)
-    if asyncio._get_running_loop() is not None:
+    if running_loop_or_none() is not None:
         return asyncio.to_thread(run)
     return _run_in_own_thread(run)
 
 
 class BlockingPool:
-    """A bounded number of threads, started when they are needed, and a bounded queue before them.
+    """A thread pool with a bounded queue, started on first use.
 
-    A call keeps its place until its thread is done with it, also when its caller is gone.
+    A call that is cancelled keeps its place until its thread has finished.
     """
 
     def __init__(self, reactor: Any, threads: int) -> None:
@@ -47,7 +48,7 @@ class BlockingPool:
         self._calls = 0
 
     def run(self, call: Callable[[], Any]) -> Deferred[Any]:
-        """Run `call` in a thread; raise ServiceUnavailable when too many wait already."""
+        """Run `call` in a thread; raise ServiceUnavailable if the queue is full."""
         if self._calls >= self._threads + MAX_WAITING_CALLS:
             raise ServiceUnavailable
         if self._pool is None:
@@ -60,7 +61,7 @@ class BlockingPool:
         def done(result: Any) -> None:
             self._calls -= 1
             if pool is not self._pool and not self._calls:
-                pool.stop()  # `stop` has left it to us
+                pool.stop()  # the last call after `stop`
             if not answer.called:
                 answer.callback(result)
 
@@ -68,14 +69,14 @@ class BlockingPool:
         return answer
 
     def stop(self) -> None:
-        """Let the threads go; one that is still busy ends when it is done, or with the process."""
+        """End the threads; a busy one ends when its call or the process ends."""
         pool, self._pool = self._pool, None
         if pool is not None and not self._calls:
             pool.stop()
 
 
 class _DaemonThreadPool(ThreadPool):
-    """Threads that do not keep a process alive when a view never returns."""
+    """A pool of daemon threads: a view that never returns does not keep the process alive."""
 
     @staticmethod
     def threadFactory(*args: Any, **kwargs: Any) -> threading.Thread:  # type: ignore[override]

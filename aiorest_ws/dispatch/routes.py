@@ -1,4 +1,4 @@
-"""What a router knows of its endpoints from the moment of their registration."""
+"""Routes, and what is settled about their views at registration."""
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
@@ -7,27 +7,29 @@ from typing import Any, cast
 from aiorest_ws.abstract import AbstractEndpoint
 from aiorest_ws.endpoints import DynamicEndpoint, PlainEndpoint
 from aiorest_ws.views import MethodBasedView, signature_of
+from aiorest_ws.wrappers import normalize_method
 
-__all__ = ("NO_ARGUMENTS", "BoundHandler", "Called", "Route", "has_handler")
+__all__ = ("NO_ARGUMENTS", "BoundHandler", "CallResult", "Route", "has_handler")
 
 NO_ARGUMENTS: Mapping[str, Any] = {}
 
-# Calls of views that take any arguments are remembered for less than so many.
-MOST_NAMES = 16
+# A view that takes any keyword has an entry in `calls` for each number of arguments below this.
+MAX_REMEMBERED_ARGUMENTS = 16
 
-# A view, what it has answered, and the keywords that it was called with.
-Called = tuple[Any, Any, Mapping[str, Any]]
+# The view, its answer, and the keywords that it was called with.
+CallResult = tuple[Any, Any, Mapping[str, Any]]
 
-# From a request, the values in its path and its arguments; None if the arguments are others.
-_Call = Callable[[Any, Sequence[str], Any], Called | None]
+# Called with the request, the path values and the arguments; returns None if it was compiled for
+# other arguments.
+_Call = Callable[[Any, Sequence[str], Any], CallResult | None]
 
 
 class BoundHandler:
-    """A view class and a method word, with all that their calls have in common.
+    """A view class and a method, with what all their calls have in common.
 
-    `attribute` is what of a view is called: the method named like the word, or the `dispatch` of
-    a class that has its own. A call is simple if it needs neither a thread nor a turn. `calls` has
-    what was compiled for as many arguments.
+    `attribute` names the function that is called: the one named like the method, or `dispatch` if
+    the class overrides it. A call is simple if the view is neither `blocking` nor `ordered`.
+    `calls` has the functions compiled for calls, by their number of arguments.
     """
 
     __slots__ = (
@@ -58,10 +60,10 @@ class BoundHandler:
         self._accepted, self._required = self._signature.keywords_after(path_names)
 
     def bind(self, values_in_path: int, arguments: Mapping[str, Any] | None) -> Mapping[str, Any]:
-        """Return the keywords to call the view with, after that many values of the path.
+        """Return the keywords to call the view with.
 
-        Raises IncorrectArgument for what a client can mend, TypeError when the view does not take
-        as many values as its path has.
+        Raises IncorrectArgument for a mistake of the client, TypeError if the view does not take
+        that many path values.
         """
         if arguments is None:
             arguments = NO_ARGUMENTS
@@ -73,26 +75,27 @@ class BoundHandler:
                 return arguments
         return self._signature.bind(values_in_path, arguments, self._path_names)
 
-    def call(self, request: Any, values: Sequence[str], arguments: Mapping[str, Any]) -> Called:
-        """Call a new view; the next such call finds itself in `calls`.
+    def call(
+        self, request: Any, values: Sequence[str], arguments: Mapping[str, Any]
+    ) -> CallResult:
+        """Call a new view, and add a function for such calls to `calls`.
 
-        Raises what `bind` raises, and what the view does.
+        Raises what `bind` and the view raise.
         """
         keywords = self.bind(len(values), arguments)
         if len(arguments) not in self.calls and len(values) == len(self._path_names):
-            # Only names of the signature are compiled; and none outside of ASCII, which Python
-            # spells its own way.
+            # Only names in the signature are compiled, and only ASCII: Python normalizes others.
             if self._accepted.issuperset(arguments) and "".join(arguments).isascii():
                 self.calls[len(arguments)] = self._compiled(len(values), tuple(arguments))
-            elif not self._accepted and len(arguments) < MOST_NAMES:
-                self.calls[len(arguments)] = self.call  # it takes any name
+            elif not self._accepted and len(arguments) < MAX_REMEMBERED_ARGUMENTS:
+                self.calls[len(arguments)] = self.call  # takes any names
         view = self.view_class()
         return view, getattr(view, self.attribute)(request, *values, **keywords), keywords
 
     def _compiled(self, values_in_path: int, names: tuple[str, ...]) -> _Call:
-        """Return a function for calls with just so many values, and arguments of these names.
+        """Compile a function for calls with this number of path values and these arguments.
 
-        To pass them as `*values, **arguments` takes a tuple and a dict more, and twice the time.
+        Passing them as `*values, **arguments` takes twice the time.
         """
         given = [f"values[{index}]" for index in range(values_in_path)]
         given += [f"{name}=given{index}" for index, name in enumerate(names)]
@@ -109,18 +112,18 @@ class BoundHandler:
         lines.append(f"    return view, {answer}, {keywords}")
         try:
             code = compile("\n".join(lines), "<call of a view>", "exec")
-        except SyntaxError:  # of a signature that was made up
+        except SyntaxError:  # a forged signature
             return self.call
         namespace = {"view_class": self.view_class, "no_arguments": NO_ARGUMENTS}
-        exec(code, namespace)  # noqa: S102  of names in a signature, which are identifiers
+        exec(code, namespace)  # noqa: S102  its names are identifiers of a signature
         return cast("_Call", namespace["call"])
 
 
 class Route:
-    """The endpoints of one path: a handler for each method word, the first that was registered.
+    """The endpoints of one path. For each method the endpoint that was registered first counts.
 
-    `handlers` knows the words in lower and in upper case. A handler is missing where only a call
-    can tell: for endpoints of foreign classes, whose values nobody knows before they match.
+    `handlers` has the methods in lower and in upper case. Endpoints of a program's own class have
+    no handler, because their path values are unknown until they match.
     """
 
     __slots__ = ("_words", "endpoint", "handlers")
@@ -132,10 +135,10 @@ class Route:
         self.add(endpoint)
 
     def add(self, endpoint: AbstractEndpoint) -> None:
-        """Take another endpoint of the same path, for the words that no earlier one takes."""
+        """Add an endpoint with the same path, for the methods that are still free."""
         view_class = endpoint.handler
         for method in endpoint.methods:
-            word = method.strip().lower()
+            word = normalize_method(method)
             if word in self._words:
                 continue
             self._words[word] = endpoint
@@ -147,17 +150,16 @@ class Route:
                 self.handlers[word] = self.handlers[word.upper()] = handler
 
     def endpoint_for(self, method: Any) -> AbstractEndpoint:
-        """Return the endpoint that takes a request's method, the first one if there is none."""
-        word = method.strip().lower() if isinstance(method, str) else ""
-        return self._words.get(word, self.endpoint)
+        """Return the endpoint for a request's method, or the first one if there is none."""
+        return self._words.get(normalize_method(method), self.endpoint)
 
     def takes(self, word: str) -> bool:
-        """Tell whether an endpoint of this path was registered for a method word."""
+        """Tell whether an endpoint of this path was registered for a method."""
         return word in self._words
 
 
 def has_handler(view_class: type[Any], word: str) -> bool:
-    """Tell whether views of a class answer a method word."""
+    """Tell whether views of a class answer a method."""
     if view_class.dispatch is not MethodBasedView.dispatch:
         return True
     return callable(getattr(view_class, word, None))

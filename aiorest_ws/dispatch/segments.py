@@ -1,4 +1,4 @@
-"""A tree of path segments: the cost of a look-up is the length of the path, not the routes'."""
+"""A tree of path segments: the number of routes does not change the cost of a look-up."""
 
 import re
 from collections.abc import Iterator
@@ -14,9 +14,9 @@ Leaf = TypeVar("Leaf")
 
 
 class _Node(Generic[Leaf]):
-    """What may follow a prefix: literal segments, a whole parameter, or a part-literal segment.
+    """The segments that may follow a prefix: literals, a parameter, or a mix of both.
 
-    Part-literal ones (`v{major}.json`) are found by the literal text at their ends.
+    Mixed segments (`v{major}.json`) are found by the literal text at their ends.
     """
 
     __slots__ = ("any", "leaf", "literal", "partial", "shapes")
@@ -38,7 +38,7 @@ class _Node(Generic[Leaf]):
                 self.any = _Node()
             return self.any
         self.shapes.add((len(prefix), len(suffix)))
-        # Two parameter names for one shape must meet in one node, hence the anonymous key.
+        # The key has no parameter names: templates that differ only in these share a node.
         return self.partial.setdefault((prefix, suffix), {}).setdefault(
             DYNAMIC_PARAMETER.sub("{}", segment), _Node()
         )
@@ -56,7 +56,7 @@ class _Node(Generic[Leaf]):
                 continue
             ends = segment[:head], segment[len(segment) - tail :]
             for shape, node in self.partial.get(ends, {}).items():
-                # Several parameters in one segment cost a power of its length to tell apart.
+                # Matching several parameters takes a power of the length of the segment.
                 if shape.count("{}") == 1 or (
                     len(segment) <= MAX_MIXED_SEGMENT and _shape_pattern(shape).fullmatch(segment)
                 ):
@@ -68,20 +68,20 @@ def _shape_pattern(shape: str) -> re.Pattern[str]:
     return re.compile(".+".join(map(re.escape, shape.split("{}"))), re.DOTALL)
 
 
-# What a node of the index holds for those who come without a literal segment of its own, and for
-# those who end there. No segment is None or a number.
+# Keys of a node of the index: for any other segment, and for the end of the path. No segment is
+# None or a number.
 _ANY = None
 _LEAF = 0
 
-# Where a segment could go more than one way.
+# The value of a segment that matches more than one branch.
 _AMBIGUOUS: dict[Any, Any] = {}
 
 
 class SegmentTree(Generic[Leaf]):
-    """Find the first added of the templates that a path fits.
+    """Find the template that a path matches; of several, the one that was added first.
 
-    Most paths have one way to go. They go it in an index of plain dicts, made of the tree when it
-    is first asked after a change; where a segment fits more than one branch the tree is searched.
+    Most segments match one branch only. These are looked up in an index of plain dicts, built from
+    the tree on the first look-up after a change. For the others the tree is searched.
     """
 
     def __init__(self) -> None:
@@ -90,7 +90,7 @@ class SegmentTree(Generic[Leaf]):
         self._index: dict[Any, Any] | None = None
 
     def add(self, template: str, leaf: Leaf) -> Leaf:
-        """Add a path template; return what is found for it: `leaf`, or an earlier one."""
+        """Add a path template; return its leaf: `leaf`, or that of an equal earlier template."""
         node = self._root
         for segment in template.split("/"):
             node = node.child(segment)
@@ -101,13 +101,13 @@ class SegmentTree(Generic[Leaf]):
         return node.leaf[1]
 
     def find(self, path: str) -> tuple[Leaf, list[str] | None] | None:
-        """Return the leaf of the first added template that `path` fits, and its values, or None.
+        """Return the leaf of the template that `path` matches, and the path values; else None.
 
-        A last slash may be missing from the path. The values are None where parameters share
-        their segment with text: the template's own pattern has to take them apart.
+        The trailing slash may be missing from the path. The values are None if the template has
+        mixed segments: match its pattern for the values.
         """
         if "{" in path or "}" in path:
-            return None  # no value of a parameter holds a brace, and no literal does
+            return None  # neither literals nor values contain braces
         node = self._index
         if node is None:
             node = self._index = _index_of(self._root)
@@ -150,7 +150,7 @@ def _index_of(node: _Node[Any]) -> dict[Any, Any]:
         index[_LEAF] = node.leaf[1]
     last = node.literal.get("")
     if last is not None:
-        index[""] = _index_of(last)  # nothing fits an empty segment but itself
+        index[""] = _index_of(last)  # a parameter does not match an empty segment
         if last.leaf is not None:
             index[_LEAF] = last.leaf[1]
     return index

@@ -1,58 +1,55 @@
-"""An answer in parts: what an async generator yields, each item as a reply of its own."""
+"""Streams: each item that an async generator yields is sent as a reply of its own."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from contextvars import copy_context
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
 
-from aiorest_ws.awaiting import PLAIN_TYPES, begun, stepped
+from aiorest_ws.awaiting import PLAIN_TYPES, start, stepped
 from aiorest_ws.codecs import encode_json
+from aiorest_ws.dispatch.call import Call
 from aiorest_ws.dispatch.failures import ErrorHandlers, failure_reply
 from aiorest_ws.log import logger
 from aiorest_ws.wrappers import Request
 
-__all__ = ("CANCELLED", "Stream", "discard", "in_parts", "is_stream")
+__all__ = ("CANCELLED", "Stream", "discard", "is_stream", "open_stream")
 
-# What is cancelled on either kind of reactor.
+# What a cancelled coroutine raises, by reactor.
 CANCELLED = (asyncio.CancelledError, CancelledError)
 
 _FIRST_KEYS = ("event_name", "id")
 
 
 def is_stream(answer: Any) -> bool:
-    """Tell whether a view's `answer` is one in parts."""
+    """Tell whether a view's `answer` is to be sent as a stream."""
     kind = type(answer)
     return (
         kind not in PLAIN_TYPES and hasattr(kind, "__aiter__") and not hasattr(kind, "__await__")
     )
 
 
-def in_parts(
-    request: Request,
-    view: Any,
-    content: dict[str, Any],
-    values: Sequence[str],
-    arguments: Mapping[str, Any],
-    error_handlers: ErrorHandlers,
-    behind: Any = None,
+def open_stream(
+    call: Call, content: dict[str, Any], error_handlers: ErrorHandlers, source: Any = None
 ) -> "Stream":
-    """Return the Stream of a view's answer, `data` in `content`, rendered as the view says."""
+    """Return the Stream of `data` in `content`, rendered by the renderer of the call.
+
+    If that reads from another iterator, `source`, the Stream closes both.
+    """
     try:
-        renderer = view.get_renderer(request.get_argument("format"), *values, **arguments)
-        return Stream(request, content, renderer.render, error_handlers, behind)
+        return Stream(call.request, content, call.renderer().render, error_handlers, source)
     except BaseException:
-        discard(content["data"], request)
+        discard(content["data"], call.request)
         raise
 
 
 class Stream:
-    """The replies of one request: an async iterator of bytes, to be closed with `aclose`.
+    """The replies to one request: an async iterator of bytes, to be closed with `aclose`.
 
-    The last one says so, or is a failure. All steps of what the view has returned are made in a
-    context of their own. A cancellation is raised; every other fault is the last reply.
+    The last reply ends the stream or is a failure. What the view has returned runs in a context of
+    its own. A cancellation is raised; any other exception becomes the last reply.
     """
 
     def __init__(
@@ -61,11 +58,11 @@ class Stream:
         content: dict[str, Any],
         render: Callable[[dict[str, Any]], Any],
         error_handlers: ErrorHandlers,
-        behind: Any = None,
+        source: Any = None,
     ) -> None:
-        """Take what is in `content` as `data`; close `behind` after it, which it may read from."""
+        """Send the items of `data` in `content`; when they end, close it and then `source`."""
         self._items = aiter(content["data"])
-        self._sources = [self._items] if behind is self._items else [self._items, behind]
+        self._sources = [self._items] if source is self._items else [self._items, source]
         self._request = request
         self._content = content
         self._render = render
@@ -90,22 +87,22 @@ class Stream:
             self.is_over = True
         except (GeneratorExit, *CANCELLED):
             raise
-        except BaseException as exc:  # noqa: BLE001  it is a view's
+        except BaseException as exc:  # noqa: BLE001  a view may raise anything
             return self.failure(exc)
         end = {name: self._content[name] for name in _FIRST_KEYS if name in self._content}
         end["stream"] = "end"
         try:
             return self._rendered(end)
-        except Exception:  # noqa: BLE001  a renderer may be for items only
+        except Exception:  # noqa: BLE001  a renderer may accept items only
             return encode_json(end)
 
     def failure(self, exc: BaseException) -> bytes:
-        """Return the reply that ends the stream with `exc`."""
+        """End the stream; return the failure for `exc`."""
         self.is_over = True
         return failure_reply(self._request, exc, self._error_handlers)
 
     async def aclose(self) -> None:
-        """Close what the view has returned, whether it has begun or not; what fails is logged."""
+        """Close what the view has returned, started or not. Exceptions are logged."""
         if self._is_closed:
             return
         self._is_closed = self.is_over = True
@@ -116,12 +113,12 @@ class Stream:
                 await stepped(_close(source, self._request), self._context.run)
         finally:
             when_closed, self._when_closed = self._when_closed, []
-            for tell in when_closed:
-                tell()
+            for callback in when_closed:
+                callback()
 
-    def when_closed(self, tell: Callable[[], Any]) -> None:
-        """Call `tell` as soon as all is closed."""
-        self._when_closed.append(tell)
+    def when_closed(self, callback: Callable[[], Any]) -> None:
+        """Call `callback` when the stream is closed."""
+        self._when_closed.append(callback)
 
     def _rendered(self, content: dict[str, Any]) -> bytes:
         rendered = self._render(content)
@@ -130,14 +127,14 @@ class Stream:
         return rendered
 
 
-# Nothing else holds on to what closes on its own, and asyncio holds its tasks weakly.
+# Keeps the closing coroutines alive: nothing else refers to them, asyncio only weakly.
 _closing: set[Deferred[Any]] = set()
 
 
 def discard(answer: Any, request: Request | None = None) -> None:
-    """Close a Stream, or what would have become one of `request`, that nobody will read."""
+    """Close a Stream that nothing will read, or a view's answer that would have become one."""
     closing = answer.aclose() if isinstance(answer, Stream) else _close(answer, request)
-    outcome = begun(_uncancelled(closing))
+    outcome = start(_uncancelled(closing))
     if outcome.called:
         return
     _closing.add(outcome)
@@ -156,7 +153,7 @@ async def _next(items: Any) -> Any:
 async def _close(source: Any, request: Request | None) -> None:
     kind = type(source)
     close = getattr(kind, "aclose", None)
-    # What only makes iterators may be for others, too.
+    # An iterable that is not an iterator itself may have other readers.
     if close is None or not hasattr(kind, "__anext__"):
         return
     try:

@@ -22,7 +22,7 @@ class PushQueue:
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
-        self.queued_bytes = 0
+        self._queued_bytes = 0
         # One item for each queued entry: the subscription that sends next.
         self._turns: deque[Subscription] = deque()
         # Subscriptions with entries, in the order in which they got their first one.
@@ -34,10 +34,15 @@ class PushQueue:
     def __bool__(self) -> bool:
         return bool(self._turns or self._owed_gaps)
 
+    @property
+    def size(self) -> int:
+        """The bytes that the queued pushes take."""
+        return self._queued_bytes
+
     def has_room(self, size: int) -> bool:
         """Tell whether an entry of `size` bytes fits without dropping another one."""
-        is_empty = not self.queued_bytes
-        return is_empty or self.queued_bytes + size + ENTRY_OVERHEAD_BYTES <= self._max_bytes
+        is_empty = not self._queued_bytes
+        return is_empty or self._queued_bytes + size + ENTRY_OVERHEAD_BYTES <= self._max_bytes
 
     def room(self) -> Deferred[None]:
         """Return a Deferred that fires when entries have left the queue."""
@@ -67,7 +72,7 @@ class PushQueue:
             subscription.turns += 1
             self._turns.append(subscription)
         self._queueing[subscription] = None
-        while self.queued_bytes > self._max_bytes and self._drop_one():
+        while self._queued_bytes > self._max_bytes and self._drop_one():
             pass
         return True
 
@@ -92,7 +97,7 @@ class PushQueue:
         """Discard what is queued for a subscription."""
         self._owed_gaps.pop(subscription, None)
         self._queueing.pop(subscription, None)
-        self.queued_bytes -= subscription.waiting_bytes
+        self._queued_bytes -= subscription.waiting_bytes
         if subscription.turns:
             self._turns = deque(one for one in self._turns if one is not subscription)
         subscription.waiting = None
@@ -123,7 +128,7 @@ class PushQueue:
     def _count(self, subscription: Subscription, entry: Message | Note, sign: int) -> None:
         size = sign * (entry.size + ENTRY_OVERHEAD_BYTES)
         subscription.waiting_bytes += size
-        self.queued_bytes += size
+        self._queued_bytes += size
 
     def _announce_room(self) -> None:
         waiting, self._waiting_for_room = self._waiting_for_room, []

@@ -2,16 +2,14 @@
 
 from typing import Any
 
-from aiorest_ws.awaiting import is_awaitable
+from aiorest_ws.awaiting import maybe_await
 from aiorest_ws.exceptions import MethodNotAllowed, SubscriptionRefused
 from aiorest_ws.topics.routes import TopicRoute
+from aiorest_ws.topics.subscriptions import Subscriptions
 from aiorest_ws.views import MethodBasedView
-from aiorest_ws.wrappers import Request
+from aiorest_ws.wrappers import UNSUBSCRIBE, Request, normalize_method
 
-__all__ = ("SUBSCRIBE", "UNSUBSCRIBE", "TopicView")
-
-SUBSCRIBE = "SUBSCRIBE"
-UNSUBSCRIBE = "UNSUBSCRIBE"
+__all__ = ("TopicView",)
 
 
 class TopicView(MethodBasedView):
@@ -29,28 +27,24 @@ class TopicView(MethodBasedView):
         self.permission_classes = route.permission_classes
 
     async def answer(self, request: Request) -> dict[str, Any]:
-        """Return what is told of the subscription, which begins when that has been sent."""
+        """Return what is told of the subscription, which starts when that has been sent."""
         connection = request.connection
         if connection is None:
             raise MethodNotAllowed
-        if str(request.method).strip().upper() == UNSUBSCRIBE:
-            connection.unsubscribe(self.topic)
+        subscriptions: Subscriptions = connection.subscriber
+        if normalize_method(request.method) == UNSUBSCRIBE:
+            subscriptions.unsubscribe(self.topic)
             return {"topic": self.topic}
-        with connection.subscribing(request, self.topic):
+        with subscriptions.subscribing(request, self.topic):
             for permission in self.permission_classes:
-                if not await _value(permission.check(request, self)):
+                if not await maybe_await(permission.check(request, self)):
                     raise SubscriptionRefused
             hook = self.route.on_subscribe
-            if hook is not None and await _value(hook(request, self.topic)) is False:
+            if hook is not None and await maybe_await(hook(request, self.topic)) is False:
                 raise SubscriptionRefused
-            told: dict[str, Any] = await connection.answer_subscribe(request, self.topic)
-        return told
+            return await subscriptions.answer_subscribe(request, self.topic)
 
     def undo(self, request: Request) -> None:
         """Forget the subscription: a middleware has turned the answer into a failure."""
         if request.connection is not None:
-            request.connection.undo_subscription(request)
-
-
-async def _value(answer: Any) -> Any:
-    return await answer if is_awaitable(answer) else answer
+            request.connection.subscriber.discard(request)

@@ -1,4 +1,4 @@
-"""Views that wait: for asyncio, for Deferreds, for a thread, for their turn."""
+"""Views that await asyncio or Deferreds, run in a thread, or run in order."""
 
 import asyncio
 import hashlib

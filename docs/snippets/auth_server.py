@@ -1,4 +1,4 @@
-"""Log in for a token; with it, see your account."""
+"""Log in to get a token, and read an account with it."""
 
 import uuid
 

@@ -1,4 +1,4 @@
-"""Ask for a report, and think better of it: python cancel_client.py [URL]."""
+"""Request a report and cancel the call: python cancel_client.py [URL]."""
 
 import asyncio
 import itertools
@@ -8,7 +8,7 @@ import aiohttp
 
 
 class Caller:
-    """Calls on one socket. One that is cancelled here is cancelled there, too."""
+    """Concurrent calls on one socket; cancelling one here cancels it on the server."""
 
     def __init__(self, socket):
         self._socket = socket

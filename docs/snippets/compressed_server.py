@@ -1,4 +1,4 @@
-"""The first server, with compression for clients that offer it, in a small window."""
+"""The first server, with permessage-deflate and a small window."""
 
 from autobahn.websocket.compress import (
     PerMessageDeflateOffer,

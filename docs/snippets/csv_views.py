@@ -1,4 +1,4 @@
-"""A format of one's own."""
+"""A custom format: CSV."""
 
 from aiorest_ws.app import Application
 from aiorest_ws.renderers import BaseRenderer, JSONRenderer

@@ -32,9 +32,7 @@ class MessagePackProtocol(RequestHandlerProtocol):
             try:
                 payload = msgspec.json.encode(msgspec.msgpack.decode(payload))
             except (msgspec.MsgspecError, UnicodeError) as exc:
-                raise MalformedMessage(
-                    f"The message is not MessagePack: {exc}."
-                ) from exc
+                raise MalformedMessage("The message is not MessagePack.") from exc
         return super()._decode_message(payload)
 
     def _encode_message(self, response, isBinary=False):

@@ -1,4 +1,4 @@
-"""Calls that have an end: by the server's patience, and by their client's."""
+"""Calls with deadlines."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""Failures of a program's own, and the exceptions of others."""
+"""Custom failures, and conversion of other exceptions."""
 
 from aiorest_ws.app import Application
 from aiorest_ws.exceptions import BaseAPIException

@@ -1,4 +1,4 @@
-"""A server whose log is JSON, one object in a line."""
+"""A server that logs JSON, one object per line."""
 
 import json
 import logging

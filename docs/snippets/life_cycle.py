@@ -1,4 +1,4 @@
-"""What a server does at its start and end, and at those of a connection."""
+"""Hooks that run when a server starts and stops, and when a client comes and goes."""
 
 import itertools
 

@@ -1,4 +1,4 @@
-"""Middlewares: one that times calls, one that refuses them, one that has to wait."""
+"""Middlewares that time calls, reject calls, and wait."""
 
 import time
 

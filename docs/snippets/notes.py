@@ -1,4 +1,4 @@
-"""Notes in a database: a pool opened at start-up, errors that clients understand."""
+"""Notes in a database, with a pool that is opened at startup."""
 
 import os
 import sqlite3

@@ -1,11 +1,11 @@
-"""An order book: whoever watches it is told of each change."""
+"""An order book that publishes each change."""
 
 from aiorest_ws.app import Application
 from aiorest_ws.exceptions import BaseAPIException
 from aiorest_ws.routers import SimpleRouter
 from aiorest_ws.views import MethodBasedView
 
-# What is wanted and offered of each good: how much at which price.
+# For each good and side, the size by price.
 books = {"tea": {"buy": {}, "sell": {}}, "salt": {"buy": {}, "sell": {}}}
 
 

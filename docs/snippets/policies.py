@@ -1,4 +1,4 @@
-"""What becomes of a push for which a slow client has no room."""
+"""Topics with the four policies for slow clients."""
 
 from aiorest_ws.app import Application
 from aiorest_ws.limits import Limits

@@ -1,4 +1,4 @@
-"""Tell the watchers of an order: python publish_elsewhere.py ORDER STATE."""
+"""Publish the state of an order: python publish_elsewhere.py ORDER STATE."""
 
 import os
 import sys

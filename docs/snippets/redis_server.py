@@ -1,4 +1,4 @@
-"""A server whose topics are on the Redis that the environment names."""
+"""A server with topics on the Redis server in TOPICS_URL."""
 
 import os
 

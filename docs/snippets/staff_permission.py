@@ -1,4 +1,4 @@
-"""A permission of one's own."""
+"""A custom permission."""
 
 from aiorest_ws.abstract import AbstractPermission
 from aiorest_ws.views import MethodBasedView

@@ -1,4 +1,4 @@
-"""Answers that come item by item."""
+"""Views that stream items."""
 
 from twisted.internet import reactor
 from twisted.internet.task import deferLater

@@ -1,4 +1,4 @@
-"""Topics, and the ways to publish to them and to subscribe."""
+"""Register topics, publish and subscribe."""
 
 import itertools
 import logging
@@ -11,7 +11,7 @@ from aiorest_ws.views import MethodBasedView
 
 
 class Order(MethodBasedView):
-    """A view tells everybody."""
+    """Publish from a coroutine."""
 
     async def put(self, request, order):
         position = await request.factory.publish(f"orders/{order}", request.data)
@@ -19,18 +19,18 @@ class Order(MethodBasedView):
 
 
 class Report(MethodBasedView):
-    """A thread tells everybody."""
+    """Publish from a thread."""
 
     blocking = True
 
     def post(self, request):
-        rows = sum(1 for _ in range(100_000))  # what takes its time
+        rows = sum(1 for _ in range(100_000))  # slow work
         request.factory.publish_from_thread("reports", {"rows": rows})
         return rows
 
 
 class Basket(MethodBasedView):
-    """A view subscribes its caller."""
+    """Subscribe the client that makes the call."""
 
     async def post(self, request):
         orders = [f"orders/{number}" for number in request.data]
@@ -40,12 +40,12 @@ class Basket(MethodBasedView):
 
 
 def is_of_caller(request, topic):
-    """Everybody but a stranger's order: return False to refuse, or raise."""
+    """Allow an order to its owner only; return False or raise to reject."""
     return not topic.endswith("/13")
 
 
 def who_is_there(request):
-    """Return what others may know of a subscriber."""
+    """Return what other subscribers may see of this one."""
     return {"name": str(getattr(request, "name", "somebody"))[:20]}
 
 

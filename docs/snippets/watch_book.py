@@ -1,4 +1,4 @@
-"""Watch an order book, for as long as it takes: python watch_book.py [URL [GOOD]]."""
+"""Watch an order book until interrupted: python watch_book.py [URL [GOOD]]."""
 
 import asyncio
 import contextlib
@@ -8,7 +8,7 @@ import aiohttp
 
 
 class Watcher:
-    """A copy of a book, and the place in its topic up to which it is right."""
+    """A copy of a book, and its position in the topic."""
 
     def __init__(self, good):
         self.good = good
@@ -17,7 +17,7 @@ class Watcher:
         self.held = []
 
     async def watch(self, socket):
-        """Keep the copy right until the connection ends."""
+        """Keep the copy up to date until the connection ends."""
         since = self.position if self.book is not None else None
         subscribe = {"method": "SUBSCRIBE", "url": f"books/{self.good}", "id": "watch"}
         await socket.send_json({**subscribe, "since": since})
@@ -27,7 +27,7 @@ class Watcher:
                 raise RuntimeError(said["detail"])
             if said["id"] == "book":
                 self.take_book(said["data"])
-            elif "topic" not in said:  # the answer to SUBSCRIBE
+            elif "topic" not in said:  # the reply to SUBSCRIBE
                 if since is None:
                     await self.fetch(socket, said["data"])
             elif "gap" in said:
@@ -36,20 +36,20 @@ class Watcher:
                 self.change(said)
 
     async def fetch(self, socket, place):
-        """Ask for the book, as it is at that place or later."""
+        """Request the book; `place` is the reply to SUBSCRIBE, or a gap."""
         self.book, self.position, self.held = None, place_of(place), []
         get = {"method": "GET", "url": f"/books/{self.good}", "id": "book"}
         await socket.send_json(get)
 
     def take_book(self, book):
-        """Take the book, then what was pushed while it was on its way."""
+        """Store the book, then apply the pushes that arrived during the fetch."""
         self.book = book
         self.show("the whole book")
         for push in self.held:
             self.change(push)
 
     def change(self, push):
-        """Take a level of the book as it is now."""
+        """Apply the new value of a level."""
         self.position = place_of(push)
         if self.book is None:
             self.held.append(push)

@@ -1,4 +1,4 @@
-"""The server behind the exchanges of the wire protocol's page."""
+"""The server for the exchanges on the wire protocol page."""
 
 import datetime
 import decimal

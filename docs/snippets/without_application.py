@@ -1,4 +1,4 @@
-"""The first router behind a factory, an endpoint and a reactor of one's own."""
+"""The first router, without an Application."""
 
 from twisted.internet.endpoints import serverFromString
 

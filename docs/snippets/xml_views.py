@@ -1,4 +1,4 @@
-"""A view that answers in JSON or in XML."""
+"""A view that replies in JSON or XML."""
 
 from aiorest_ws.app import Application
 from aiorest_ws.renderers import JSONRenderer, XMLRenderer

@@ -1,4 +1,4 @@
-"""Signing of requests: what an auth must offer, and ready signers."""
+"""Auths: the base class, and ready-made ones."""
 
 from networkpype.auth.base import Auth
 from networkpype.auth.headers import APIKeyAuth, BearerAuth

@@ -1,8 +1,8 @@
-"""What an auth must offer."""
+"""Base classes of auths."""
 
 from abc import ABC, abstractmethod
-from typing import Any
 
+from networkpype._headers import replace_header
 from networkpype.exceptions import AuthError, ConfigurationError
 from networkpype.rest.request import RESTRequest
 from networkpype.time_synchronizer import TimeSynchronizer
@@ -12,23 +12,24 @@ __all__ = ("Auth", "RESTOnlyAuth")
 
 
 class Auth(ABC):
-    """Sign the requests that ask for it, each attempt anew.
+    """Sign the requests that require auth, each attempt separately.
 
-    The request given is a copy that may be changed. `time_provider` tells the server's time.
+    The request passed in is a copy, which may be changed. `time_provider` estimates the server's
+    time.
     """
 
     def __init__(self, time_provider: TimeSynchronizer | None = None) -> None:
         self.time_provider = TimeSynchronizer() if time_provider is None else time_provider
 
     async def before_admission(self) -> None:  # noqa: B027  (optional by intent)
-        """Do what takes requests of its own, before a limit admits the one to sign.
+        """Send requests that signing needs, before the limit admits the request to sign.
 
-        A request that waits for another one while it holds capacity may hold the capacity that
-        the other one needs.
+        A request that waits for another one while it holds capacity may deadlock, because the
+        other one may need that capacity.
         """
 
     def unauthorized(self, request: RESTRequest) -> None:  # noqa: B027  (optional by intent)
-        """Take note that `request`, as it was signed, was answered with status 401."""
+        """React to a response with status 401; `request` is the signed request."""
 
     @abstractmethod
     async def rest_authenticate(self, request: RESTRequest) -> RESTRequest:
@@ -40,10 +41,10 @@ class Auth(ABC):
 
 
 class RESTOnlyAuth(Auth):
-    """An auth that has no place in a WebSocket message; a subclass may know one."""
+    """An auth for REST requests only; a subclass may add `ws_authenticate()`."""
 
     async def ws_authenticate(self, request: WebSocketRequest) -> WebSocketRequest:
-        """Raise AuthError: a message that asked to be signed is never sent unsigned."""
+        """Raise AuthError: a message that requires auth is never sent unsigned."""
         raise AuthError(
             f"{type(self).__name__} cannot sign a {type(request).__name__}: "
             f"override ws_authenticate()."
@@ -51,15 +52,11 @@ class RESTOnlyAuth(Auth):
 
 
 def set_header(request: RESTRequest, name: str, value: str) -> None:
-    """Set a header, in place of one of the same name in whatever case."""
-    lowered = name.lower()
-    kept: dict[str, Any] = {
-        key: old for key, old in (request.headers or {}).items() if key.lower() != lowered
-    }
-    request.headers = {**kept, name: value}
+    """Set a header, and remove its spellings in other cases."""
+    request.headers = replace_header(request.headers, name, value)
 
 
 def require(name: str, value: str | bytes) -> None:
-    """Raise ConfigurationError for an empty secret, which would sign nothing."""
+    """Raise ConfigurationError for an empty secret."""
     if not value:
         raise ConfigurationError(f"{name} is empty.")

@@ -1,4 +1,4 @@
-"""Auth by one header that stays the same."""
+"""Auth by a constant header."""
 
 from networkpype.auth.base import RESTOnlyAuth, require, set_header
 from networkpype.rest.request import RESTRequest
@@ -29,7 +29,7 @@ class APIKeyAuth(RESTOnlyAuth):
 
 
 class BearerAuth(APIKeyAuth):
-    """Send a token that does not change, as RFC 6750, section 2.1 has it."""
+    """Send a constant bearer token (RFC 6750, section 2.1)."""
 
     def __init__(self, token: str, *, time_provider: TimeSynchronizer | None = None) -> None:
         require("token", token)

@@ -1,4 +1,4 @@
-"""HMAC-SHA256 (RFC 2104) over the exact bytes that are sent."""
+"""Sign the exact bytes that are sent with HMAC-SHA256 (RFC 2104)."""
 
 import base64
 import hashlib
@@ -17,7 +17,7 @@ __all__ = ("HMACHeaderAuth", "HMACQueryAuth", "SignedParts")
 
 @dataclass(frozen=True, slots=True)
 class SignedParts:
-    """What a signature can be made over; `path_and_query` and `body` are as on the wire."""
+    """What a signature can cover; `path_and_query` and `body` are exactly as sent."""
 
     timestamp_ms: int
     method: str
@@ -26,16 +26,33 @@ class SignedParts:
 
 
 def concatenate(parts: SignedParts) -> bytes:
-    """Return timestamp, method, path with query, and body, with nothing between them."""
+    """Return timestamp, method, path with query, and body, without separators."""
     head = f"{parts.timestamp_ms}{parts.method}{parts.path_and_query}"
     return head.encode() + parts.body
 
 
-class HMACHeaderAuth(RESTOnlyAuth):
-    """Put key, time in milliseconds and signature into headers.
+class _Credentials:
+    """A key, which is sent in a header, and the secret that signs."""
 
-    `message` says what is signed. Nothing may change URL or body after this; the query of
-    the URL is signed as it is encoded on the wire.
+    def __init__(self, api_key: str, api_secret: str | bytes, key_header: str) -> None:
+        require("api_key", api_key)
+        require("api_secret", api_secret)
+        self._api_key = api_key
+        self._api_secret = api_secret.encode() if isinstance(api_secret, str) else api_secret
+        self._key_header = key_header
+
+    def sign(self, message: bytes) -> bytes:
+        return hmac.digest(self._api_secret, message, hashlib.sha256)
+
+    def set_key_header(self, request: RESTRequest) -> None:
+        set_header(request, self._key_header, self._api_key)
+
+
+class HMACHeaderAuth(RESTOnlyAuth):
+    """Send key, time in milliseconds and signature in headers.
+
+    `message` returns the bytes to sign. Neither URL nor body may change afterwards; the query is
+    signed in its encoded form, as it is sent.
     """
 
     def __init__(
@@ -51,11 +68,7 @@ class HMACHeaderAuth(RESTOnlyAuth):
         time_provider: TimeSynchronizer | None = None,
     ) -> None:
         super().__init__(time_provider)
-        require("api_key", api_key)
-        require("api_secret", api_secret)
-        self._api_key = api_key
-        self._api_secret = _as_bytes(api_secret)
-        self._key_header = key_header
+        self._credentials = _Credentials(api_key, api_secret, key_header)
         self._timestamp_header = timestamp_header
         self._signature_header = signature_header
         self._message = message
@@ -66,18 +79,18 @@ class HMACHeaderAuth(RESTOnlyAuth):
         url, body = await request.freeze()
         timestamp_ms = int(self.time_provider.time() * 1000)
         parts = SignedParts(timestamp_ms, str(request.method), url.raw_path_qs, body)
-        digest = hmac.digest(self._api_secret, self._message(parts), hashlib.sha256)
+        digest = self._credentials.sign(self._message(parts))
         signature = digest.hex() if self._encoding == "hex" else base64.b64encode(digest).decode()
-        set_header(request, self._key_header, self._api_key)
+        self._credentials.set_key_header(request)
         set_header(request, self._timestamp_header, str(timestamp_ms))
         set_header(request, self._signature_header, signature)
         return request
 
 
 class HMACQueryAuth(RESTOnlyAuth):
-    """Put time and signature into the query and the key into a header, as Binance has it.
+    """Send time and signature in the query and the key in a header, as Binance requires.
 
-    Signed is the query followed by the body; the signature, in hex, is the last parameter.
+    Signs the query followed by the body. The signature, in hex, is the last parameter.
     """
 
     def __init__(
@@ -92,32 +105,23 @@ class HMACQueryAuth(RESTOnlyAuth):
         time_provider: TimeSynchronizer | None = None,
     ) -> None:
         super().__init__(time_provider)
-        require("api_key", api_key)
-        require("api_secret", api_secret)
-        self._api_key = api_key
-        self._api_secret = _as_bytes(api_secret)
-        self._key_header = key_header
+        self._credentials = _Credentials(api_key, api_secret, key_header)
         self._timestamp_param = timestamp_param
         self._signature_param = signature_param
         self._recv_window_ms = recv_window_ms
 
     async def rest_authenticate(self, request: RESTRequest) -> RESTRequest:
-        """Add the parameters, and set the header."""
+        """Add the parameters and set the header."""
         url = request.wire_url()
         if self._signature_param in url.query:
-            raise AuthError(f"The request has a parameter {self._signature_param!r} already.")
+            raise AuthError(f"The request already has a parameter {self._signature_param!r}.")
         added = {self._timestamp_param: str(int(self.time_provider.time() * 1000))}
         if self._recv_window_ms is not None and "recvWindow" not in url.query:
             added["recvWindow"] = str(self._recv_window_ms)
         url = url.update_query(added)
         request.url, request.params, request.url_is_encoded = str(url), None, True
         url, body = await request.freeze()
-        payload = url.raw_query_string.encode() + body
-        signature = hmac.new(self._api_secret, payload, hashlib.sha256).hexdigest()
+        signature = self._credentials.sign(url.raw_query_string.encode() + body).hex()
         request.url = f"{url}&{self._signature_param}={signature}"
-        set_header(request, self._key_header, self._api_key)
+        self._credentials.set_key_header(request)
         return request
-
-
-def _as_bytes(secret: str | bytes) -> bytes:
-    return secret.encode() if isinstance(secret, str) else secret

@@ -1,4 +1,4 @@
-"""Auth by a token that has to be fetched, and fetched again before it expires."""
+"""Auth by a token that is fetched, and refreshed before it expires."""
 
 import logging
 import time
@@ -18,20 +18,19 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A token, and the seconds that it is good for, counted from when it was asked for."""
+    """A token and its lifetime in seconds, counted from the start of the fetch."""
 
     value: str = field(repr=False)
     expires_in_s: float | None = None
 
 
 class TokenAuth(RESTOnlyAuth):
-    """Send a token that `fetch` gets; however many requests need it, it is fetched once.
+    """Send a token from `fetch`; concurrent requests share one fetch.
 
-    A new one is fetched `refresh_ahead_s` before the old one expires (half of its life, for one
-    that lives shorter), and after a 401 that answered the current one. A request that is
-    cancelled while it waits does not cancel the fetch. `fetch` may use the same manager, for
-    requests that are not signed. Raises AuthError, with the error of `fetch` as its cause, if
-    there is no token that is still good.
+    Fetches a new token `refresh_ahead_s` before the current one expires (but not before half of
+    its lifetime), and after a 401 response to the current one. Cancelling a waiting request does
+    not cancel the fetch. `fetch` may use the same manager for unsigned requests. Raises AuthError
+    from the error of `fetch` if there is no valid token.
     """
 
     def __init__(
@@ -56,24 +55,24 @@ class TokenAuth(RESTOnlyAuth):
         self._flight = SingleFlight(self._refresh)
 
     def invalidate(self) -> None:
-        """Forget the token; the next request fetches another one."""
+        """Discard the token; the next request fetches a new one."""
         self._value = None
 
     def unauthorized(self, request: RESTRequest) -> None:
-        """Forget the token if `request` had it."""
+        """Discard the token if `request` was sent with it."""
         sent = (request.headers or {}).get(self._header)
         if self._value is not None and sent == self._header_value(self._value):
             self.invalidate()
 
     async def before_admission(self) -> None:
-        """Fetch a token if one is due."""
+        """Fetch a token if there is none, or if it expires soon."""
         if not self._flight.is_inside():
             await self._current()
 
     async def rest_authenticate(self, request: RESTRequest) -> RESTRequest:
         """Set the header."""
         if self._flight.is_inside():
-            raise AuthError("The request that fetches the token asks to be signed with it.")
+            raise AuthError("The request that fetches the token requires that token.")
         set_header(request, self._header, self._header_value(await self._current()))
         return request
 
@@ -88,24 +87,24 @@ class TokenAuth(RESTOnlyAuth):
             return await self._flight.join()
         except Exception as error:
             if value is None or _is_past(self._expires_at, self._clock()):
-                raise AuthError("No token could be fetched.") from error
-            # Not the error's text: it may quote what was sent.
+                raise AuthError("Could not fetch a token.") from error
+            # The text of the error may quote secrets, so it is not logged.
             logger.warning(
-                "A new token could not be fetched (%s); the old one is still good.",
+                "Could not fetch a new token (%s); the current one is still valid.",
                 type(error).__name__,
             )
             return value
 
     async def _refresh(self) -> str:
-        asked_at = self._clock()
+        started_at = self._clock()
         token = await self._fetch()
         if not token.value:
-            raise AuthError("The token that was fetched is empty.")
+            raise AuthError("The fetched token is empty.")
         self._value = token.value
         self._expires_at = self._refresh_at = None
         if token.expires_in_s is not None:
             ahead_s = min(self._refresh_ahead_s, token.expires_in_s / 2)
-            self._expires_at = asked_at + token.expires_in_s
+            self._expires_at = started_at + token.expires_in_s
             self._refresh_at = self._expires_at - ahead_s
         return token.value
 

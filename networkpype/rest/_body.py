@@ -1,4 +1,4 @@
-"""Request bodies: their JSON, their default type, and whether they can be sent again."""
+"""Request bodies: JSON, default content type, and whether they can be sent again."""
 
 import io
 import json
@@ -7,22 +7,24 @@ from typing import Any
 
 import aiohttp
 from aiohttp.abc import AbstractStreamWriter
+from aiohttp.hdrs import CONTENT_TYPE
 from multidict import MultiMapping
 
+from networkpype._headers import has_header
 from networkpype.rest.method import RESTMethod
 
 __all__ = (
-    "KeptOpenPayload",
-    "default_content_type",
+    "UnclosedFilePayload",
     "is_replayable",
     "json_if_container",
-    "position_of",
+    "seek_position",
+    "with_default_content_type",
     "without_none",
 )
 
 
 def without_none(params: Any) -> Any:
-    """Return query parameters without those whose value is None, None if nothing is left."""
+    """Return query parameters without None values, or None if nothing is left."""
     if not params:
         return None
     pairs: Iterable[tuple[Any, Any]]
@@ -37,8 +39,8 @@ def without_none(params: Any) -> Any:
     return params
 
 
-def json_if_container(data: Any) -> Any:
-    """Return a dict, a list or a tuple as JSON text, a dict without its None values."""
+def json_if_container(data: object) -> object:
+    """Return a dict (without its None values), list or tuple as JSON, anything else unchanged."""
     if data is None:
         return None
     if isinstance(data, Mapping):
@@ -48,21 +50,25 @@ def json_if_container(data: Any) -> Any:
     return data
 
 
-def default_content_type(method: RESTMethod, data: Any) -> str | None:
-    """Return the type to declare when the caller declares none, None to leave it to aiohttp.
+def with_default_content_type(
+    headers: Mapping[str, Any] | None, method: RESTMethod, data: object
+) -> Mapping[str, Any]:
+    """Return the headers, with a Content-Type if the caller has set none.
 
-    A form and a file know their own: a multipart form is unreadable without its boundary.
+    aiohttp sets the type of a form or a file: a multipart form is unreadable without its boundary.
     """
-    knows_its_own = (aiohttp.FormData, aiohttp.payload.Payload, io.IOBase)
-    if data is not None and isinstance(data, knows_its_own):
-        return None
+    headers = {} if headers is None else headers
+    if has_header(headers, CONTENT_TYPE):
+        return headers
+    if isinstance(data, aiohttp.FormData | aiohttp.payload.Payload | io.IOBase):
+        return headers
     if method is RESTMethod.POST or method is RESTMethod.PUT:
-        return "application/json"
-    return "application/x-www-form-urlencoded"
+        return {**headers, CONTENT_TYPE: "application/json"}
+    return {**headers, CONTENT_TYPE: "application/x-www-form-urlencoded"}
 
 
-def is_replayable(data: Any) -> bool:
-    """Tell whether a body can be sent more than once."""
+def is_replayable(data: object) -> bool:
+    """Return whether a body can be sent more than once."""
     if data is None:
         return True
     if isinstance(data, io.IOBase):
@@ -70,27 +76,27 @@ def is_replayable(data: Any) -> bool:
     return isinstance(data, str | bytes | bytearray | memoryview | Mapping | list | tuple)
 
 
-def position_of(data: Any) -> int | None:
-    """Return where a file stands that can be read again, None for everything else."""
-    if data is None or not isinstance(data, io.IOBase) or not data.seekable():
+def seek_position(data: object) -> int | None:
+    """Return the position of a seekable file, None for anything else."""
+    if not isinstance(data, io.IOBase) or not data.seekable():
         return None
     return data.tell()
 
 
-class KeptOpenPayload(aiohttp.payload.Payload):
-    """A file as a body; unlike aiohttp's own payload, it leaves the file open.
+class UnclosedFilePayload(aiohttp.payload.Payload):
+    """A file as a body, which aiohttp's own payload would close.
 
-    Whoever opened the file closes it, and until then it can be sent again.
+    The caller closes the file; until then it can be sent again.
     """
 
-    def __init__(self, file: Any) -> None:
+    def __init__(self, file: io.IOBase) -> None:
         inner = aiohttp.get_payload(file, disposition=None)
         super().__init__(file, content_type=inner.content_type, filename=inner.filename)
         self._inner = inner
 
     @property
     def size(self) -> int | None:
-        """The bytes that will be sent, None if that is not known."""
+        """The number of bytes to send, None if unknown."""
         return self._inner.size
 
     def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
@@ -98,7 +104,7 @@ class KeptOpenPayload(aiohttp.payload.Payload):
         return self._inner.decode(encoding, errors)
 
     async def write(self, writer: AbstractStreamWriter) -> None:
-        """Send the whole."""
+        """Send all bytes."""
         await self._inner.write(writer)
 
     async def write_with_length(
@@ -108,7 +114,7 @@ class KeptOpenPayload(aiohttp.payload.Payload):
         await self._inner.write_with_length(writer, content_length)
 
     async def as_bytes(self, encoding: str = "utf-8", errors: str = "strict") -> bytes:
-        """Return the whole."""
+        """Return all bytes."""
         return await self._inner.as_bytes(encoding, errors)
 
     async def close(self) -> None:

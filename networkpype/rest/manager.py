@@ -1,12 +1,11 @@
-"""Requests with everything: limit, processors, auth, one deadline, retries."""
+"""REST requests with limits, processors, auth, one deadline and retries."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, TypeVar
 
-from aiohttp.hdrs import CONTENT_TYPE
-
-from networkpype._admission import Admission, give_back, is_preparing
 from networkpype._deadline import Deadline
+from networkpype._headers import has_header
+from networkpype._preparation import prepare_and_send, release_outer_hold
 from networkpype.auth import Auth
 from networkpype.exceptions import (
     AuthError,
@@ -16,16 +15,16 @@ from networkpype.exceptions import (
     TransportError,
 )
 from networkpype.rest._body import (
-    default_content_type,
     is_replayable,
     json_if_container,
-    position_of,
+    seek_position,
+    with_default_content_type,
     without_none,
 )
 from networkpype.rest.connection import RESTConnection, check_request_keywords
 from networkpype.rest.method import RESTMethod
 from networkpype.rest.processor.base import RESTPostProcessor, RESTPreProcessor
-from networkpype.rest.request import RESTRequest, has_header
+from networkpype.rest.request import RESTRequest
 from networkpype.rest.response import RESTResponse, decode_json
 from networkpype.retry import RetryPolicy, run_attempts
 from networkpype.throttler.throttler import AsyncThrottler, Hold
@@ -35,14 +34,14 @@ __all__ = ("CountFrom", "RESTManager")
 T = TypeVar("T")
 
 CountFrom = Literal["response", "admission"]
-"""When a request starts to count: a long poll, whose response may take minutes, from admission."""
+"""From when a request counts: its response, or (for a long poll) its admission."""
 
 
 class RESTManager:
-    """Send requests through limit, pre-processors, auth, connection and post-processors.
+    """Send requests through limits, pre-processors, auth, connection and post-processors.
 
-    With a `retry` policy, attempts that failed are repeated as it says; each goes the whole way
-    again, is signed anew and counts. Safe to share between tasks.
+    With a `retry` policy, failed attempts are repeated. Each attempt takes all steps again: it
+    waits for the limit, counts, and gets a new signature. Safe to share between tasks.
     """
 
     def __init__(
@@ -62,7 +61,7 @@ class RESTManager:
         self._auth = auth
         self._retry = retry
 
-    # Ten parameters are the contract's; nothing else could be taken out of the body.
+    # Over 40 lines: the parameters are a public contract.
     async def execute_request(
         self,
         url: str,
@@ -80,42 +79,37 @@ class RESTManager:
         encoded: bool = False,
         **aiohttp_kwargs: Any,
     ) -> Any:
-        """Send a request and return its JSON, None for an empty body.
+        """Send a request and return the JSON of its response, None for an empty body.
 
-        A dict (without its None values) or a list in `data` is sent as JSON, everything else as
-        it is; a file is read from where it stands and left open. `timeout` is in seconds and
-        covers wait, auth, connection, body and retries. Further arguments are those of
+        A dict (without its None values) or a list in `data` is sent as JSON, anything else
+        unchanged; a file is read from its current position and left open. `timeout` is in seconds
+        and covers waiting, auth, connecting, the body and retries. Further arguments are those of
         `aiohttp.ClientSession.request`.
 
-        Raises HTTPStatusError (an OSError) for status 400 and up, unless `return_err` is set and
-        the body is JSON, which then is returned; UnknownLimitError (a ValueError), AuthError,
+        Raises HTTPStatusError (an OSError) for status 400 and up; with `return_err`, returns the
+        error body instead if it is JSON. Raises UnknownLimitError (a ValueError), AuthError,
         DeadlineExceeded (a TimeoutError), BodyDecodeError, and TransportError (an
         aiohttp.ClientError) when there is no response.
         """
         data = json_if_container(data)
-        headers = {} if headers is None else headers
-        if not has_header(headers, CONTENT_TYPE):
-            content_type = default_content_type(method, data)
-            if content_type is not None:
-                headers = {**headers, CONTENT_TYPE: content_type}
         request = RESTRequest(
             method=method,
             url=url,
             params=without_none(params),
             data=data,
-            headers=headers,
+            headers=with_default_content_type(headers, method, data),
             is_auth_required=is_auth_required,
             throttler_limit_id=throttler_limit_id,
         )
 
         async def read_json(response: RESTResponse, _deadline: Deadline) -> Any:
-            # Read to its end, or closed by an error: either way its connection is given back.
+            # Read to the end, or closed by an error: either way the connection is released.
             await response.read()
             if response.status >= 400:
                 raise response.status_error(url=url)
             return await response.json(content_type=None)
 
-        options = _Options(priority, count_from, encoded, aiohttp_kwargs)
+        options = _SendOptions(priority, count_from, encoded, aiohttp_kwargs)
         try:
             return await self._run(request, timeout, options, read_json)
         except HTTPStatusError as error:
@@ -124,7 +118,7 @@ class RESTManager:
             try:
                 return decode_json(error.body)
             except ValueError:
-                # Not JSON: to return it, or None, would hide the status.
+                # Returning a body that is not JSON would hide the status.
                 raise error from None
 
     async def call(
@@ -137,42 +131,43 @@ class RESTManager:
         encoded: bool = False,
         **aiohttp_kwargs: Any,
     ) -> RESTResponse:
-        """Send `request`, return the response as soon as its head is there, whatever its status.
+        """Send `request`; return the response, of any status, as soon as its head has arrived.
 
-        `request` is not changed. Without a `throttler_limit_id` it waits for no limit. `timeout`
-        is in seconds and goes on while the body is read. Raises what `execute_request` raises,
-        except HTTPStatusError.
+        Does not change `request`. Without a `throttler_limit_id`, it waits for no limit. `timeout`
+        is in seconds and includes reading the body. Raises what `execute_request` raises, except
+        HTTPStatusError.
         """
 
         async def keep(response: RESTResponse, deadline: Deadline) -> RESTResponse:
-            response.limit_reading(deadline)
+            response.set_deadline(deadline)
             if self._retry is not None and response.status >= 400:
-                # Read, so that the connection is free while the next attempt waits.
+                # Read the body, so that the connection is free while the next attempt waits.
                 await response.read()
-                raise _UnwantedStatus(response)
+                raise _ErrorResponse(response)
             return response
 
-        options = _Options(priority, count_from, encoded, aiohttp_kwargs)
+        options = _SendOptions(priority, count_from, encoded, aiohttp_kwargs)
         try:
             return await self._run(request, timeout, options, keep)
-        except _UnwantedStatus as unwanted:
-            return unwanted.response
+        except _ErrorResponse as error:
+            return error.response
 
+    # Over 40 lines: the closure shares the count of attempts with its caller.
     async def _run(
         self,
         request: RESTRequest,
         timeout_s: float | None,
-        options: "_Options",
+        options: "_SendOptions",
         finish: Callable[[RESTResponse, Deadline], Awaitable[T]],
     ) -> T:
-        """Make attempts until one is finished, all under one deadline."""
+        """Make attempts until one succeeds, all under one deadline."""
         if options.aiohttp_kwargs:
             check_request_keywords(options.aiohttp_kwargs)
         if request.is_auth_required and self._auth is None:
-            raise AuthError("The request asks to be signed, but this manager has no Auth.")
+            raise AuthError("The request requires auth, but this manager has no Auth.")
         deadline = self._connection.deadline(request.describe, timeout_s)
         is_replayable_request = is_replayable(request.data)
-        start = position_of(request.data)
+        start = seek_position(request.data)
         attempts = 0
 
         async def attempt(_number: int = 1) -> T:
@@ -185,7 +180,7 @@ class RESTManager:
                     response = await self._admit_and_send(request, options, deadline)
                     break
                 except StaleConnectionError:
-                    # What aiohttp would have done once, by itself.
+                    # aiohttp itself would have sent it once more.
                     if is_second or not is_replayable_request:
                         raise
             return await finish(response, deadline)
@@ -198,48 +193,37 @@ class RESTManager:
                     self._retry,
                     attempt,
                     method=str(request.method),
-                    has_idempotency_key=has_header(request.headers or {}, "Idempotency-Key"),
+                    has_idempotency_key=has_header(request.headers, "Idempotency-Key"),
                 )
         except (TransportError, DeadlineExceeded, HTTPStatusError) as error:
             error.attempts = attempts
             raise
 
     async def _admit_and_send(
-        self, request: RESTRequest, options: "_Options", deadline: Deadline
+        self, request: RESTRequest, options: "_SendOptions", deadline: Deadline
     ) -> RESTResponse:
-        """Wait for the turn, sign, send."""
+        """Wait for admission, prepare, send."""
         if self._auth is not None and request.is_auth_required:
             await self._auth.before_admission()
         for processor in self._pre_processors:
             await processor.before_admission()
         limit_id = request.throttler_limit_id
         if limit_id is None:
-            return await self._send(await self._prepare(request), _FreePass(), options, deadline)
-        if is_preparing():
-            await give_back(self._throttler)
+            return await self._send(await self._prepare(request), _NullHold(), options, deadline)
+        await release_outer_hold(self._throttler)
         if not self._pre_processors and not request.is_auth_required:
             async with self._throttler.hold(limit_id, priority=options.priority) as hold:
                 return await self._send(request, hold, options, deadline)
-        # A processor or an auth that itself sends a request has the capacity taken away, or the
-        # two could wait for each other. It then runs a second time, as the first signature may
-        # have grown old; if it sends a request every time, what it made the second time is sent.
-        for _ in range(2):
-            async with self._throttler.hold(limit_id, priority=options.priority) as hold:
-                prepared, is_still_admitted = await self._prepare_admitted(request, hold)
-                if is_still_admitted:
-                    return await self._send(prepared, hold, options, deadline)
-        async with self._throttler.hold(limit_id, priority=options.priority) as hold:
-            return await self._send(prepared, hold, options, deadline)
-
-    async def _prepare_admitted(
-        self, request: RESTRequest, hold: Hold
-    ) -> tuple[RESTRequest, bool]:
-        with Admission(self._throttler, hold) as admission:
-            prepared = await self._prepare(request)
-        return prepared, not admission.was_given_back
+        return await prepare_and_send(
+            self._throttler,
+            limit_id,
+            options.priority,
+            prepare=lambda: self._prepare(request),
+            send=lambda prepared, hold: self._send(prepared, hold, options, deadline),
+        )
 
     async def _prepare(self, request: RESTRequest) -> RESTRequest:
-        """Return the request to send; a copy only where something could change it."""
+        """Return the request to send; a copy only if a processor or the auth may change it."""
         auth = self._auth if request.is_auth_required else None
         if auth is None and not self._pre_processors:
             return request
@@ -251,8 +235,8 @@ class RESTManager:
     async def _send(
         self,
         request: RESTRequest,
-        hold: "Hold | _FreePass",
-        options: "_Options",
+        hold: "Hold | _NullHold",
+        options: "_SendOptions",
         deadline: Deadline,
     ) -> RESTResponse:
         if options.count_from == "admission":
@@ -280,8 +264,8 @@ class RESTManager:
         return response
 
 
-class _Options(NamedTuple):
-    """What belongs to the sending of a request, not to the request."""
+class _SendOptions(NamedTuple):
+    """Options of one call that are not part of its request."""
 
     priority: int
     count_from: CountFrom
@@ -289,8 +273,8 @@ class _Options(NamedTuple):
     aiohttp_kwargs: Mapping[str, Any]
 
 
-class _UnwantedStatus(HTTPStatusError):
-    """Carry a response through the retries."""
+class _ErrorResponse(HTTPStatusError):
+    """Carry an error response through the retries."""
 
     def __init__(self, response: RESTResponse) -> None:
         error = response.status_error(url="")
@@ -304,7 +288,7 @@ class _UnwantedStatus(HTTPStatusError):
         self.response = response
 
 
-class _FreePass:
+class _NullHold:
     """The hold of a request without a limit."""
 
     def mark_sent(self) -> None: ...

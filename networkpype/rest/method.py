@@ -1,4 +1,4 @@
-"""The methods of HTTP (RFC 9110, section 9; PATCH: RFC 5789)."""
+"""HTTP methods (RFC 9110, section 9; PATCH: RFC 5789)."""
 
 from enum import Enum, unique
 
@@ -7,7 +7,7 @@ __all__ = ("RESTMethod",)
 
 @unique
 class RESTMethod(Enum):
-    """A method of HTTP; `str()` and `repr()` give the bare word."""
+    """An HTTP method; `str()` and `repr()` return its name alone."""
 
     GET = "GET"
     POST = "POST"

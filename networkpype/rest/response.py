@@ -1,4 +1,4 @@
-"""What a REST call got."""
+"""REST responses."""
 
 import json
 from collections.abc import AsyncIterator, Callable, Generator
@@ -10,7 +10,7 @@ import msgspec
 from multidict import CIMultiDictProxy
 
 from networkpype._deadline import Deadline
-from networkpype._urls import public_part
+from networkpype._urls import redact_url
 from networkpype.exceptions import (
     BodyDecodeError,
     HTTPStatusError,
@@ -22,14 +22,14 @@ from networkpype.rest.method import RESTMethod
 __all__ = ("Progress", "RESTResponse")
 
 Progress = Callable[[int, int | None], None]
-"""Called with the bytes that came so far, and those that will come in all if the server told."""
+"""Called with the number of bytes received, and the total if the server has announced it."""
 
 
 class RESTResponse:
-    """A response whose head has arrived; the body is read on demand.
+    """A response whose head has arrived; its body is read on demand.
 
-    Whoever gets one reads it to its end, calls `release()` or uses `async with`; otherwise its
-    connection is not free for others. Reading ends at the deadline of the request, if it has one.
+    Read the body to its end, call `release()` or use `async with`; otherwise the connection is not
+    free for other requests. Reading ends at the deadline of the request, if it has one.
     """
 
     def __init__(self, aiohttp_response: aiohttp.ClientResponse) -> None:
@@ -38,7 +38,7 @@ class RESTResponse:
         self._body: bytes | None = None
 
     def __repr__(self) -> str:
-        return f"<RESTResponse {self.method} {public_part(self.url)} {self.status}>"
+        return f"<RESTResponse {self.method} {redact_url(self.url)} {self.status}>"
 
     async def __aenter__(self) -> Self:
         return self
@@ -53,13 +53,13 @@ class RESTResponse:
 
     @property
     def url(self) -> str:
-        """The URL that answered, after redirects."""
+        """The URL of the response, after redirects."""
         return str(self._response.url)
 
     @property
     def method(self) -> RESTMethod:
-        """The method of the request that was answered."""
-        return RESTMethod(self._response.method.upper())
+        """The method of the request."""
+        return RESTMethod(self._response.method)
 
     @property
     def status(self) -> int:
@@ -71,24 +71,24 @@ class RESTResponse:
         """The headers of the response."""
         return self._response.headers
 
-    def limit_reading(self, deadline: Deadline) -> None:
-        """Let reading end at the deadline of the request."""
+    def set_deadline(self, deadline: Deadline) -> None:
+        """End reading at the deadline of the request."""
         self._deadline = deadline
 
     async def json(self, content_type: str | None = "application/json") -> Any:
         """Return the body as JSON, None if it is empty.
 
         Raises BodyDecodeError (a json.JSONDecodeError) if it is not JSON, ResponseError (an
-        aiohttp.ContentTypeError) if it is declared as anything else than `content_type`; None
-        takes every type.
+        aiohttp.ContentTypeError) if its declared type is not `content_type`; None accepts any
+        type.
         """
         body = await self.read() if self._body is None else self._body
         if content_type is None and body.isascii():
-            # The short way: whatever the declared charset, ASCII is read the same.
+            # The fast path: ASCII decodes the same in every declared charset.
             try:
                 return msgspec.json.decode(body)
             except (msgspec.DecodeError, RecursionError):
-                pass  # the long way raises the better error, and takes what only `json` takes
+                pass  # the slow path accepts more than msgspec, and raises the better error
         try:
             return await self._response.json(content_type=content_type, loads=decode_json)
         except aiohttp.ContentTypeError as error:
@@ -102,10 +102,10 @@ class RESTResponse:
         return await self._response.text()
 
     async def read(self) -> bytes:
-        """Return the whole body; it is kept, so that it can be asked for again."""
+        """Return the whole body, and keep it for further calls."""
         if self._body is None:
             if self._deadline is None:
-                # As below, without what there is no need for: every request comes here.
+                # The same as below with less overhead; most requests take this path.
                 try:
                     self._body = await self._response.read()
                 except (aiohttp.ClientError, OSError) as error:
@@ -118,11 +118,10 @@ class RESTResponse:
     async def iter_bytes(
         self, chunk_size: int = 65536, progress: Progress | None = None
     ) -> AsyncIterator[bytes]:
-        """Give the body in pieces of at most `chunk_size` bytes as they come, decompressed.
+        """Yield the decompressed body in chunks of at most `chunk_size` bytes as they arrive.
 
-        The memory that this needs does not depend on the size of the body. `progress` is called
-        after each piece has been taken in. Leave a loop early only inside `async with`, or call
-        `release()` after it.
+        The memory in use does not depend on the size of the body. `progress` is called after each
+        chunk. To leave the loop early, use `async with` or call `release()` afterwards.
         """
         total = self._decoded_length()
         received = 0
@@ -132,29 +131,29 @@ class RESTResponse:
                 progress(received, total)
             yield chunk
 
-    def release(self) -> "_Done":
-        """Give the connection back, or close it if a part of the body is still to come.
+    def release(self) -> "_Completed":
+        """Release the connection; close it if part of the body has not arrived.
 
-        May be awaited, and need not be.
+        Awaiting the result is optional.
         """
         self._response.release()
-        return _DONE
+        return _COMPLETED
 
-    def raise_for_status(self) -> "_Done":
+    def raise_for_status(self) -> "_Completed":
         """Raise HTTPStatusError for a status of 400 and up.
 
-        Its `body` is what has been read: call `read()` before, to be sure of all of it. May be
-        awaited, and need not be.
+        Its `body` is what has been read so far: call `read()` first to have all of it. Awaiting
+        the result is optional.
         """
         if self.status >= 400:
-            raise self.status_error(url=public_part(self.url))
-        return _DONE
+            raise self.status_error(url=redact_url(self.url))
+        return _COMPLETED
 
     def status_error(self, *, url: str) -> HTTPStatusError:
-        """Return the error that stands for this response; `url` is for its text."""
+        """Return an HTTPStatusError for this response; `url` is used in its text."""
         try:
             body = (self._body or b"").decode(self._response.charset or "utf-8", "replace")
-        except LookupError:  # a charset that Python does not know
+        except LookupError:  # a charset unknown to Python
             body = (self._body or b"").decode("utf-8", "replace")
         return HTTPStatusError(
             method=str(self._response.method),
@@ -173,7 +172,7 @@ class RESTResponse:
     def _decoded_length(self) -> int | None:
         if self._body is not None:
             return len(self._body)
-        # Content-Length counts the bytes on the wire.
+        # Content-Length is the compressed length.
         if "Content-Encoding" in self._response.headers:
             return None
         return self._response.content_length
@@ -183,7 +182,7 @@ class RESTResponse:
 
 
 class _Reading:
-    """Read under the deadline, if any, with the errors of aiohttp replaced."""
+    """Read under the deadline, if any, and replace errors of aiohttp."""
 
     __slots__ = ("_response", "_scope")
 
@@ -202,17 +201,17 @@ class _Reading:
         traceback: TracebackType | None,
     ) -> None:
         if error is not None:
-            # Where in the body the connection stands is no longer known.
+            # The position in the body is unknown now, so the connection cannot be reused.
             self._response.close()
         if self._scope is not None:
             await self._scope.__aexit__(error_type, error, traceback)
-        is_ours = isinstance(error, NetworkpypeError)
-        if isinstance(error, aiohttp.ClientError | OSError) and not is_ours:
+        is_mapped = isinstance(error, NetworkpypeError)
+        if isinstance(error, aiohttp.ClientError | OSError) and not is_mapped:
             raise map_client_error(error) from error
 
 
-class _Done:
-    """What a call returns that has done its work already, also if it is awaited."""
+class _Completed:
+    """An awaitable for work that is already done."""
 
     __slots__ = ()
 
@@ -221,13 +220,13 @@ class _Done:
         yield
 
 
-_DONE = _Done()
+_COMPLETED = _Completed()
 
 
 def decode_json(text: str) -> Any:
-    """Return the value of a JSON text, by the rules of the `json` module, only faster."""
+    """Decode JSON by the rules of the `json` module, but faster."""
     try:
         return msgspec.json.decode(text)
     except (msgspec.DecodeError, RecursionError):
-        # NaN, Infinity and lone surrogates, which `json` takes; else it raises the better error.
+        # `json` also accepts NaN, Infinity and lone surrogates, and raises the better error.
         return json.loads(text)

@@ -1,9 +1,8 @@
-"""From declared limits to what one request consumes of each."""
+"""Check declared limits, and compute what one request consumes of each."""
 
 import graphlib
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from networkpype.exceptions import ConfigurationError
 from networkpype.throttler.rate_limit import RateLimit
@@ -12,7 +11,7 @@ __all__ = ("consumption", "index_limits")
 
 
 def index_limits(rate_limits: Sequence[RateLimit]) -> dict[str, RateLimit]:
-    """Return the limits by id; raise ConfigurationError for what can never work."""
+    """Return the limits by id; raise ConfigurationError for limits that cannot work."""
     by_id: dict[str, RateLimit] = {}
     for rate_limit in rate_limits:
         if rate_limit.limit_id in by_id:
@@ -33,12 +32,12 @@ def index_limits(rate_limits: Sequence[RateLimit]) -> dict[str, RateLimit]:
         graphlib.TopologicalSorter(links).prepare()
     except graphlib.CycleError as error:
         cycle = " -> ".join(repr(limit_id) for limit_id in reversed(error.args[1]))
-        raise ConfigurationError(f"Limits link in a circle: {cycle}.") from error
+        raise ConfigurationError(f"Limits form a cycle: {cycle}.") from error
     return by_id
 
 
 def consumption(limit_id: str, by_id: Mapping[str, RateLimit]) -> dict[str, int]:
-    """Return what one request under `limit_id` consumes, its own limit first."""
+    """Return the weight of each limit that one request consumes, its own limit first."""
     weights = {limit_id: by_id[limit_id].weight}
     unvisited = [limit_id]
     visited = {limit_id}
@@ -59,22 +58,22 @@ def _check_numbers(rate_limit: RateLimit) -> None:
             raise ConfigurationError(f"{name}: {field} must be above 0, not {number!r}.")
     if not _is_weight(rate_limit.weight):
         raise ConfigurationError(
-            f"{name}: weight must be a whole number from 0 on, not {rate_limit.weight!r}."
+            f"{name}: weight must be a whole number, at least 0, not {rate_limit.weight!r}."
         )
     for link in rate_limit.linked_limits:
         if not _is_weight(link.weight):
             raise ConfigurationError(
-                f"{name}: weight of the link to {link.limit_id!r} must be a whole number from 0 "
-                f"on, not {link.weight!r}."
+                f"{name}: weight of the link to {link.limit_id!r} must be a whole number, at "
+                f"least 0, not {link.weight!r}."
             )
 
 
-def _is_positive(number: Any) -> bool:
+def _is_positive(number: float) -> bool:
     try:
         return bool(0 < number < math.inf)
-    except TypeError:
+    except TypeError:  # not a number
         return False
 
 
-def _is_weight(number: Any) -> bool:
+def _is_weight(number: object) -> bool:
     return isinstance(number, int) and number >= 0

@@ -1,32 +1,66 @@
-"""The past of one limit.
+"""The sliding window of one limit, and the requests that wait for it.
 
-An entry made at `s` counts in the half-open interval [s, s + interval). Where floating point
-cannot represent the end, it is rounded up, never down: no window is exceeded even by an ulp.
+An entry made at `s` counts in the half-open interval [s, s + interval). If floating point cannot
+represent the end, the end is rounded up: no window is exceeded, not even by an ulp.
 """
 
+import asyncio
+import enum
 import heapq
 import math
 from collections import deque
 from collections.abc import Iterator
-from typing import Any
 
-__all__ = ("Window", "end_of")
+__all__ = ("Cost", "Stage", "Waiter", "Window", "end_of")
 
 
 def end_of(start: float, interval: float) -> float:
     """Return the earliest float that is not before `start + interval`."""
     end = start + interval
-    # The rounding error of the sum, exact (Knuth, TAOCP 2, 4.2.2, theorem B).
+    # The exact rounding error of the sum (Knuth, TAOCP 2, 4.2.2, theorem B).
     of_interval = end - start
     error = (start - (end - of_interval)) + (interval - of_interval)
     return math.nextafter(end, math.inf) if error > 0 else end
 
 
-class Window:
-    """How much of one limit is used, and when it is free again.
+class Stage(enum.Enum):
+    """The life of a waiter."""
 
-    `used` is what is held, in the log and in the corrections. Entries that are over may still be
-    among it: they are forgotten when their room is wanted.
+    WAITING = enum.auto()
+    ADMITTED = enum.auto()
+    GONE = enum.auto()
+
+
+class Waiter:
+    """One request in the queues of all windows that it consumes."""
+
+    __slots__ = ("cost", "future", "limit_id", "rank", "sequence", "stage")
+
+    def __init__(
+        self,
+        limit_id: str,
+        cost: "Cost",
+        rank: float,
+        sequence: int,
+        future: asyncio.Future[None],
+    ) -> None:
+        self.limit_id = limit_id
+        self.cost = cost
+        self.rank = rank
+        self.sequence = sequence
+        self.future = future
+        self.stage = Stage.WAITING
+
+    def is_waiting(self) -> bool:
+        # The task of a cancelled future has not run yet, so the waiter is still in the queues.
+        return self.stage is Stage.WAITING and not self.future.cancelled()
+
+
+class Window:
+    """How much of one limit is used, and when that becomes free again.
+
+    `used` is the sum of the holds, the log and the corrections. It may include expired entries:
+    they are removed only when their room is needed.
     """
 
     __slots__ = (
@@ -54,37 +88,37 @@ class Window:
         self.held = 0
         # (start, weight), by start.
         self.log: deque[tuple[float, int]] = deque()
-        # (end, weight), a heap: what a server says that others used.
+        # (end, weight), a heap: usage by others, as reported by a server.
         self.corrections: list[tuple[float, int]] = []
         self.frozen_until = -math.inf
-        # (rank, sequence, waiter), a heap that may contain waiters that are gone.
-        self.queue: list[tuple[float, int, Any]] = []
+        # (rank, sequence, waiter), a heap; it may contain waiters that are gone.
+        self.queue: list[tuple[float, int, Waiter]] = []
         self.waiting = 0
 
-    def is_over(self, start: float, now: float) -> bool:
-        """Whether an entry made at `start` has left the window that ends now."""
+    def is_expired(self, start: float, now: float) -> bool:
+        """Return whether an entry made at `start` has left the window that ends now."""
         age = now - start
-        # Rounding keeps order, so the difference decides unless it is rounded onto the interval.
+        # Rounding keeps the order, so the difference decides unless it equals the interval.
         if age != self.interval:
             return age > self.interval
         return now >= end_of(start, self.interval)
 
     def has_room(self, weight: int, now: float) -> bool:
-        """Whether `weight` fits now; forgets as much of the past as that takes."""
+        """Return whether `weight` fits now; remove expired entries as needed."""
         if now < self.frozen_until:
             return False
         target = self.limit - weight
         if self.used > target:
-            self._forget(now, target)
+            self._expire(now, target)
         return self.used <= target
 
     def usage(self, now: float) -> int:
-        """Return what is used now, holds included."""
-        self._forget(now, -1)
+        """Return what is used now, including holds."""
+        self._expire(now, -1)
         return self.used
 
     def is_idle(self, now: float) -> bool:
-        """Return whether there is nothing to remember."""
+        """Return whether nothing is used and the window is not frozen."""
         return self.usage(now) == 0 and now >= self.frozen_until
 
     def hold(self, weight: int) -> None:
@@ -92,13 +126,13 @@ class Window:
         self.held += weight
 
     def refund(self, weight: int) -> None:
-        """Undo a hold."""
+        """Release a hold without counting it."""
         self.used -= weight
         self.held -= weight
 
     def count(self, weight: int, start: float, now: float) -> None:
-        """Make an entry out of a hold, as if made at `start`."""
-        if self.is_over(start, now):
+        """Turn a hold into an entry made at `start`."""
+        if self.is_expired(start, now):
             self.refund(weight)
             return
         self.held -= weight
@@ -111,12 +145,12 @@ class Window:
             log.append(later.pop())
 
     def correct(self, weight: int, end: float) -> None:
-        """Use up `weight` until `end`."""
+        """Add `weight` to the usage until `end`."""
         self.used += weight
         heapq.heappush(self.corrections, (end, weight))
 
     def fits_at(self, weight: int, now: float) -> float:
-        """Return when `weight` fits if nothing is added; infinity while a hold is in the way."""
+        """Return when `weight` fits if nothing is added; infinity if that depends on a hold."""
         when = max(now, self.frozen_until)
         missing = self.used + weight - self.limit
         if missing <= 0:
@@ -128,7 +162,7 @@ class Window:
         return math.inf
 
     def endings(self) -> Iterator[tuple[float, int]]:
-        """Yield (end, weight) of everything but holds, by end."""
+        """Yield (end, weight) of everything except holds, by end."""
         interval = self.interval
         log = ((end_of(start, interval), weight) for start, weight in self.log)
         if not self.corrections:
@@ -136,7 +170,7 @@ class Window:
         return heapq.merge(log, sorted(self.corrections))
 
     def change_clock(self, shift: float, restart_holds_at: float) -> None:
-        """Move the past to another clock; what is held becomes an entry."""
+        """Shift all times to another clock; holds become entries."""
         self.log = deque((start + shift, weight) for start, weight in self.log)
         self.corrections = [(end + shift, weight) for end, weight in self.corrections]
         self.frozen_until += shift
@@ -146,11 +180,15 @@ class Window:
             self.log.append((restart_holds_at, self.held))
             self.held = 0
 
-    def _forget(self, now: float, target: int) -> None:
-        """Forget what is over, oldest first, until at most `target` is used."""
+    def _expire(self, now: float, target: int) -> None:
+        """Remove expired entries, oldest first, until at most `target` is used."""
         log = self.log
-        while self.used > target and log and self.is_over(log[0][0], now):
+        while self.used > target and log and self.is_expired(log[0][0], now):
             self.used -= log.popleft()[1]
         corrections = self.corrections
         while self.used > target and corrections and corrections[0][0] <= now:
             self.used -= heapq.heappop(corrections)[1]
+
+
+Cost = tuple[tuple[Window, int], ...]
+"""What a request consumes: windows and weights."""

@@ -1,4 +1,4 @@
-"""Admission for the length of a block."""
+"""Context managers that wait for admission."""
 
 import enum
 from collections.abc import Mapping
@@ -6,43 +6,45 @@ from types import TracebackType
 from typing import Self
 
 from networkpype.exceptions import UnknownLimitError
-from networkpype.throttler._turnstile import Route, Turnstile
+from networkpype.throttler._admission_queue import AdmissionQueue
+from networkpype.throttler._window import Cost
 
-__all__ = ("AsyncRequestContext", "Hold")
+__all__ = ("AsyncRequestContext", "Hold", "cost_of")
 
-Routes = Mapping[str, Route]
+Costs = Mapping[str, Cost]
 
 
-def _unknown(limit_id: str) -> UnknownLimitError:
-    return UnknownLimitError(f"Rate limit not found for ID: {limit_id}")
+def cost_of(limit_id: str, costs: Costs) -> Cost:
+    """Return what a request under `limit_id` consumes, or raise UnknownLimitError."""
+    try:
+        return costs[limit_id]
+    except KeyError:
+        raise UnknownLimitError(f"Rate limit not found for ID: {limit_id}") from None
 
 
 class AsyncRequestContext:
-    """Made by `AsyncThrottler.execute_task`: wait for admission, and count from there.
+    """Wait for admission and count from then; made by `AsyncThrottler.execute_task`.
 
-    To enter it, or to call `acquire`, consumes once each time.
+    Each `async with` and each `acquire()` consumes once.
     """
 
-    __slots__ = ("_limit_id", "_priority", "_routes", "_turnstile")
+    __slots__ = ("_admission_queue", "_costs", "_limit_id", "_priority")
 
     def __init__(
-        self, turnstile: Turnstile, routes: Routes, limit_id: str, priority: float
+        self, queue: AdmissionQueue, costs: Costs, limit_id: str, priority: float
     ) -> None:
-        self._turnstile = turnstile
-        self._routes = routes
+        self._admission_queue = queue
+        self._costs = costs
         self._limit_id = limit_id
         self._priority = priority
 
     async def __aenter__(self) -> None:
-        # Not by way of `acquire`: one coroutine less for every request.
-        turnstile = self._turnstile
-        now = turnstile.now()
-        try:
-            route = self._routes[self._limit_id]
-        except KeyError:
-            raise _unknown(self._limit_id) from None
-        if not turnstile.admit_and_count(route, now):
-            await self._wait(route, now)
+        # Not implemented with `acquire`, to save one coroutine per request.
+        queue = self._admission_queue
+        now = queue.now()
+        cost = cost_of(self._limit_id, self._costs)
+        if not queue.try_consume(cost, now):
+            await self._wait(cost, now)
 
     async def __aexit__(
         self,
@@ -50,7 +52,7 @@ class AsyncRequestContext:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Do nothing: what is in the block was counted when it began."""
+        """Do nothing: the request was counted on entry."""
 
     async def acquire(self) -> None:
         """Wait for admission.
@@ -60,29 +62,24 @@ class AsyncRequestContext:
         await self.__aenter__()
 
     def within_capacity(self) -> bool:
-        """Return whether `acquire` would not wait now."""
-        turnstile = self._turnstile
-        now = turnstile.now()
-        return turnstile.would_admit(self._route(), turnstile.rank(self._priority, now), now)
+        """Return whether `acquire()` would return without waiting."""
+        queue = self._admission_queue
+        now = queue.now()
+        cost = cost_of(self._limit_id, self._costs)
+        return queue.would_admit(cost, queue.rank(self._priority, now), now)
 
     def flush(self) -> None:
-        """Forget what has left the windows; this happens by itself where it matters."""
-        now = self._turnstile.now()
-        for window, _ in self._route():
+        """Remove expired entries; the throttler also does this by itself."""
+        now = self._admission_queue.now()
+        for window, _ in cost_of(self._limit_id, self._costs):
             window.usage(now)
 
-    def _route(self) -> Route:
-        try:
-            return self._routes[self._limit_id]
-        except KeyError:
-            raise _unknown(self._limit_id) from None
-
-    async def _wait(self, route: Route, now: float) -> None:
-        turnstile = self._turnstile
-        admitted = await turnstile.wait(self._limit_id, route, self._priority, now)
-        # From now, not from the moment of the admission: the loop may have stood still in between.
-        now = turnstile.time()
-        turnstile.count(admitted, now, now)
+    async def _wait(self, cost: Cost, now: float) -> None:
+        queue = self._admission_queue
+        admitted = await queue.wait(self._limit_id, cost, self._priority, now)
+        # From now, not from the admission: the loop may have been blocked in between.
+        now = queue.time()
+        queue.count(admitted, now, now)
 
 
 class _Stage(enum.Enum):
@@ -93,50 +90,48 @@ class _Stage(enum.Enum):
 
 
 class Hold:
-    """Made by `AsyncThrottler.hold`: capacity that is held until it is known when it counts.
+    """Hold capacity until it is known from when it counts; made by `AsyncThrottler.hold`.
 
-    `count()` lets it count from now, `count_from_admission()` from when the block was entered.
-    When the block is left without either, it counts from then if `mark_sent()` was called, or
-    else is refunded. The first of these outcomes is the only one; later calls do nothing.
+    `count()` counts it from now, `count_from_admission()` from when the block was entered. If the
+    block ends without either, the hold is counted from then if `mark_sent()` was called, and
+    refunded otherwise. The first outcome is final; later calls do nothing.
     """
 
     __slots__ = (
+        "_admission_queue",
         "_admitted_at",
-        "_epoch",
+        "_cost",
+        "_costs",
+        "_generation",
         "_limit_id",
         "_priority",
-        "_route",
-        "_routes",
         "_stage",
-        "_turnstile",
     )
 
     def __init__(
-        self, turnstile: Turnstile, routes: Routes, limit_id: str, priority: float
+        self, queue: AdmissionQueue, costs: Costs, limit_id: str, priority: float
     ) -> None:
-        self._turnstile = turnstile
-        self._routes = routes
+        self._admission_queue = queue
+        self._costs = costs
         self._limit_id = limit_id
         self._priority = priority
         self._stage = _Stage.NEW
-        self._route: Route = ()
-        self._epoch = 0
+        self._cost: Cost = ()
+        self._generation = 0
         self._admitted_at = 0.0
 
     async def __aenter__(self) -> Self:
         if self._stage is not _Stage.NEW:
-            raise RuntimeError("A hold can be entered once.")
-        turnstile = self._turnstile
-        now = turnstile.now()
-        route = self._routes.get(self._limit_id)
-        if route is None:
-            raise _unknown(self._limit_id)
-        if not turnstile.admit(route, now):
-            route = await turnstile.wait(self._limit_id, route, self._priority, now)
-            now = turnstile.time()
-        # From here to the block there is no await: a cancellation finds it inside the block.
-        self._route = route
-        self._epoch = turnstile.epoch
+            raise RuntimeError("A hold can be entered only once.")
+        queue = self._admission_queue
+        now = queue.now()
+        cost = cost_of(self._limit_id, self._costs)
+        if not queue.try_hold(cost, now):
+            cost = await queue.wait(self._limit_id, cost, self._priority, now)
+            now = queue.time()
+        # No await follows, so a cancellation is raised inside the block.
+        self._cost = cost
+        self._generation = queue.generation
         self._admitted_at = now
         self._stage = _Stage.HELD
         return self
@@ -150,35 +145,37 @@ class Hold:
         if self._stage is _Stage.SENT:
             self.count()
         elif self._settle():
-            self._turnstile.refund(self._route, self._turnstile.time())
+            self._admission_queue.refund(self._cost, self._admission_queue.time())
 
     def mark_sent(self) -> None:
-        """Take note that bytes may have left: from now on there is no refund."""
+        """Record that bytes may have been sent: from now on there is no refund."""
         self._check_entered()
         if self._stage is _Stage.HELD:
             self._stage = _Stage.SENT
 
     def count(self) -> None:
-        """Let it count from now: the response head is there, or the message is written."""
+        """Count from now: the response head has arrived, or the message is written."""
         self._check_entered()
         if self._settle():
-            now = self._turnstile.time()
-            self._turnstile.count(self._route, now, now)
+            now = self._admission_queue.time()
+            self._admission_queue.count(self._cost, now, now)
 
     def count_from_admission(self) -> None:
-        """Let it count from its admission, for a response that may take very long."""
+        """Count from the admission, for a response that may take very long."""
         self._check_entered()
         if self._settle():
-            self._turnstile.count(self._route, self._admitted_at, self._turnstile.time())
+            self._admission_queue.count(
+                self._cost, self._admitted_at, self._admission_queue.time()
+            )
 
     def _check_entered(self) -> None:
         if self._stage is _Stage.NEW:
             raise RuntimeError("The hold is not admitted yet.")
 
     def _settle(self) -> bool:
-        """Return whether the outcome is still open, and close it."""
+        """Make the outcome final; return whether it was still open."""
         is_open = self._stage in {_Stage.HELD, _Stage.SENT}
         if is_open:
             self._stage = _Stage.SETTLED
-        # A throttler that has moved on to another loop has already counted it.
-        return is_open and self._epoch == self._turnstile.epoch
+        # A throttler that has changed to another loop has already counted it.
+        return is_open and self._generation == self._admission_queue.generation

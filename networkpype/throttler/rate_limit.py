@@ -1,4 +1,4 @@
-"""What a program says about the limits of a server."""
+"""Declarations of rate limits."""
 
 import dataclasses
 from collections.abc import Collection, Iterable
@@ -9,7 +9,7 @@ __all__ = ("LinkedLimitWeightPair", "RateLimit", "TaskLog")
 
 @dataclasses.dataclass
 class LinkedLimitWeightPair:
-    """A link to another limit; `weight` is what one request consumes of it."""
+    """A link to another limit, of which one request consumes `weight`."""
 
     limit_id: str
     weight: int = 1
@@ -19,9 +19,9 @@ class LinkedLimitWeightPair:
 class RateLimit:
     """At most `limit` in any half-open window of `time_interval` seconds.
 
-    A request under this id consumes `weight` of it, and of each limit that it links to, directly
-    or over other links, the weight of the link. Each link is consumed once; a limit that several
-    links lead to is consumed by the sum of their weights.
+    One request under this id consumes `weight` of this limit. It also consumes the weight of each
+    link, followed recursively. Each link counts once; a limit that several links point to is
+    consumed by the sum of their weights.
     """
 
     limit_id: str
@@ -34,7 +34,7 @@ class RateLimit:
     def filter_rate_limits_list(
         cls, rate_limits: Iterable[Self], limit_ids: Collection[str]
     ) -> list[Self]:
-        """Return the limits whose ids are not in `limit_ids`."""
+        """Return the limits whose id is not in `limit_ids`."""
         return [rate_limit for rate_limit in rate_limits if rate_limit.limit_id not in limit_ids]
 
 

@@ -1,9 +1,9 @@
-"""What servers say about their limits in the headers of a response.
+"""Rate-limit headers of responses, and how they correct a throttler.
 
-Read are `Retry-After` (RFC 9110, section 10.2.3), `RateLimit` and `RateLimit-Policy`
-(draft-ietf-httpapi-ratelimit-headers, as structured fields since 08 and as a dictionary in 07),
-`RateLimit-*` of the drafts before, `X-RateLimit-*`, and Binance's `X-MBX-USED-WEIGHT-*`. A header
-that does not make sense is ignored.
+Supports `Retry-After` (RFC 9110, section 10.2.3), `RateLimit` and `RateLimit-Policy`
+(draft-ietf-httpapi-ratelimit-headers: structured fields since draft 08, a dictionary in 07),
+`RateLimit-*` of earlier drafts, `X-RateLimit-*`, and Binance's `X-MBX-USED-WEIGHT-*`. Malformed
+headers are ignored.
 """
 
 import dataclasses
@@ -33,10 +33,10 @@ _LOGGER = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class UsageReport:
-    """What a server says about one limit; None is what it does not say.
+    """What a server reports about one limit; a field that it does not report is None.
 
-    `name` is the name of the policy, or of the header in lower case. `reset_after_seconds` counts
-    from the response.
+    `name` is the name of the policy, or of the header in lower case. `reset_after_seconds` starts
+    at the response.
     """
 
     name: str
@@ -48,17 +48,17 @@ class UsageReport:
 
 
 Headers = Mapping[str, str]
-"""Names in lower case; the lines of a repeated header joined with commas."""
+"""Names in lower case; the values of a repeated header joined with commas."""
 
 Parser = Callable[[Headers, float], Iterable[UsageReport]]
-"""Takes headers and the time in seconds since the epoch."""
+"""Called with the headers and the time in seconds since the epoch."""
 
 
 def parse_retry_after(headers: Mapping[str, str], wall_time: float) -> float | None:
-    """Return the seconds of `Retry-After`, a number or a date, from the response on.
+    """Return the seconds to wait according to `Retry-After`, a number or a date.
 
-    A date is compared with the `Date` of the same response, because the server's clock may differ
-    from ours; `wall_time` (seconds since the epoch) is for responses without it.
+    A date is compared with the response's own `Date`, because the server's clock may differ from
+    the local one; without a `Date`, with `wall_time` (seconds since the epoch).
     """
     lowered = _lowered(headers)
     value = lowered.get("retry-after", "").strip()
@@ -73,9 +73,9 @@ def parse_retry_after(headers: Mapping[str, str], wall_time: float) -> float | N
 
 
 def parse_rate_limit_fields(headers: Headers, wall_time: float) -> Iterator[UsageReport]:
-    """Read `RateLimit`, with what `RateLimit-Policy` adds to it."""
-    members = _members(headers.get("ratelimit", ""))
-    policies = _members(headers.get("ratelimit-policy", ""))
+    """Parse `RateLimit`, completed by `RateLimit-Policy`."""
+    members = _list_members(headers.get("ratelimit", ""))
+    policies = _list_members(headers.get("ratelimit-policy", ""))
     quotas = {name: parameters for name, parameters in policies if "q" in parameters}
     dictionary = {}
     for name, parameters in members:
@@ -86,27 +86,27 @@ def parse_rate_limit_fields(headers: Headers, wall_time: float) -> Iterator[Usag
         policy = quotas.get(name, {})
         yield UsageReport(
             name=name,
-            limit=_whole(policy.get("q")),
-            remaining=_whole(parameters["r"]),
+            limit=_integer(policy.get("q")),
+            remaining=_integer(parameters["r"]),
             window_seconds=_number(policy.get("w")),
             reset_after_seconds=_number(parameters.get("t")),
         )
     if "remaining" in dictionary:
-        limit = _whole(dictionary.get("limit"))
+        limit = _integer(dictionary.get("limit"))
         yield UsageReport(
             name="ratelimit",
             limit=limit,
-            remaining=_whole(dictionary["remaining"]),
+            remaining=_integer(dictionary["remaining"]),
             window_seconds=_window_of(limit, policies),
             reset_after_seconds=_until_reset(dictionary.get("reset"), wall_time),
         )
 
 
 def parse_rate_limit_headers(headers: Headers, wall_time: float) -> Iterator[UsageReport]:
-    """Read `RateLimit-Limit`, `-Remaining`, `-Used`, `-Reset`, also with `X-` or `X-Rate-Limit-`.
+    """Parse `RateLimit-Limit`, `-Remaining`, `-Used`, `-Reset`, and their `X-` forms.
 
-    A unit at the end (`X-RateLimit-Remaining-Minute`) is the length of the window. A reset is in
-    seconds, or a moment in seconds or milliseconds since the epoch.
+    A unit at the end (`X-RateLimit-Remaining-Minute`) is the length of the window. A reset is a
+    duration in seconds, or a time in seconds or milliseconds since the epoch.
     """
     families: dict[tuple[str, str], dict[str, str]] = {}
     for header, value in headers.items():
@@ -115,11 +115,11 @@ def parse_rate_limit_headers(headers: Headers, wall_time: float) -> Iterator[Usa
             prefix, field, unit = match.groups(default="")
             families.setdefault((prefix, unit), {})[field] = value
     for (prefix, unit), fields in families.items():
-        policies = _members(fields.get("limit", ""))
-        limit = _whole(policies[0][0]) if policies else None
+        policies = _list_members(fields.get("limit", ""))
+        limit = _integer(policies[0][0]) if policies else None
         window_seconds = _UNIT_SECONDS.get(unit)
         if window_seconds is None:
-            policies += _members(headers.get("ratelimit-policy", ""))
+            policies += _list_members(headers.get("ratelimit-policy", ""))
             window_seconds = _window_of(limit, policies)
         if "remaining" not in fields and "used" not in fields:
             continue
@@ -129,18 +129,18 @@ def parse_rate_limit_headers(headers: Headers, wall_time: float) -> Iterator[Usa
         yield UsageReport(
             name=f"{prefix}-{unit}" if unit else prefix,
             limit=limit,
-            used=_whole(fields.get("used")),
-            remaining=_whole(fields.get("remaining")),
+            used=_integer(fields.get("used")),
+            remaining=_integer(fields.get("remaining")),
             window_seconds=window_seconds,
             reset_after_seconds=reset_after,
         )
 
 
 def parse_binance_used_weight(headers: Headers, _wall_time: float) -> Iterator[UsageReport]:
-    """Read `X-MBX-USED-WEIGHT-(interval)`; the interval is a number with S, M, H or D."""
+    """Parse `X-MBX-USED-WEIGHT-(interval)`; the interval is a number with S, M, H or D."""
     for header, value in headers.items():
         match = _BINANCE_HEADER.fullmatch(header)
-        used = _whole(value)
+        used = _integer(value)
         if match is not None and used is not None:
             count, unit = match.groups()
             window_seconds = int(count) * _UNIT_SECONDS[unit]
@@ -156,15 +156,15 @@ DEFAULT_PARSERS: tuple[Parser, ...] = (
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ServerVerdict:
-    """What one response says: freeze for so long, so much is used."""
+    """What one response reports: how long to pause, and how much is used."""
 
     freeze_seconds: float
     reports: tuple[UsageReport, ...]
 
 
-_NOTHING_SAID = ServerVerdict(freeze_seconds=0.0, reports=())
+_EMPTY_VERDICT = ServerVerdict(freeze_seconds=0.0, reports=())
 
-# Every header that DEFAULT_PARSERS read begins with one of these.
+# Each header that DEFAULT_PARSERS parse begins with one of these.
 _PARSED_PREFIXES = ("ratelimit", "x-ratelimit", "x-rate-limit", "x-mbx-used-weight")
 
 
@@ -172,40 +172,40 @@ _PARSED_PREFIXES = ("ratelimit", "x-ratelimit", "x-rate-limit", "x-mbx-used-weig
 class ServerLimits:
     """How responses correct a throttler.
 
-    A report changes the limit that `limit_ids` maps its name to (`{"default": "my-id"}`,
-    `{"x-mbx-used-weight-1m": "weight"}`). Other reports change, among the limits that the request
-    consumed, one with the window and the limit that the report names: for a `used` a linked
-    one first, else the request's own first. It only ever raises the usage.
+    A report corrects the limit that `limit_ids` maps its name to (`{"default": "my-id"}`,
+    `{"x-mbx-used-weight-1m": "weight"}`). Without a mapping, it corrects a limit that the request
+    consumed and that has the reported window and limit; a report of `used` prefers a linked
+    limit, other reports prefer the request's own. A correction only ever raises the usage.
 
-    A status in `freeze_statuses` freezes all limits that the request consumed for `Retry-After`,
-    else until the reset of an exhausted limit, else for `fallback_freeze_seconds`, and never for
-    more than `max_freeze_seconds`.
+    A status in `freeze_statuses` freezes all limits that the request consumed: for `Retry-After`,
+    else until the reset of an exhausted limit, else for `fallback_freeze_seconds`; at most for
+    `max_freeze_seconds`.
     """
 
     parsers: tuple[Parser, ...] = DEFAULT_PARSERS
     limit_ids: Mapping[str, str] = dataclasses.field(default_factory=dict)
     freeze_statuses: frozenset[int] = frozenset({418, 429})
     fallback_freeze_seconds: float = 1.0
-    # The longest ban of Binance.
+    # Binance's longest ban.
     max_freeze_seconds: float = 3 * 86_400.0
     wall_clock: Callable[[], float] = time.time
 
     def read(self, status: int, headers: Mapping[str, str]) -> ServerVerdict:
-        """Return what a response says; never raises."""
+        """Return what a response reports; never raises."""
         if (
             self.parsers is DEFAULT_PARSERS
             and status not in self.freeze_statuses
             and not any(name.lower().startswith(_PARSED_PREFIXES) for name in headers)
         ):
-            return _NOTHING_SAID  # nearly every response; the rest of this costs 20 us
+            return _EMPTY_VERDICT  # nearly every response; parsing would take 20 us
         lowered = _lowered(headers)
         wall_time = self.wall_clock()
         reports: list[UsageReport] = []
         for parser in self.parsers:
             try:
                 reports += parser(lowered, wall_time)
-            except Exception:  # a response must not be lost over its headers
-                _LOGGER.exception("The headers of a response could not be read.")
+            except Exception:  # bad headers must not lose the response
+                _LOGGER.exception("Could not parse the rate-limit headers of a response.")
         freeze_seconds = 0.0
         if status in self.freeze_statuses:
             freeze_seconds = self._freeze_seconds(lowered, reports, wall_time)
@@ -224,7 +224,7 @@ class ServerLimits:
             seconds = max(resets, default=self.fallback_freeze_seconds)
         if seconds > self.max_freeze_seconds:
             _LOGGER.warning(
-                "A server wants a pause of %.0f s; it gets %.0f s.",
+                "The server asks for a pause of %.0f s; pausing for %.0f s.",
                 seconds,
                 self.max_freeze_seconds,
             )
@@ -238,22 +238,24 @@ def correct_windows(
     server_limits: ServerLimits,
     now: float,
 ) -> None:
-    """Raise the usage of windows to what a server reports; `consumed` are those of the request."""
+    """Raise usage to what a server reports; `consumed` are the windows of the request."""
     for report in reports:
         mapped_id = server_limits.limit_ids.get(report.name)
-        meant = _window_meant(report, consumed) if mapped_id is None else windows.get(mapped_id)
-        if meant is None:
+        window = (
+            _matching_window(report, consumed) if mapped_id is None else windows.get(mapped_id)
+        )
+        if window is None:
             continue
-        excess = _reported_usage(report, meant) - meant.usage(now)
+        excess = _reported_usage(report, window) - window.usage(now)
         if excess > 0:
-            lifetime_seconds = meant.interval
+            lifetime_seconds = window.interval
             if report.reset_after_seconds is not None:
-                longest = max(meant.interval, server_limits.max_freeze_seconds)
+                longest = max(window.interval, server_limits.max_freeze_seconds)
                 lifetime_seconds = min(report.reset_after_seconds, longest)
-            meant.correct(excess, end_of(now, lifetime_seconds))
+            window.correct(excess, end_of(now, lifetime_seconds))
 
 
-def _window_meant(report: UsageReport, consumed: Sequence[Window]) -> Window | None:
+def _matching_window(report: UsageReport, consumed: Sequence[Window]) -> Window | None:
     candidates = list(consumed)
     if report.window_seconds is not None:
         candidates = [window for window in candidates if window.interval == report.window_seconds]
@@ -262,15 +264,12 @@ def _window_meant(report: UsageReport, consumed: Sequence[Window]) -> Window | N
         candidates = same or candidates
     if not candidates:
         return None
-    # A `used` is a total over all endpoints, which is what links are for.
+    # `used` is a total over all endpoints, which a linked limit represents.
     return candidates[1 if report.used is not None and len(candidates) > 1 else 0]
 
 
 def _reported_usage(report: UsageReport, window: Window) -> int:
-    """Return how much of our share is used, at least.
-
-    What is not our share is for others to use.
-    """
+    """Return the minimum usage of the share of this program."""
     if report.remaining is not None:
         used = window.configured_limit - report.remaining
     else:
@@ -293,12 +292,12 @@ _RATE_LIMIT_HEADER = re.compile(
     r"(?:-(second|minute|hour|day))?"
 )
 _BINANCE_HEADER = re.compile(r"x-mbx-used-weight-([0-9]{1,6})([smhd])")
-# Fifteen digits: more is no quantity of anything here, and a float could not hold it exactly.
+# At most 15 digits: a float holds these exactly.
 _NUMBER = re.compile(r"[0-9]{1,15}(\.[0-9]{1,15})?")
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[",;]|[^",;]+')
-# From 30 years on a reset is a moment and not a duration, from the year 2286 on one in ms.
-_FIRST_EPOCH_S = 1e9
-_FIRST_EPOCH_MS = 1e10
+# A reset above 30 years is a time, not a duration; one after the year 2286 is in milliseconds.
+_MIN_TIMESTAMP_SECONDS = 1e9
+_MIN_TIMESTAMP_MILLISECONDS = 1e10
 
 
 def _lowered(headers: Mapping[str, str]) -> dict[str, str]:
@@ -315,35 +314,35 @@ def _number(value: str | None) -> float | None:
     return float(value)
 
 
-def _whole(value: str | None) -> int | None:
+def _integer(value: str | None) -> int | None:
     number = _number(value)
     return None if number is None else int(number)
 
 
 def _until_reset(value: str | None, wall_time: float) -> float | None:
     number = _number(value)
-    if number is None or number < _FIRST_EPOCH_S:
+    if number is None or number < _MIN_TIMESTAMP_SECONDS:
         return number
-    moment = number if number < _FIRST_EPOCH_MS else number / 1000
+    moment = number if number < _MIN_TIMESTAMP_MILLISECONDS else number / 1000
     return max(0.0, moment - wall_time)
 
 
 def _http_date(value: str) -> float | None:
     try:
         moment = email.utils.parsedate_to_datetime(value)
-        # HTTP dates are UTC (RFC 9110, section 5.6.7), whatever else they may say.
+        # HTTP dates are always UTC (RFC 9110, section 5.6.7).
         return moment.replace(tzinfo=UTC).timestamp()
     except (ValueError, TypeError, IndexError, OverflowError):
         return None
 
 
-def _members(value: str) -> list[tuple[str, dict[str, str]]]:
-    """Return item and parameters of each member of a list (RFC 9651, section 3.1)."""
+def _list_members(value: str) -> list[tuple[str, dict[str, str]]]:
+    """Return the item and parameters of each list member (RFC 9651, section 3.1)."""
     members = [[""]]
     for token in _TOKEN.finditer(value):
         text = token.group()
         if text == '"':
-            # A string without an end: the whole field is to be ignored (RFC 9651, section 4.2).
+            # An unterminated string: ignore the whole field (RFC 9651, section 4.2).
             return []
         if text == ",":
             members.append([""])
@@ -351,15 +350,15 @@ def _members(value: str) -> list[tuple[str, dict[str, str]]]:
             members[-1].append("")
         else:
             members[-1][-1] += text
-    return [(_bare(item), _parameters(rest)) for item, *rest in members if item.strip()]
+    return [(_unquoted(item), _parameters(rest)) for item, *rest in members if item.strip()]
 
 
 def _parameters(texts: Iterable[str]) -> dict[str, str]:
     pairs = (text.partition("=") for text in texts)
-    return {key.strip().lower(): _bare(value) for key, _, value in pairs}
+    return {key.strip().lower(): _unquoted(value) for key, _, value in pairs}
 
 
-def _bare(text: str) -> str:
+def _unquoted(text: str) -> str:
     return text.strip().strip('"')
 
 
@@ -369,6 +368,6 @@ def _window_of(
     """Return the window of the policy (`100;w=60`) whose quota is `limit`."""
     for quota, parameters in policies:
         window_seconds = _number(parameters.get("w", parameters.get("window")))
-        if window_seconds is not None and _whole(quota) == limit:
+        if window_seconds is not None and _integer(quota) == limit:
             return window_seconds
     return None

@@ -1,4 +1,4 @@
-"""The limits of a program, kept exactly."""
+"""Admit requests under exact rate limits."""
 
 import copy
 import logging
@@ -8,11 +8,11 @@ from decimal import Decimal
 from typing import Final
 
 from networkpype.exceptions import ConfigurationError, UnknownLimitError
-from networkpype.throttler._forecast import forecast
+from networkpype.throttler._admission_queue import AdmissionQueue
+from networkpype.throttler._estimate import estimate_admission
 from networkpype.throttler._links import consumption, index_limits
-from networkpype.throttler._turnstile import Route, Turnstile
-from networkpype.throttler._window import Window
-from networkpype.throttler.context import AsyncRequestContext, Hold
+from networkpype.throttler._window import Cost, Window
+from networkpype.throttler.context import AsyncRequestContext, Hold, cost_of
 from networkpype.throttler.rate_limit import RateLimit
 from networkpype.throttler.server_limits import ServerLimits, correct_windows
 
@@ -25,15 +25,15 @@ _DEFAULT_SERVER_LIMITS: Final = ServerLimits()
 class AsyncThrottler:
     """Admit requests so that no limit is exceeded in any half-open window of its interval.
 
-    Of each limit, `limits_share_percentage` percent (rounded down, at least 1) are for this
-    program, and of those the fraction `safety_margin_pct` is left unused. A request goes as soon
-    as it is first, by priority, then by arrival, among those that wait for any of the limits that
-    it consumes, and fits into all of them. One level of priority is worth
-    `priority_aging_seconds` of waiting, so that nobody waits for ever. `server_limits` is how
-    responses correct the usage, None for not at all. `retry_interval` has no effect.
+    This program uses `limits_share_percentage` percent of each limit (rounded down, at least 1),
+    less the fraction `safety_margin_pct`. A request is admitted as soon as it fits into all
+    limits that it consumes and is first in line for each of them, by priority, then by arrival.
+    One level of priority equals `priority_aging_seconds` of waiting, so no request waits forever.
+    `server_limits` says how responses correct the usage; None turns this off. `retry_interval`
+    has no effect.
 
     Serves one event loop at a time, from one thread. Raises ConfigurationError (a ValueError) for
-    limits that can never work: an id twice, an unknown or circular link, a weight over its limit,
+    limits that cannot work: a duplicate id, an unknown or circular link, a weight above its limit,
     numbers out of range.
     """
 
@@ -60,20 +60,20 @@ class AsyncThrottler:
         self._safety_margin_fraction = safety_margin_pct
         self._priority_aging_seconds = priority_aging_seconds
         self._server_limits = server_limits
-        self._turnstile = Turnstile(priority_aging_seconds)
+        self._admission_queue = AdmissionQueue(priority_aging_seconds)
         self._configured: list[RateLimit] = []
         self._by_id: dict[str, RateLimit] = {}
-        # Contexts keep this very dict, so it is changed and never replaced.
-        self._routes: dict[str, Route] = {}
+        # Contexts keep a reference to this dict: change it, never replace it.
+        self._costs: dict[str, Cost] = {}
         self.rate_limits = rate_limits
 
     @property
     def rate_limits(self) -> list[RateLimit]:
-        """The limits, as a deep copy, each with the share of it that is for this program.
+        """A deep copy of the limits, reduced to the share of this program.
 
-        Set it, to limits without the share, to change them while requests wait. What was consumed
-        stays consumed; a waiter whose limit is gone gets UnknownLimitError. If the new ones raise
-        ConfigurationError, nothing has changed.
+        Assign full limits to change them while requests wait. Usage is kept; a waiter whose limit
+        was removed raises UnknownLimitError. Invalid limits raise ConfigurationError and change
+        nothing.
         """
         return copy.deepcopy(list(self._by_id.values()))
 
@@ -88,22 +88,22 @@ class AsyncThrottler:
         self._configured = configured
         self._by_id = by_id
         self._configure_windows()
-        windows = self._turnstile.windows
-        self._routes.clear()
+        windows = self._admission_queue.windows
+        self._costs.clear()
         for limit_id, weights in consumed.items():
-            self._routes[limit_id] = tuple(
+            self._costs[limit_id] = tuple(
                 (windows[consumed_id], weight) for consumed_id, weight in weights.items() if weight
             )
-        self._turnstile.reroute(self._find_route)
+        self._admission_queue.update_costs(self._updated_cost)
 
     @property
     def configured_rate_limits(self) -> list[RateLimit]:
-        """The limits as they were set, before the share; a deep copy."""
+        """A deep copy of the limits as they were set, before the share."""
         return copy.deepcopy(self._configured)
 
     @property
     def limits_share_percentage(self) -> Decimal:
-        """The percentage of each limit that is for this program."""
+        """The percentage of each limit that this program uses."""
         return self._share_percentage
 
     @property
@@ -114,9 +114,9 @@ class AsyncThrottler:
     def get_related_limits(
         self, limit_id: str
     ) -> tuple[RateLimit | None, list[tuple[RateLimit, int]]]:
-        """Return the limit, and (limit, weight) of all that a request under it consumes.
+        """Return the limit, and a list of (limit, weight) that one request under it consumes.
 
-        The first of those is the limit itself; (None, []) for an unknown id.
+        The list begins with the limit itself. Returns (None, []) for an unknown id.
         """
         rate_limit = self._by_id.get(limit_id)
         if rate_limit is None:
@@ -137,65 +137,65 @@ class AsyncThrottler:
         )
 
     def execute_task(self, limit_id: str, *, priority: float = 0) -> AsyncRequestContext:
-        """Return a context that is entered when the request may go, and counts from there.
+        """Return a context manager that waits for admission and counts from then.
 
         The highest `priority` goes first.
         Raises UnknownLimitError (a ValueError) for an unknown id.
         """
-        if limit_id not in self._routes:
-            raise UnknownLimitError(f"Rate limit not found for ID: {limit_id}")
-        return AsyncRequestContext(self._turnstile, self._routes, limit_id, priority)
+        cost_of(limit_id, self._costs)
+        return AsyncRequestContext(self._admission_queue, self._costs, limit_id, priority)
 
     def hold(self, limit_id: str, *, priority: float = 0) -> Hold:
-        """Return a context that is entered when the request may go, and counts when told to.
+        """Return a context manager that waits for admission and counts when told to.
 
         The highest `priority` goes first.
         Entering raises UnknownLimitError (a ValueError) for an unknown id.
         """
-        return Hold(self._turnstile, self._routes, limit_id, priority)
+        return Hold(self._admission_queue, self._costs, limit_id, priority)
 
     def try_acquire(self, limit_id: str, *, priority: float = 0) -> bool:
-        """Consume and count from now if that can be without waiting; return whether it could.
+        """Consume, counted from now, if that needs no waiting; return whether it did.
 
         Raises UnknownLimitError (a ValueError) for an unknown id.
         """
-        route = self._known_route(limit_id)
-        turnstile = self._turnstile
-        now = turnstile.now()
-        if not turnstile.would_admit(route, turnstile.rank(priority, now), now):
+        cost = cost_of(limit_id, self._costs)
+        queue = self._admission_queue
+        now = queue.now()
+        if not queue.would_admit(cost, queue.rank(priority, now), now):
             return False
-        turnstile.take(route, now)
+        queue.consume(cost, now)
         return True
 
     def estimate_wait(self, limit_id: str, *, priority: float = 0) -> float:
-        """Return the seconds that a request would wait if it came now and nobody after it.
+        """Return the seconds that a request would wait if it arrived now and none after it.
 
-        What is held is taken to count from now. Takes time in proportion to those who wait.
+        Assumes that existing holds count from now. Takes time in proportion to the number of
+        waiters.
         Raises UnknownLimitError (a ValueError) for an unknown id.
         """
-        route = self._known_route(limit_id)
-        turnstile = self._turnstile
-        now = turnstile.now()
-        rank = turnstile.rank(priority, now)
-        if turnstile.would_admit(route, rank, now):
+        cost = cost_of(limit_id, self._costs)
+        queue = self._admission_queue
+        now = queue.now()
+        rank = queue.rank(priority, now)
+        if queue.would_admit(cost, rank, now):
             return 0.0
-        before = [waiter.route for waiter in turnstile.waiters_before(rank)]
-        return forecast(before, route, now) - now
+        before = [waiter.cost for waiter in queue.waiters_before(rank)]
+        return estimate_admission(before, cost, now) - now
 
     def observe(self, limit_id: str, status: int, headers: Mapping[str, str]) -> None:
-        """Correct the usage by what a response to a request under `limit_id` says.
+        """Correct the usage from the response to a request under `limit_id`.
 
-        An unknown id is ignored: the limit may have been removed since the request was sent.
+        Ignores an unknown id: the limit may have been removed since the request was sent.
         """
-        route = self._routes.get(limit_id)
-        if self._server_limits is None or route is None:
+        cost = self._costs.get(limit_id)
+        if self._server_limits is None or cost is None:
             return
         verdict = self._server_limits.read(status, headers)
-        now = self._turnstile.now()
-        windows = [window for window, _ in route]
+        now = self._admission_queue.now()
+        windows = [window for window, _ in cost]
         if verdict.freeze_seconds > 0:
             _LOGGER.warning(
-                "Status %d: requests under limit %r wait for %.1f s.",
+                "Status %d: pausing requests under limit %r for %.1f s.",
                 status,
                 limit_id,
                 verdict.freeze_seconds,
@@ -204,23 +204,17 @@ class AsyncThrottler:
                 window.frozen_until = max(window.frozen_until, now + verdict.freeze_seconds)
         if verdict.reports:
             correct_windows(
-                verdict.reports, windows, self._turnstile.windows, self._server_limits, now
+                verdict.reports, windows, self._admission_queue.windows, self._server_limits, now
             )
 
-    def _find_route(self, limit_id: str) -> Route | UnknownLimitError:
-        route = self._routes.get(limit_id)
-        if route is None:
+    def _updated_cost(self, limit_id: str) -> Cost | UnknownLimitError:
+        cost = self._costs.get(limit_id)
+        if cost is None:
             return UnknownLimitError(f"Rate limit {limit_id!r} was removed.")
-        return route
-
-    def _known_route(self, limit_id: str) -> Route:
-        route = self._routes.get(limit_id)
-        if route is None:
-            raise UnknownLimitError(f"Rate limit not found for ID: {limit_id}")
-        return route
+        return cost
 
     def _shared(self, rate_limit: RateLimit) -> RateLimit:
-        """Return a limit with our share of it."""
+        """Return the limit reduced to the share of this program."""
         share = int(Decimal(rate_limit.limit) * self._share_percentage / 100)
         return RateLimit(
             rate_limit.limit_id,
@@ -242,8 +236,8 @@ class AsyncThrottler:
                 if weight > effective_limit:
                     raise ConfigurationError(
                         f"A request under limit {limit_id!r} consumes {weight} of "
-                        f"{consumed_id!r}, of which there are {effective_limit} after share and "
-                        "safety margin."
+                        f"{consumed_id!r}, which allows {effective_limit} after share and safety "
+                        "margin."
                     )
 
     def _check_server_limits(self, by_id: Mapping[str, RateLimit]) -> None:
@@ -255,11 +249,11 @@ class AsyncThrottler:
                 )
 
     def _configure_windows(self) -> None:
-        """Set the windows to the limits; the past of those that stay is kept."""
-        windows = self._turnstile.windows
-        now = self._turnstile.time()
+        """Set the windows to the limits, and keep their usage."""
+        windows = self._admission_queue.windows
+        now = self._admission_queue.time()
         for limit_id in list(windows):
-            # What a removed limit consumed is remembered until it is over, should it come back.
+            # Keep the usage of a removed limit until it expires: the limit may be added again.
             if windows[limit_id].is_idle(now) and limit_id not in self._by_id:
                 del windows[limit_id]
         for configured in self._configured:

@@ -1,3 +1,3 @@
-"""WebSockets: connection, manager, requests and what comes back."""
+"""WebSockets: connections, managers, requests and responses."""
 
 __all__ = ()

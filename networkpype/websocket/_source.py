@@ -1,16 +1,15 @@
-"""Where a WebSocket gets its session, and what puts an end to its waits."""
+"""The session of a WebSocket, and the scopes that end with it."""
 
 import aiohttp
 
 from networkpype._deadline import Scope
-from networkpype._session import SessionSource
-from networkpype.exceptions import ClosedError
+from networkpype._session import SessionSource, open_session
 
 __all__ = ("Source",)
 
 
 class Source:
-    """A session that the caller keeps open, or a factory's; and the scopes that end with it."""
+    """A session that belongs to the caller or to a factory, and the scopes that end with it."""
 
     def __init__(self, source: aiohttp.ClientSession | SessionSource) -> None:
         self._source = source
@@ -18,27 +17,21 @@ class Source:
 
     def session(self) -> aiohttp.ClientSession:
         """Return the open session, or raise ClosedError."""
-        if not isinstance(self._source, aiohttp.ClientSession):
-            return self._source.current()
-        if self._source.closed:
-            raise ClosedError(
-                "The aiohttp session that this WebSocketConnection was given is closed."
-            )
-        return self._source
+        return open_session(self._source, "WebSocketConnection")
 
     def interrupt(self, reason: str) -> None:
-        """End the scopes that are entered."""
+        """End the entered scopes."""
         for scope in tuple(self._scopes):
             scope.interrupt(reason)
 
     def add_scope(self, scope: Scope) -> None:
-        """End `scope` on `interrupt()`, and when the factory closes."""
+        """End `scope` on `interrupt()` and when the factory closes."""
         self._scopes.add(scope)
         if not isinstance(self._source, aiohttp.ClientSession):
             self._source.add_scope(scope)
 
     def discard_scope(self, scope: Scope) -> None:
-        """Leave `scope` alone from now on."""
+        """No longer end `scope`."""
         self._scopes.discard(scope)
         if not isinstance(self._source, aiohttp.ClientSession):
             self._source.discard_scope(scope)

@@ -1,28 +1,28 @@
-"""Is the peer of a WebSocket still there?"""
+"""Detect dead peers of a WebSocket."""
 
 import asyncio
 from collections.abc import Callable
 
 __all__ = ("JUST_NOW", "Watchdog")
 
-# For `waiting_since`: a wait that the watchdog has not yet seen.
+# A value of `waiting_since`: a wait that began after the last check.
 JUST_NOW = -1.0
 
-# Times are found to be over when the timer looks, this often in each.
-_LOOKS = 4
+# The number of checks per timeout.
+_CHECKS_PER_TIMEOUT = 4
 
 
 class Watchdog:
-    """Ping a silent peer, and tell when it is dead or gives no data any more.
+    """Ping a silent peer, and report a peer that is dead or sends no data.
 
-    Silence counts only while somebody waits for a message: bytes that we do not read say nothing
-    about the peer. To keep clocks and timers off the hot path, the reader just sets
-    `waiting_since` to JUST_NOW before each message and to None after it, and one timer looks now
-    and then; what is to happen after t seconds happens after t to 1.25 t.
+    Silence counts only while a reader waits for a message: unread bytes say nothing about the
+    peer. To keep clocks and timers off the hot path, the reader only sets `waiting_since` to
+    JUST_NOW before each message and to None after it. One timer checks it periodically, so a
+    timeout of t seconds takes effect after t to 1.25 t.
 
-    After `ping_timeout` seconds of silence `on_silence` is called (send a ping); half of it
-    later, without a frame of any kind, `on_dead`. After `data_timeout` seconds without data, pings
-    and pongs or not, `on_dead`.
+    Calls `on_silence` (to send a ping) after `ping_timeout` seconds of silence, and `on_dead` if
+    no frame arrives within half that time. Calls `on_dead` after `data_timeout` seconds without
+    data, whether or not pings and pongs arrive.
     """
 
     def __init__(
@@ -45,37 +45,37 @@ class Watchdog:
         self.waiting_since: float | None = None
 
     def start(self) -> None:
-        """Begin to watch."""
+        """Start watching."""
         self._silent_since = self._loop.time()
-        self._arm()
+        self._schedule_check()
 
     def stop(self) -> None:
-        """End watching."""
+        """Stop watching."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
     def saw_control_frame(self) -> None:
-        """Take note of a ping or a pong."""
+        """Record a ping or a pong."""
         self._silent_since = self._loop.time()
         self._pinged_at = None
 
-    def _arm(self) -> None:
+    def _schedule_check(self) -> None:
         delays = [delay for delay in (self._ping_timeout, self._data_timeout) if delay is not None]
         if delays:
-            self._timer = self._loop.call_later(min(delays) / _LOOKS, self._look)
+            self._timer = self._loop.call_later(min(delays) / _CHECKS_PER_TIMEOUT, self._check)
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         now = self._loop.time()
-        reason = self._judge(now)
+        reason = self._check_peer(now)
         if reason is None:
-            self._arm()
+            self._schedule_check()
         else:
             self._timer = None
             self._on_dead(reason)
 
-    def _judge(self, now: float) -> str | None:
-        """Return why the peer counts as dead, None if it does not; ping it if it is silent."""
+    def _check_peer(self, now: float) -> str | None:
+        """Return why the peer is considered dead, or None; ping it if it is silent."""
         if self.waiting_since is None:
             self._pinged_at = None
         elif self.waiting_since == JUST_NOW:
@@ -90,7 +90,7 @@ class Watchdog:
                 return f"No answer to a ping within {self._ping_timeout / 2} s."
         elif now - self._silent_since >= self._ping_timeout:
             self._on_silence()
-            # While nobody waits for a message this keeps the path open, and proves nothing: the
-            # next look forgets it.
+            # Without a waiting reader, the ping only keeps the network path open; the next check
+            # resets it.
             self._silent_since = self._pinged_at = now
         return None

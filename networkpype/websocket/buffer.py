@@ -1,4 +1,4 @@
-"""A bounded buffer between a socket and the one who receives."""
+"""A bounded buffer between a socket and its receiver."""
 
 import asyncio
 from collections import deque
@@ -13,7 +13,7 @@ __all__ = ("Inbox", "OverflowPolicy", "ReceiveBuffer")
 
 
 class OverflowPolicy(Enum):
-    """What happens to a message for which there is no room."""
+    """What happens to a message when the buffer is full."""
 
     BLOCK = "block"
     DROP_OLDEST = "drop_oldest"
@@ -23,19 +23,18 @@ class OverflowPolicy(Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class ReceiveBuffer:
-    """Read the socket all the time, keep at most `max_messages` until they are received.
+    """Read the socket continuously, and keep at most `max_messages` until they are received.
 
-    `policy`, a member of OverflowPolicy or its value, says what happens when it is full:
+    `policy`, an OverflowPolicy or its value, says what happens when the buffer is full:
 
-    - `block`: the socket is not read until there is room, and the server feels it.
-    - `drop_oldest`: the oldest message makes room.
-    - `latest`: a message takes the place of one with the same `key(response)`, always; when it is
-      full of other keys, the oldest message makes room. A message whose key is None never takes
-      the place of another one.
-    - `raise`: the connection is closed; what is in the buffer is still received, then
-      BufferOverflowError is raised.
+    - `block`: stop reading the socket until there is room, which slows the server down.
+    - `drop_oldest`: drop the oldest message.
+    - `latest`: a message always replaces one with the same `key(response)`; if the buffer is full
+      of other keys, drop the oldest message. A message whose key is None replaces none.
+    - `raise`: close the connection; `receive()` returns the buffered messages, then raises
+      BufferOverflowError.
 
-    `WebSocketConnection.dropped_count` tells how many messages made room or were replaced.
+    `WebSocketConnection.dropped_count` counts the messages that were dropped or replaced.
     """
 
     policy: OverflowPolicy | str = OverflowPolicy.BLOCK
@@ -43,7 +42,7 @@ class ReceiveBuffer:
     key: Callable[[WebSocketResponse], Hashable] | None = None
 
     def __post_init__(self) -> None:
-        """Raise ConfigurationError for values that make no sense."""
+        """Raise ConfigurationError for invalid values."""
         try:
             object.__setattr__(self, "policy", OverflowPolicy(self.policy))
         except ValueError as error:
@@ -52,21 +51,21 @@ class ReceiveBuffer:
                 f"{self.policy!r} is not an overflow policy; known: {known}."
             ) from error
         if self.max_messages < 1:
-            raise ConfigurationError("max_messages of a ReceiveBuffer is below 1.")
+            raise ConfigurationError("max_messages of a ReceiveBuffer must be at least 1.")
         if (self.policy is OverflowPolicy.LATEST) is (self.key is None):
-            raise ConfigurationError("The policy latest, and no other one, takes a key function.")
+            raise ConfigurationError("A key function is required for the policy latest only.")
 
 
 class Inbox:
-    """The messages of one connection that wait to be received; one reader, one receiver."""
+    """The received messages of one connection, for one receiver."""
 
     def __init__(self, settings: ReceiveBuffer) -> None:
         self._policy = settings.policy
         self._max_messages = settings.max_messages
         self._key = settings.key
         self._responses: deque[WebSocketResponse] = deque()
-        # Only for LATEST: by key, in the order of arrival of each key's first message. The same
-        # object as a key of its own stands for a message without one.
+        # Only for LATEST: by key, in order of arrival of each key's first message. A message
+        # without a key has a new object as its key.
         self._by_key: dict[Hashable, WebSocketResponse] = {}
         self._end: Exception | None = None
         self._arrival: asyncio.Future[None] | None = None
@@ -75,13 +74,13 @@ class Inbox:
 
     @property
     def is_receiving(self) -> bool:
-        """Tell whether a receiver waits."""
+        """Whether a receiver is waiting."""
         return self._arrival is not None
 
     async def put(self, response: WebSocketResponse) -> None:
-        """Take `response` in, or raise BufferOverflowError; waits for room if so told.
+        """Add `response`; depending on the policy, wait for room or raise BufferOverflowError.
 
-        After the end it does nothing.
+        Does nothing after the end.
         """
         if self._policy is OverflowPolicy.LATEST:
             self._put_latest(response)
@@ -101,7 +100,7 @@ class Inbox:
         _wake(self._arrival)
 
     def get_nowait(self) -> WebSocketResponse | None:
-        """Return the oldest message, None if there is none; raise the end, when it has come."""
+        """Return the oldest message or None; raise the error set by `end()` after the last."""
         if self._by_key:
             return self._by_key.pop(next(iter(self._by_key)))
         if self._responses:
@@ -120,14 +119,14 @@ class Inbox:
             self._arrival = None
 
     def end(self, error: Exception) -> None:
-        """Have `error` raised after the messages that are here."""
+        """Raise `error` after the buffered messages."""
         if self._end is None:
             self._end = error
         _wake(self._arrival)
         _wake(self._room)
 
     def discard(self, error: Exception) -> None:
-        """Drop the messages that are here and have `error` raised at once."""
+        """Drop the buffered messages, and raise `error` at once."""
         self._responses.clear()
         self._by_key.clear()
         self._end = error
@@ -135,7 +134,7 @@ class Inbox:
         _wake(self._room)
 
     def _put_latest(self, response: WebSocketResponse) -> None:
-        assert self._key is not None  # noqa: S101  (ReceiveBuffer sees to it)
+        assert self._key is not None  # noqa: S101  (checked by ReceiveBuffer)
         key = self._key(response)
         if key is None:
             key = object()

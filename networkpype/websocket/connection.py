@@ -1,4 +1,4 @@
-"""One WebSocket on an aiohttp session."""
+"""A WebSocket connection on an aiohttp session."""
 
 import asyncio
 import contextlib
@@ -24,11 +24,14 @@ from networkpype.exceptions import (
 )
 from networkpype.websocket._socket import (
     ABNORMAL_CLOSURE,
-    describe_end,
+    BUSY_TEXT,
+    DISCONNECTED_TEXT,
+    close_websocket,
+    closed_error,
     open_websocket,
-    shut,
 )
 from networkpype.websocket._source import Source
+from networkpype.websocket._tasks import BackgroundTasks
 from networkpype.websocket._watchdog import JUST_NOW, Watchdog
 from networkpype.websocket.buffer import Inbox, ReceiveBuffer
 from networkpype.websocket.json_codec import JSONCodec
@@ -40,25 +43,23 @@ __all__ = ("DEFAULT_CLOSE_TIMEOUT_SECONDS", "DEFAULT_MAX_MSG_SIZE", "WebSocketCo
 DEFAULT_MAX_MSG_SIZE = 4 * 2**20
 DEFAULT_CLOSE_TIMEOUT_SECONDS = 5.0
 
-
-TEXT, BINARY = WSMsgType.TEXT, WSMsgType.BINARY
-PING, PONG = WSMsgType.PING, WSMsgType.PONG
+TEXT, BINARY, PING, PONG = WSMsgType.TEXT, WSMsgType.BINARY, WSMsgType.PING, WSMsgType.PONG
 
 
 class _State(Enum):
     DISCONNECTED = auto()
     CONNECTING = auto()
     OPEN = auto()
-    # The connection is gone, and nobody was told yet: the next receive() raises the reason.
+    # Lost, but not reported yet: the next receive() raises the error.
     LOST = auto()
     CLOSING = auto()
 
 
 class WebSocketConnection:
-    """Connect, send and receive on a session: one that the caller keeps open, or a factory's.
+    """Connect, send and receive on a session that belongs to the caller or to a factory.
 
-    Without a `receive_buffer` (see `connect()`) the socket is read only while somebody receives,
-    which is the fastest way, and a slow receiver slows the server down; pings wait as long.
+    Without a `receive_buffer` (see `connect()`), the socket is read only during `receive()`. This
+    is fastest, but a slow receiver slows the server down and delays the answers to pings.
     """
 
     def __init__(
@@ -73,24 +74,23 @@ class WebSocketConnection:
         self._encode = codec.encode
         self._source = Source(aiohttp_client_session)
         self._state = _State.DISCONNECTED
-        # Set in state OPEN, and only then.
+        # Set in state OPEN only.
         self._websocket: aiohttp.ClientWebSocketResponse | None = None
         self._loss: Exception | None = None
         self._last_recv_time = 0.0
         self._dropped_before = 0
         self._message_timeout: float | None = None
         self._close_timeout = DEFAULT_CLOSE_TIMEOUT_SECONDS
-        self._handshake_over: asyncio.Event | None = None
+        self._handshake_done: asyncio.Event | None = None
         self._watchdog: Watchdog | None = None
         self._inbox: Inbox | None = None
-        self._pump: asyncio.Task[None] | None = None
+        self._reader_task: asyncio.Task[None] | None = None
         self._closing: asyncio.Task[None] | None = None
-        # Kept here because a loop keeps weak references only.
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = BackgroundTasks()
 
     @property
     def connected(self) -> bool:
-        """Whether the WebSocket is open, as far as is known without reading on."""
+        """Whether the WebSocket is open, as far as known without reading."""
         websocket = self._websocket
         return (
             websocket is not None
@@ -100,16 +100,16 @@ class WebSocketConnection:
 
     @property
     def last_recv_time(self) -> float:
-        """When the last data message was read, in seconds since the epoch; 0.0 at first."""
+        """The time of the last data message, in seconds since the epoch; 0.0 before it."""
         return self._last_recv_time
 
     @property
     def dropped_count(self) -> int:
-        """How many messages receive buffers have dropped or replaced so far."""
+        """The number of messages that receive buffers have dropped or replaced."""
         inbox = self._inbox
         return self._dropped_before + (0 if inbox is None else inbox.dropped_count)
 
-    # Longer than 40 lines because of its options, which are spelled out.
+    # Over 40 lines: the options are spelled out.
     async def connect(
         self,
         ws_url: str,
@@ -131,91 +131,63 @@ class WebSocketConnection:
     ) -> None:
         """Open the WebSocket; all times are in seconds.
 
-        After `ping_timeout` of silence a ping is sent, half of it later the connection is lost;
-        None or 0 turns this off. `message_timeout` bounds each `receive()`, pings do not count;
-        `data_timeout` is the time without data after which the connection is lost. Pings are
-        answered whatever `auto_ping` says. `ssl`, when given, is what `verify_ssl` would decide.
-        A message of more than `max_msg_size` bytes (0: no limit) ends the connection with 1009.
-        The closing handshake gets `close_timeout`.
+        A ping is sent after `ping_timeout` of silence, and the connection is lost if no frame
+        arrives within half that time; None or 0 turns this off. `message_timeout` limits each
+        `receive()`. The connection is lost after `data_timeout` without data. Pings are answered
+        whatever `auto_ping` is. `ssl` takes precedence over `verify_ssl`. A message above
+        `max_msg_size` bytes (0: no limit) closes the connection with 1009. `close_timeout` limits
+        the closing handshake.
 
-        Raises ConnectionStateError (a RuntimeError) when not disconnected, TransportError and its
-        kin when there is no connection, ClosedError when the session is closed or `disconnect()`
-        is called meanwhile.
+        Raises ConnectionStateError (a RuntimeError) if not disconnected, a TransportError if
+        connecting fails, ClosedError if the session is closed or `disconnect()` is called.
         """
-        if self._state not in {_State.DISCONNECTED, _State.LOST}:
-            raise ConnectionStateError(
-                "WebSocket is connected."
-                if self._state is _State.OPEN
-                else f"WebSocket is {self._state.name.lower()}."
-            )
+        self._check_disconnected()
         if ssl is not None and not verify_ssl:
             raise ConfigurationError("Give either ssl or verify_ssl=False, not both.")
-        session = self._source.session()
-        self._reset()
-        self._state = _State.CONNECTING
-        over = asyncio.Event()
-        self._handshake_over = over
-        websocket = None
-        try:
-            async with self.deadline(lambda: f"Connecting to {ws_url}").scope():
-                websocket = await open_websocket(
-                    session,
-                    ws_url,
-                    headers=ws_headers,
-                    ssl=verify_ssl if ssl is None else ssl,
-                    proxy=proxy,
-                    proxy_headers=proxy_headers,
-                    protocols=tuple(protocols),
-                    compress=compress,
-                    max_msg_size=max_msg_size,
-                    autoping=False,
-                    timeout=aiohttp.ClientWSTimeout(ws_close=close_timeout),
-                )
-        finally:
-            self._handshake_over = None
-            over.set()
-            self._state = _State.DISCONNECTED if websocket is None else _State.OPEN
-        self._websocket = websocket
+        self._websocket = await self._handshake(
+            ws_url,
+            headers=ws_headers,
+            ssl=verify_ssl if ssl is None else ssl,
+            proxy=proxy,
+            proxy_headers=proxy_headers,
+            protocols=tuple(protocols),
+            compress=compress,
+            max_msg_size=max_msg_size,
+            timeout=aiohttp.ClientWSTimeout(ws_close=close_timeout),
+        )
         self._message_timeout = message_timeout
         self._close_timeout = close_timeout
-        self._watchdog = Watchdog(
-            asyncio.get_running_loop(),
-            ping_timeout=ping_timeout or None,
-            data_timeout=data_timeout,
-            on_silence=self._ping_soon,
-            on_dead=self._give_up,
-        )
-        self._watchdog.start()
+        self._start_watchdog(ping_timeout or None, data_timeout)
         if receive_buffer is not None:
             self._inbox = Inbox(receive_buffer)
-            self._pump = self._spawn(self._fill(self._inbox))
+            self._reader_task = self._tasks.start(self._fill_buffer(self._inbox))
 
     async def disconnect(self) -> None:
         """Close the WebSocket; a pending `receive()` raises DisconnectedError."""
-        self._source.interrupt("WebSocket is disconnected.")
-        if self._handshake_over is not None:
-            await self._handshake_over.wait()
+        self._source.interrupt(DISCONNECTED_TEXT)
+        if self._handshake_done is not None:
+            await self._handshake_done.wait()
         elif self._state is _State.LOST:
             self._reset()
         elif self._websocket is not None:
             self._state = _State.CLOSING
-            self._closing = self._spawn(self._close(self._websocket))
+            self._closing = self._tasks.start(self._close(self._websocket))
             self._websocket = None
         if self._closing is not None:
-            # Whoever is cancelled here leaves the handshake to run to its end, within its timeout.
+            # Cancelling the caller does not cancel the closing handshake, which has a timeout.
             await asyncio.shield(self._closing)
 
     async def send(self, request: WebSocketRequest) -> None:
-        """Send `request`; waits only while the socket takes no more bytes."""
+        """Send `request`; wait only while the socket is not writable."""
         self.check_open()
         await request.send_with_connection(self)
 
     def check_open(self) -> None:
-        """Raise what `send()` would raise when there is no connection."""
+        """Raise what `send()` would raise without a connection."""
         self._open_websocket()
 
     def deadline(self, describe: Callable[[], str], timeout_s: float | None = None) -> Deadline:
-        """Return a deadline whose scopes end on `disconnect()`, and when the factory closes."""
+        """Return a deadline whose scopes end on `disconnect()` and when the factory closes."""
         return Deadline(describe, timeout_s, self._source)
 
     async def send_json(self, payload: Any) -> None:
@@ -232,26 +204,59 @@ class WebSocketConnection:
         await self._send(WSMsgType.BINARY, data)
 
     async def ping(self) -> None:
-        """Send a ping; its pong is not handed out."""
+        """Send a ping; `receive()` does not return its pong."""
         await self._send(WSMsgType.PING, b"")
 
     def receive(self) -> Coroutine[Any, Any, WebSocketResponse | None]:
-        """Wait for the next data message; it is never None here.
+        """Wait for the next data message; the result is never None. One receiver at a time.
 
-        Raises ReceiveTimeoutError (TimeoutError; the connection stays), WebSocketClosedError
-        (ConnectionError) when the connection is lost, once, and DisconnectedError (RuntimeError)
-        when it is not connected or `disconnect()` is called meanwhile. One at a time.
+        Raises ReceiveTimeoutError (a TimeoutError) and stays connected, WebSocketClosedError (a
+        ConnectionError) once when the connection is lost, and DisconnectedError (a RuntimeError)
+        if it is not connected or `disconnect()` is called.
         """
-        # Not a coroutine function itself: that would be one coroutine more per message.
+        # Not a coroutine function, to save one coroutine per message.
         if self._message_timeout is not None:
             return self._receive_in_time(self._message_timeout)
-        return self._read() if self._inbox is None else self._take(self._inbox)
+        return self._read() if self._inbox is None else self._receive_buffered(self._inbox)
+
+    def _check_disconnected(self) -> None:
+        if self._state not in {_State.DISCONNECTED, _State.LOST}:
+            name = "connected" if self._state is _State.OPEN else self._state.name.lower()
+            raise ConnectionStateError(f"WebSocket is {name}.")
+
+    async def _handshake(self, ws_url: str, **options: Any) -> aiohttp.ClientWebSocketResponse:
+        session = self._source.session()
+        self._reset()
+        self._state = _State.CONNECTING
+        done = asyncio.Event()
+        self._handshake_done = done
+        websocket = None
+        try:
+            async with self.deadline(lambda: f"Connecting to {ws_url}").scope():
+                websocket = await open_websocket(session, ws_url, autoping=False, **options)
+        finally:
+            self._handshake_done = None
+            done.set()
+            self._state = _State.DISCONNECTED if websocket is None else _State.OPEN
+        return websocket
+
+    def _start_watchdog(self, ping_timeout: float | None, data_timeout: float | None) -> None:
+        self._watchdog = Watchdog(
+            asyncio.get_running_loop(),
+            ping_timeout=ping_timeout,
+            data_timeout=data_timeout,
+            on_silence=self._on_silence,
+            on_dead=self._on_dead,
+        )
+        self._watchdog.start()
 
     async def _receive_in_time(self, seconds: float) -> WebSocketResponse:
         scope = asyncio.timeout(seconds)
         try:
             async with scope:
-                return await (self._read() if self._inbox is None else self._take(self._inbox))
+                return await (
+                    self._read() if self._inbox is None else self._receive_buffered(self._inbox)
+                )
         except TimeoutError as error:
             if scope.expired():
                 raise ReceiveTimeoutError("Message receive timed out.") from error
@@ -262,9 +267,9 @@ class WebSocketConnection:
         websocket = self._websocket
         watchdog = self._watchdog
         if websocket is None or watchdog is None:
-            raise self._told(self._not_open())
+            raise self._mark_reported(self._not_open())
         if watchdog.waiting_since is not None:
-            raise ConnectionStateError("WebSocket is being received from already.")
+            raise ConnectionStateError(BUSY_TEXT)
         watchdog.waiting_since = JUST_NOW
         try:
             while True:
@@ -280,19 +285,19 @@ class WebSocketConnection:
                     return WebSocketResponse(data)
                 if kind is PING:
                     watchdog.saw_control_frame()
-                    # If the socket takes no pong any more, the next receive() says so.
+                    # If the pong cannot be sent, the next receive() raises the reason.
                     with contextlib.suppress(aiohttp.ClientError, OSError):
                         await websocket.pong(data)
                 elif kind is PONG:
                     watchdog.saw_control_frame()
                 else:
-                    raise self._ended(websocket, kind, data, extra or "")
+                    raise self._end_of_stream(websocket, kind, data, extra or "")
         finally:
             watchdog.waiting_since = None
 
-    async def _take(self, inbox: Inbox) -> WebSocketResponse:
+    async def _receive_buffered(self, inbox: Inbox) -> WebSocketResponse:
         if inbox.is_receiving:
-            raise ConnectionStateError("WebSocket is being received from already.")
+            raise ConnectionStateError(BUSY_TEXT)
         try:
             while (response := inbox.get_nowait()) is None:
                 await inbox.wait()
@@ -302,12 +307,12 @@ class WebSocketConnection:
             raise
         return response
 
-    async def _fill(self, inbox: Inbox) -> None:
+    async def _fill_buffer(self, inbox: Inbox) -> None:
         try:
             while True:
                 await inbox.put(await self._read())
-        except Exception as error:  # noqa: BLE001  (told to the receiver, a key function's too)
-            self._lose(error)
+        except Exception as error:  # noqa: BLE001  (raised by receive(), also if a key function failed)
+            self._mark_lost(error)
             inbox.end(error)
 
     async def _send(self, kind: WSMsgType, data: bytes) -> None:
@@ -323,29 +328,29 @@ class WebSocketConnection:
         return self._websocket
 
     def _not_open(self) -> Exception:
-        """Return what to raise for a connection that is not there; the loss stays to be told."""
+        """Return the error for a missing connection, without marking a loss as reported."""
         if self._loss is not None:
             return self._loss
         return DisconnectedError("WebSocket is not connected.")
 
-    def _ended(
-        self, websocket: aiohttp.ClientWebSocketResponse, kind: WSMsgType, data: Any, extra: str
+    def _end_of_stream(
+        self, websocket: aiohttp.ClientWebSocketResponse, kind: WSMsgType, data: object, extra: str
     ) -> Exception:
-        """Return what to raise for the end of the stream."""
+        """Return the error for the end of the stream."""
         if self._websocket is websocket:
-            self._lose(describe_end(websocket, kind, data, extra))
+            self._mark_lost(closed_error(websocket, kind, data, extra))
         if self._loss is None:
-            return DisconnectedError("WebSocket is disconnected.")
-        return self._told(self._loss)
+            return DisconnectedError(DISCONNECTED_TEXT)
+        return self._mark_reported(self._loss)
 
-    def _told(self, error: Exception) -> Exception:
-        """Forget the loss that a receiver is told now; the receive buffer is no receiver."""
+    def _mark_reported(self, error: Exception) -> Exception:
+        """Clear the loss that `receive()` now raises, unless the buffer's reader raises it."""
         if error is self._loss and self._inbox is None:
             self._reset()
         return error
 
-    def _lose(self, error: Exception) -> None:
-        """Give the socket up; `error` is kept for the next receive()."""
+    def _mark_lost(self, error: Exception) -> None:
+        """Drop the socket, and keep `error` for the next receive()."""
         websocket, self._websocket = self._websocket, None
         if websocket is None:
             return
@@ -354,10 +359,10 @@ class WebSocketConnection:
         if self._watchdog is not None:
             self._watchdog.stop()
         if not websocket.closed:
-            self._spawn(shut(websocket, 0))
+            self._tasks.start(close_websocket(websocket, 0))
 
-    def _give_up(self, reason: str) -> None:
-        self._lose(
+    def _on_dead(self, reason: str) -> None:
+        self._mark_lost(
             WebSocketClosedError(
                 f"WebSocket is lost. {reason} Close code = {ABNORMAL_CLOSURE}",
                 code=ABNORMAL_CLOSURE,
@@ -371,30 +376,24 @@ class WebSocketConnection:
         if self._inbox is not None:
             self._dropped_before += self._inbox.dropped_count
         self._state = _State.DISCONNECTED
-        self._websocket = self._watchdog = self._inbox = self._pump = self._loss = None
+        self._websocket = self._watchdog = self._inbox = self._reader_task = self._loss = None
 
     async def _close(self, websocket: aiohttp.ClientWebSocketResponse) -> None:
-        inbox, pump = self._inbox, self._pump
+        inbox, reader_task = self._inbox, self._reader_task
         if inbox is not None:
-            inbox.discard(DisconnectedError("WebSocket is disconnected."))
+            inbox.discard(DisconnectedError(DISCONNECTED_TEXT))
         try:
-            await shut(websocket, self._close_timeout)
-            if pump is not None:
-                await pump
+            await close_websocket(websocket, self._close_timeout)
+            if reader_task is not None:
+                await reader_task
         finally:
             self._closing = None
             self._reset()
 
-    def _ping_soon(self) -> None:
-        self._spawn(self._ping_quietly())
+    def _on_silence(self) -> None:
+        self._tasks.start(self._ping_quietly())
 
     async def _ping_quietly(self) -> None:
-        # Whether the peer is there is for the watchdog to say.
+        # A failure is ignored: the watchdog detects a dead peer.
         with contextlib.suppress(NetworkpypeError):
             await self.ping()
-
-    def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.get_running_loop().create_task(coroutine)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task

@@ -1,4 +1,4 @@
-"""JSON text to Python objects and back."""
+"""Encode and decode JSON messages."""
 
 import json
 from collections.abc import Callable
@@ -10,29 +10,29 @@ import msgspec
 __all__ = ("JSONCodec", "encode_json")
 
 
-def encode_json(payload: Any) -> bytes:
-    """Encode as compact JSON; NaN becomes null. Raise TypeError for what JSON does not have."""
+def encode_json(payload: object) -> bytes:
+    """Encode as compact JSON; NaN becomes null. Raise TypeError for unsupported types."""
     try:
         return msgspec.json.encode(payload)
     except (TypeError, ValueError):
-        # Subclasses of str and int, keys that are None or bool, lone surrogates.
+        # msgspec refuses subclasses of str and int, None and bool keys, and lone surrogates.
         return json.dumps(payload, separators=(",", ":")).encode()
 
 
 @dataclass(frozen=True)
 class JSONCodec:
-    """How a connection reads and writes JSON.
+    """How a connection encodes and decodes JSON.
 
-    A text for which `decode` raises ValueError or RecursionError is handed out as it came. With
-    the default `decode` the standard library has a try before that: it takes NaN, Infinity, lone
-    surrogates and numbers out of range, which RFC 8259 leaves out and some servers send.
+    If `decode` raises ValueError or RecursionError, the message is received as text. With the
+    default `decode`, the standard library is tried first: it accepts NaN, Infinity, lone
+    surrogates and numbers out of range, which some servers send although RFC 8259 excludes them.
     """
 
     decode: Callable[[str], Any] = msgspec.json.decode
     encode: Callable[[Any], str | bytes] = encode_json
 
     def decode_leniently(self, text: str) -> Any:
-        """Return what a text stands for that `decode` has refused."""
+        """Return the value of a text that `decode` has refused, or the text itself."""
         if self.decode is msgspec.json.decode:
             try:
                 return json.loads(text)

@@ -10,10 +10,11 @@ from typing import Any
 
 import aiohttp
 
-from networkpype._admission import Admission, give_back
+from networkpype._preparation import prepare_and_send, release_outer_hold
 from networkpype.auth import Auth
 from networkpype.exceptions import AuthError, DisconnectedError, WebSocketClosedError
 from networkpype.throttler.throttler import AsyncThrottler, Hold
+from networkpype.websocket._socket import DISCONNECTED_TEXT
 from networkpype.websocket.buffer import ReceiveBuffer
 from networkpype.websocket.connection import (
     DEFAULT_CLOSE_TIMEOUT_SECONDS,
@@ -29,11 +30,11 @@ __all__ = ("WebSocketManager",)
 
 
 class WebSocketManager:
-    """Send through limit, pre-processors and auth, receive through post-processors.
+    """Send through limits, pre-processors and auth; receive through post-processors.
 
-    With a `reconnect` policy a lost connection is made again by whoever receives, and a Gap is
-    handed out; until then, sending raises. Without a policy the loss is raised. The policy's
-    docstring says which losses are final. Send from as many tasks as you like, receive in one.
+    With a `reconnect` policy, `receive()` reconnects after a loss and then returns a Gap; until
+    then, sending raises. Without a policy, `receive()` raises. ReconnectPolicy says which losses
+    are final. Any number of tasks may send, one may receive.
     """
 
     def __init__(
@@ -52,26 +53,27 @@ class WebSocketManager:
         self._auth = auth
         self._throttler = throttler
         self._policy = reconnect
-        self._connect_again: Callable[[], Awaitable[None]] | None = None
+        self._reconnect: Callable[[], Awaitable[None]] | None = None
         self._subscriptions: list[WebSocketRequest] = []
         self._recovery: asyncio.Task[Gap | Exception] | None = None
-        self._attempts_in_a_row = 0
+        self._consecutive_attempts = 0
 
     @property
     def connected(self) -> bool:
-        """Whether the WebSocket is open, as far as is known without reading on."""
+        """Whether the WebSocket is open, as far as known without reading."""
         return self._connection.connected
 
     @property
     def last_recv_time(self) -> float:
-        """When the last data message was read, in seconds since the epoch; 0.0 at first."""
+        """The time of the last data message, in seconds since the epoch; 0.0 before it."""
         return self._connection.last_recv_time
 
     @property
     def dropped_count(self) -> int:
-        """How many messages receive buffers have dropped or replaced so far."""
+        """The number of messages that receive buffers have dropped or replaced."""
         return self._connection.dropped_count
 
+    # Over 40 lines: the options are spelled out.
     async def connect(
         self,
         ws_url: str,
@@ -92,7 +94,7 @@ class WebSocketManager:
     ) -> None:
         """Open the WebSocket; options and errors are those of `WebSocketConnection.connect()`.
 
-        A first connection that fails is not tried again, whatever the policy.
+        The policy does not apply here: if the first connection fails, this raises.
         """
         data_timeout = None if self._policy is None else self._policy.data_timeout_seconds
         connect = partial(
@@ -114,11 +116,11 @@ class WebSocketManager:
             receive_buffer=receive_buffer,
         )
         await connect()
-        self._connect_again = connect
-        self._attempts_in_a_row = 0
+        self._reconnect = connect
+        self._consecutive_attempts = 0
 
     async def disconnect(self) -> None:
-        """Close the WebSocket, or give up connecting it again; forget what was subscribed.
+        """Close the WebSocket or stop reconnecting; discard all subscriptions.
 
         A pending `receive()` raises DisconnectedError, `iter_messages()` ends.
         """
@@ -132,19 +134,19 @@ class WebSocketManager:
         await self._connection.disconnect()
 
     async def subscribe(self, request: WebSocketRequest) -> None:
-        """Send `request` and remember it: it is sent again after each reconnection, in order.
+        """Send `request`, and send it again after each reconnection, in order.
 
-        An equal one is remembered once. What cannot be sent is not remembered.
+        Equal requests are kept once. A request that cannot be sent is not kept.
         """
-        remembered = copy.deepcopy(request)
+        subscription = copy.deepcopy(request)
         await self.send(request)
-        if remembered not in self._subscriptions:
-            self._subscriptions.append(remembered)
+        if subscription not in self._subscriptions:
+            self._subscriptions.append(subscription)
 
     def forget(self, request: WebSocketRequest) -> bool:
-        """Send a subscribed `request`, or one that equals it, no more; tell whether there was one.
+        """Remove a subscription equal to `request`; return whether there was one.
 
-        Nothing is sent: how to unsubscribe is the server's affair.
+        Sends nothing: to unsubscribe, send the request that the server expects.
         """
         if request not in self._subscriptions:
             return False
@@ -152,11 +154,11 @@ class WebSocketManager:
         return True
 
     async def send(self, request: WebSocketRequest, *, priority: int = 0) -> None:
-        """Wait for the limit of `request`, prepare a copy, send it; `request` is not changed.
+        """Wait for the limit of `request`, prepare a copy and send it; do not change `request`.
 
-        It counts from its write. Raises UnknownLimitError (a ValueError), AuthError when it has to
-        be signed and cannot be, DisconnectedError (a RuntimeError) without a connection,
-        WebSocketClosedError or TransportError when the connection is lost.
+        It counts from when it is written. Raises UnknownLimitError (a ValueError), AuthError if it
+        requires auth and cannot be signed, DisconnectedError (a RuntimeError) without a
+        connection, WebSocketClosedError or TransportError if the connection is lost.
         """
         if request.is_auth_required:
             self._check_auth()
@@ -169,30 +171,26 @@ class WebSocketManager:
         if self._throttler is None or limit_id is None:
             await self._connection.send(await self._prepare(request))
             return
-        await give_back(self._throttler)
+        await release_outer_hold(self._throttler)
         deadline = self._connection.deadline(lambda: "Sending a WebSocket message")
         async with deadline.scope():
-            # As in RESTManager: what sends requests of its own while it prepares has the capacity
-            # taken away, and prepares once more.
-            for _ in range(2):
-                async with self._throttler.hold(limit_id, priority=priority) as hold:
-                    with Admission(self._throttler, hold) as admission:
-                        prepared = await self._prepare(request)
-                    if not admission.was_given_back:
-                        await self._write(prepared, hold)
-                        return
-            async with self._throttler.hold(limit_id, priority=priority) as hold:
-                await self._write(prepared, hold)
+            await prepare_and_send(
+                self._throttler,
+                limit_id,
+                priority,
+                prepare=lambda: self._prepare(request),
+                send=self._write,
+            )
 
     async def ping(self) -> None:
-        """Send a ping; its pong is not handed out."""
+        """Send a ping; `receive()` does not return its pong."""
         await self._connection.ping()
 
     async def receive(self) -> WebSocketResponse | None:
-        """Wait for the next message, or the Gap of a reconnection; it is never None here.
+        """Wait for the next message or the Gap of a reconnection; the result is never None.
 
-        Errors are those of `WebSocketConnection.receive()`, after reconnecting has failed. To be
-        cancelled here does not stop a reconnection.
+        Errors are those of `WebSocketConnection.receive()`, raised after reconnecting has failed.
+        Cancelling this does not stop a reconnection.
         """
         if self._recovery is None or _recovering.get() is self:
             try:
@@ -200,7 +198,7 @@ class WebSocketManager:
             except WebSocketClosedError as loss:
                 self._start_recovery(loss)
             else:
-                self._attempts_in_a_row = 0
+                self._consecutive_attempts = 0
                 if response is not None:
                     for processor in self._post_processors:
                         response = await processor.post_process(response)
@@ -208,18 +206,18 @@ class WebSocketManager:
         return await self._recovered()
 
     async def iter_messages(self) -> AsyncGenerator[WebSocketResponse, None]:
-        """Give out messages, and the Gap of each reconnection, until `disconnect()`.
+        """Yield messages, and the Gap of each reconnection, until `disconnect()`.
 
-        Ends at once when there is no connection. Raises WebSocketClosedError (a ConnectionError),
-        naming the close code, when the connection is lost for good.
+        Ends at once without a connection. Raises WebSocketClosedError (a ConnectionError) with the
+        close code when the connection is lost and not reconnected.
         """
         while True:
             try:
                 if self._recovery is None and not self._post_processors:
-                    # The same as receive(), one coroutine less per message.
+                    # The same as receive(), with one coroutine less per message.
                     try:
                         response = await self._connection.receive()
-                        self._attempts_in_a_row = 0
+                        self._consecutive_attempts = 0
                     except WebSocketClosedError as loss:
                         self._start_recovery(loss)
                         continue
@@ -232,10 +230,10 @@ class WebSocketManager:
 
     def _check_auth(self) -> None:
         if self._auth is None:
-            raise AuthError("The message asks to be signed, but this manager has no Auth.")
+            raise AuthError("The message requires auth, but this manager has no Auth.")
 
     async def _prepare(self, request: WebSocketRequest) -> WebSocketRequest:
-        """Return the request to send; a copy only where something could change it."""
+        """Return the request to send; a copy only if a processor or the auth may change it."""
         if not self._pre_processors and not request.is_auth_required:
             return request
         prepared = copy.deepcopy(request)
@@ -254,9 +252,9 @@ class WebSocketManager:
         hold.count()
 
     def _start_recovery(self, loss: WebSocketClosedError) -> None:
-        """Begin to connect again, or raise `loss` if that is not to be."""
-        policy, connect = self._policy, self._connect_again
-        # A hook that receives is told: its attempt has failed.
+        """Start to reconnect, or raise `loss` if it is final."""
+        policy, connect = self._policy, self._reconnect
+        # If a hook receives, its attempt has failed.
         is_in_hook = _recovering.get() is self
         if policy is None or connect is None or is_in_hook or policy.is_final(loss):
             raise loss
@@ -265,11 +263,11 @@ class WebSocketManager:
     async def _recovered(self) -> Gap:
         recovery = self._recovery
         if recovery is None:
-            raise DisconnectedError("WebSocket is disconnected.")
-        # Not awaited itself: its cancellation by disconnect() is not ours, nor ours its.
+            raise DisconnectedError(DISCONNECTED_TEXT)
+        # wait() keeps cancellations apart: of this task, and of the recovery by disconnect().
         await asyncio.wait((recovery,))
         if recovery.cancelled():
-            raise DisconnectedError("WebSocket is disconnected.")
+            raise DisconnectedError(DISCONNECTED_TEXT)
         if self._recovery is recovery:
             self._recovery = None
         outcome = recovery.result()
@@ -283,19 +281,19 @@ class WebSocketManager:
         policy: ReconnectPolicy,
         connect: Callable[[], Awaitable[None]],
     ) -> Gap | Exception:
-        """Connect again, as the policy says; return the Gap, or the error to raise."""
+        """Reconnect according to the policy; return the Gap or the error to raise."""
         _recovering.set(self)
         loop = asyncio.get_running_loop()
         lost_at = loop.time()
         error: Exception = loss
         attempts = 0
-        while policy.allows_attempt(self._attempts_in_a_row + 1):
-            self._attempts_in_a_row += 1
+        while policy.allows_attempt(self._consecutive_attempts + 1):
+            self._consecutive_attempts += 1
             attempts += 1
-            await policy.sleep(policy.delay_seconds(self._attempts_in_a_row))
+            await policy.sleep(policy.delay_seconds(self._consecutive_attempts))
             try:
                 await self._attempt(policy, connect)
-            except Exception as failure:  # noqa: BLE001  (told to the receiver)
+            except Exception as failure:  # noqa: BLE001  (raised by receive())
                 await self._connection.disconnect()
                 if policy.is_final(failure):
                     return failure
@@ -308,13 +306,13 @@ class WebSocketManager:
                     attempts=attempts,
                     duration_seconds=loop.time() - lost_at,
                 )
-        given_up = WebSocketClosedError(
-            f"{loss} Given up after {self._attempts_in_a_row} attempts to connect again.",
+        final = WebSocketClosedError(
+            f"{loss} Gave up after {self._consecutive_attempts} attempts to reconnect.",
             code=loss.code,
             reason=loss.reason,
         )
-        given_up.__cause__ = error
-        return given_up
+        final.__cause__ = error
+        return final
 
     async def _attempt(
         self, policy: ReconnectPolicy, connect: Callable[[], Awaitable[None]]
@@ -328,8 +326,8 @@ class WebSocketManager:
             await self.send(request)
 
 
-# The manager whose recovery the running code is a part of: a hook may send and receive on it, in
-# tasks of its own too.
+# The manager that the running code is reconnecting. A hook, and the tasks that it starts, may send
+# and receive on it.
 _recovering: ContextVar[WebSocketManager | None] = ContextVar(
     "networkpype_recovering", default=None
 )

@@ -1,4 +1,4 @@
-"""When and how a lost WebSocket is connected again."""
+"""When and how a lost WebSocket is reconnected."""
 
 import asyncio
 import random
@@ -19,40 +19,41 @@ from networkpype.exceptions import (
 
 __all__ = ("DEFAULT_FINAL_CLOSE_CODES", "ReconnectPolicy")
 
-# RFC 6455, section 7.4.1: each says that the same messages would end the next connection too.
+# RFC 6455, section 7.4.1: with these codes, the next connection would end in the same way.
 # 1002 protocol error, 1003 unsupported data, 1007 inconsistent data, 1008 policy violation,
 # 1009 message too big, 1010 extension missing.
 DEFAULT_FINAL_CLOSE_CODES = frozenset({1002, 1003, 1007, 1008, 1009, 1010})
 
-# Statuses below 500 that a later handshake may not meet: timeout, too early, too many requests.
-_PASSING_STATUSES = frozenset({408, 425, 429})
+# Statuses below 500 that may be temporary: timeout, too early, too many requests.
+_TRANSIENT_STATUSES = frozenset({408, 425, 429})
 
-# 2 ** 1024 is no float; by then every cap is long reached.
+# 2.0 ** 1024 overflows; any cap is reached long before.
 _MAX_DOUBLINGS = 64
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReconnectPolicy:
-    """Reconnect after an unexpected end of a WebSocket.
+    """Reconnect after a WebSocket was closed by the server or lost.
 
-    The wait before attempt n is uniform between 0 and `initial_delay_seconds * 2 ** (n - 1)`,
-    capped at `max_delay_seconds` (full jitter). `max_attempts` bounds the attempts in a row, None
-    is for ever; a data message ends the row, so that a server which accepts and drops at once is
-    met with growing waits. Each attempt has `connect_timeout_seconds` for its handshake.
+    The delay before attempt n is uniform between 0 and `initial_delay_seconds * 2 ** (n - 1)`,
+    capped at `max_delay_seconds` (full jitter). `max_attempts` limits consecutive attempts; None
+    is no limit. Only a data message resets the count, so the delays also grow for a server that
+    accepts connections and closes them at once. Each handshake may take
+    `connect_timeout_seconds`.
 
-    Then `on_reconnect` runs, which may send and receive on the manager it is given (a login), then
-    the subscribed requests are sent again, signed anew. A Gap is handed out before new data.
+    After the handshake, `on_reconnect` is called with the manager, on which it may send and
+    receive (a login). Then the subscribed requests are sent again with new signatures. A Gap is
+    returned before new data.
 
-    Closed by the server with 1000, 1001, 1005, 1006, 1011 to 1014, 3000 to 4999: connected again,
-    unless the code is in `final_close_codes`, by default 1002, 1003, 1007, 1008, 1009 and 1010,
-    which say that the next connection would end the same way; the same codes are final when we
-    close for the server's fault. An attempt is the last one when the handshake is answered with a
-    status below 500 other than 408, 425 and 429, when the certificate or the URL is not valid, or
-    when the factory is closed.
+    Close codes in `final_close_codes` are final, whether the server sent the code or the client
+    closed because of an invalid frame. The default is 1002, 1003, 1007, 1008, 1009 and 1010, after
+    which the next connection would end in the same way. After any other code, reconnects. An
+    attempt is the last one if the handshake is answered with a status below 500 other than 408,
+    425 and 429, if the certificate or the URL is invalid, or if the factory is closed.
 
-    After `data_timeout_seconds` without a data message the connection counts as lost, even
-    when pings are answered; the time counts while a receiver (or the receive buffer) waits.
-    `sleep` and `rng` (uniform in [0, 1)) are there for tests.
+    After `data_timeout_seconds` without a data message, the connection is considered lost, even if
+    pings are answered; only the time counts during which a receiver (or the receive buffer) waits.
+    `sleep` and `rng` (uniform in [0, 1)) exist for tests.
     """
 
     initial_delay_seconds: float = 0.5
@@ -61,38 +62,39 @@ class ReconnectPolicy:
     connect_timeout_seconds: float | None = 10.0
     data_timeout_seconds: float | None = None
     final_close_codes: frozenset[int] = DEFAULT_FINAL_CLOSE_CODES
+    # Any is the WebSocketManager, whose module imports this one.
     on_reconnect: Callable[[Any], Awaitable[None]] | None = None
-    sleep: Callable[[float], Awaitable[Any]] = field(default=asyncio.sleep, repr=False)
+    sleep: Callable[[float], Awaitable[object]] = field(default=asyncio.sleep, repr=False)
     rng: Callable[[], float] = field(default=random.random, repr=False)
 
     def __post_init__(self) -> None:
-        """Raise ConfigurationError for values that make no sense."""
+        """Raise ConfigurationError for invalid values."""
         if self.initial_delay_seconds < 0 or self.max_delay_seconds < 0:
-            raise ConfigurationError("A delay of a ReconnectPolicy is negative.")
+            raise ConfigurationError("The delays of a ReconnectPolicy must not be negative.")
         if self.max_attempts is not None and self.max_attempts < 1:
-            raise ConfigurationError("max_attempts of a ReconnectPolicy is below 1.")
+            raise ConfigurationError("max_attempts of a ReconnectPolicy must be at least 1.")
         for name in ("connect_timeout_seconds", "data_timeout_seconds"):
             value = getattr(self, name)
             if value is not None and value <= 0:
-                raise ConfigurationError(f"{name} of a ReconnectPolicy is not positive.")
+                raise ConfigurationError(f"{name} of a ReconnectPolicy must be above 0.")
 
     def allows_attempt(self, attempt: int) -> bool:
-        """Tell whether attempt number `attempt`, from 1, of a row may be made."""
+        """Return whether consecutive attempt number `attempt` (from 1) may be made."""
         return self.max_attempts is None or attempt <= self.max_attempts
 
     def delay_seconds(self, attempt: int) -> float:
-        """Return how long to wait before attempt number `attempt`, from 1; random."""
+        """Return a random delay before consecutive attempt number `attempt` (from 1)."""
         doubled = self.initial_delay_seconds * 2.0 ** min(attempt - 1, _MAX_DOUBLINGS)
         return self.rng() * min(self.max_delay_seconds, doubled)
 
     def is_final(self, error: Exception) -> bool:
-        """Tell whether `error` ends the connection for good."""
+        """Return whether `error` rules out reconnecting."""
         if isinstance(error, WebSocketClosedError):
             return error.code in self.final_close_codes
         if isinstance(error, WebSocketHandshakeError | HTTPStatusError):
-            return error.status < 500 and error.status not in _PASSING_STATUSES
+            return error.status < 500 and error.status not in _TRANSIENT_STATUSES
         if isinstance(error, InvalidURLError | aiohttp.ClientConnectorCertificateError):
             return True
-        # What is left of the network's own troubles, timeouts included. All else (a factory that
-        # is closed, a request that cannot be signed, an error in a hook) would come again.
+        # Other network errors, including timeouts, may be temporary. Any other error (a closed
+        # factory, a request that cannot be signed, an error in a hook) would be repeated.
         return not isinstance(error, TransportError | OSError)

@@ -1,4 +1,4 @@
-"""What is sent over a WebSocket."""
+"""Messages to send over a WebSocket."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -15,10 +15,10 @@ __all__ = (
 
 
 class MessageSender(Protocol):
-    """What a request needs of a connection."""
+    """The methods of a connection that a request uses."""
 
     async def send_json(self, payload: Any) -> None:
-        """Send `payload` as the text that the connection's JSON codec makes of it."""
+        """Send `payload` as text, encoded by the connection's JSON codec."""
 
     async def send_text(self, text: str) -> None:
         """Send a text message."""
@@ -29,9 +29,9 @@ class MessageSender(Protocol):
 
 @dataclass
 class WebSocketRequest(ABC):
-    """A message to send; a subclass says in which form.
+    """A message to send; a subclass defines its form.
 
-    `throttler_limit_id` names the limit that a manager with a throttler makes it wait for.
+    `throttler_limit_id` names the limit that it waits for, if the manager has a throttler.
     """
 
     payload: Any
@@ -45,7 +45,7 @@ class WebSocketRequest(ABC):
 
 @dataclass
 class WebSocketJSONRequest(WebSocketRequest):
-    """A message in JSON."""
+    """A JSON message."""
 
     payload: Mapping[str, Any]
 
@@ -56,7 +56,7 @@ class WebSocketJSONRequest(WebSocketRequest):
 
 @dataclass
 class WebSocketPlainTextRequest(WebSocketRequest):
-    """A text message, sent as it is."""
+    """A text message, sent unchanged."""
 
     payload: str
 
@@ -67,7 +67,7 @@ class WebSocketPlainTextRequest(WebSocketRequest):
 
 @dataclass
 class WebSocketBinaryRequest(WebSocketRequest):
-    """A binary message, sent as it is."""
+    """A binary message, sent unchanged."""
 
     payload: bytes
 

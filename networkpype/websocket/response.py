@@ -1,4 +1,4 @@
-"""What a WebSocket gives out."""
+"""Messages received over a WebSocket."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -6,21 +6,21 @@ from typing import Any
 __all__ = ("Gap", "WebSocketResponse")
 
 
-# Not slotted: a post-processor may hang fields of its own on it.
+# No slots, so that a post-processor can add attributes.
 @dataclass
 class WebSocketResponse:
-    """A data message: decoded JSON, the text itself where it is not JSON, or bytes."""
+    """A data message: decoded JSON, text that is not JSON, or bytes."""
 
     data: Any
 
 
 @dataclass
 class Gap(WebSocketResponse):
-    """The mark that the connection was lost and made again: messages may be missing here.
+    """Marks a reconnection, where messages may be missing.
 
-    It comes before the first message of the new connection; `data` is None. `code` is the close
-    code of RFC 6455, section 7.4 (1006 when there was no close frame), `error` what the loss would
-    have raised without a ReconnectPolicy. `attempts` counts the connections that were tried.
+    Received before the first message of the new connection; `data` is None. `code` is the close
+    code of RFC 6455, section 7.4 (1006 without a close frame), `error` the exception that would be
+    raised without a ReconnectPolicy. `attempts` counts the attempts to connect.
     """
 
     data: None = None

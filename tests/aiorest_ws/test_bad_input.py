@@ -38,7 +38,7 @@ UNRENDERABLE = "The reply cannot be rendered."
 EMPTY = "The message is empty."
 NOT_AN_OBJECT = "The message must be a JSON object."
 RESERVED = "The argument 'preferred_format' is reserved."
-FIRST_CHARACTER = "The message is not valid JSON: invalid character (byte 0)."
+FIRST_CHARACTER = "The message is not valid JSON (line 1, column 1)."
 TOO_DEEP = "The message is nested deeper than 128 levels."
 
 ALL_METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "TRACE"]
@@ -135,51 +135,56 @@ def to_hello(rest: str) -> str:
 SENT = '"event_name":{"n":[1,null]},"id":"c-7"'
 
 
+# From 3.13 on, Python's json says that a trailing comma is wrong, and not what comes behind it.
+COMMA_IS_TOLD = sys.version_info >= (3, 13)
+
+# The column of the fault, or None for what Python's json takes.
 MALFORMED = {
-    "{": "input data was truncated",
-    "}": "invalid character (byte 0)",
-    '{"url"': "input data was truncated",
-    '{"url":': "input data was truncated",
-    '{"url":"/hello': "input data was truncated",
-    '{"url":"/hello"': "input data was truncated",
-    '{"url":"/hello",}': "trailing comma in object (byte 16)",
-    '{"data":[1,]}': "trailing comma in array (byte 11)",
-    '{"data":[1': "input data was truncated",
-    '{"data":[1}': "expected ',' or ']' (byte 10)",
-    '{"url" "/hello"}': "expected ':' (byte 7)",
-    '{"url":"/hello" "id":1}': "expected ',' or '}' (byte 16)",
-    "{'url':'/hello'}": "object keys must be strings (byte 1)",
-    '{url:"/hello"}': "object keys must be strings (byte 1)",
-    '{1:"/hello"}': "object keys must be strings (byte 1)",
-    '{"id":01}': "invalid number (byte 7)",
-    '{"id":+1}': "invalid character (byte 6)",
-    '{"id":.5}': "invalid character (byte 6)",
-    '{"id":1.}': "invalid number (byte 8)",
-    '{"id":1e}': "invalid number (byte 8)",
-    '{"id":-}': "invalid character (byte 7)",
-    '{"id":0x10}': "expected ',' or '}' (byte 7)",
-    '{"data":True}': "invalid character (byte 8)",
-    '{"data":nul}': "invalid character (byte 9)",
-    '{"data":undefined}': "invalid character (byte 8)",
-    '{"data":NaN}': "invalid character (byte 8)",
-    '{"timeout":Infinity}': "invalid character (byte 11)",
-    '{"event_name":-Infinity}': "invalid character (byte 15)",
-    '{"args":{"a":NaN}}': "invalid character (byte 13)",
-    "{}{}": "trailing characters (byte 3)",
-    '{"url":"/hello"} ;': "trailing characters (byte 18)",
-    "// a call\n{}": "invalid character (byte 0)",
-    "\ufeff{}": "invalid character (byte 0)",
-    "\x00": "invalid character (byte 0)",
-    "{}\x00": "trailing characters (byte 3)",
-    '{"url":"/hello\x00"}': "invalid character (byte 14)",
-    '{"url":"/hello\n"}': "invalid character (byte 14)",
-    '{"data":"\x1f"}': "invalid character (byte 9)",
-    '{"\x01":1}': "invalid character (byte 2)",
-    '{"data":"\\x41"}': "invalid escaped character (byte 10)",
-    '{"data":"\\u12"}': "invalid character in unicode escape (byte 14)",
-    "GET /hello": "invalid character (byte 0)",
-    "<root/>": "invalid character (byte 0)",
+    "{": 2,
+    "}": 1,
+    '{"url"': 7,
+    '{"url":': 8,
+    '{"url":"/hello': 8,
+    '{"url":"/hello"': 16,
+    '{"url":"/hello",}': 16 if COMMA_IS_TOLD else 17,
+    '{"data":[1,]}': 11 if COMMA_IS_TOLD else 12,
+    '{"data":[1': 11,
+    '{"data":[1}': 11,
+    '{"url" "/hello"}': 8,
+    '{"url":"/hello" "id":1}': 17,
+    "{'url':'/hello'}": 2,
+    '{url:"/hello"}': 2,
+    '{1:"/hello"}': 2,
+    '{"id":01}': 8,
+    '{"id":+1}': 7,
+    '{"id":.5}': 7,
+    '{"id":1.}': 8,
+    '{"id":1e}': 8,
+    '{"id":-}': 7,
+    '{"id":0x10}': 8,
+    '{"data":True}': 9,
+    '{"data":nul}': 9,
+    '{"data":undefined}': 9,
+    '{"data":NaN}': None,
+    '{"timeout":Infinity}': None,
+    '{"event_name":-Infinity}': None,
+    '{"args":{"a":NaN}}': None,
+    "{}{}": 3,
+    '{"url":"/hello"} ;': 18,
+    "// a call\n{}": 1,
+    "\ufeff{}": 1,
+    "\x00": 1,
+    "{}\x00": 3,
+    '{"url":"/hello\x00"}': 15,
+    '{"url":"/hello\n"}': 15,
+    '{"data":"\x1f"}': 10,
+    '{"\x01":1}': 3,
+    '{"data":"\\x41"}': 10,
+    '{"data":"\\u12"}': 11,
+    "GET /hello": 1,
+    "<root/>": 1,
 }
+
 
 NO_OBJECTS = ("[]", '[{"method":"GET","url":"/hello"}]', "1", "-1.5", '"/hello"', "true", "null")
 
@@ -197,8 +202,8 @@ SENSELESS = {
     '"timeout":-1': "`timeout` must be finite and above 0.",
     '"timeout":-0.0': "`timeout` must be finite and above 0.",
     '"timeout":1e-400': "`timeout` must be finite and above 0.",
-    '"timeout":1e999': "The value of 'timeout' is not valid JSON: number out of range.",
-    '"timeout":-1e999': "The value of 'timeout' is not valid JSON: number out of range.",
+    '"timeout":1e999': "The value of 'timeout' holds a number that is out of range.",
+    '"timeout":-1e999': "The value of 'timeout' holds a number that is out of range.",
     '"since":{}': SINCE,
     '"since":{"epoch":"e"}': SINCE,
     '"since":{"offset":1}': SINCE,
@@ -317,8 +322,11 @@ BAD_ARGUMENTS = (
 
 
 def unreadable_messages():
-    for message, reason in MALFORMED.items():
-        yield message, failure(400, f"The message is not valid JSON: {reason}.")
+    for message, column in MALFORMED.items():
+        place = "" if column is None else f" (line 1, column {column})"
+        yield message, failure(400, f"The message is not valid JSON{place}.")
+    message = '{\r\n  "url": "/é",\n  "id": é}'
+    yield message, failure(400, "The message is not valid JSON (line 3, column 9).")
     for message in NO_OBJECTS:
         yield message, failure(400, NOT_AN_OBJECT)
     for message in ("", " \r\n\t"):
@@ -377,10 +385,10 @@ def excessive_messages():
     for name in ("data", "event_name", "id", "timeout", "colour"):
         echo = '"event_name":null' if name == "event_name" else '"event_name":"e"'
         message = to_hello(f'"{name}":{huge}' + ("" if name == "event_name" else f",{echo}"))
-        detail = f"The value of {name!r} is not valid JSON: integer value out of range."
+        detail = f"The value of {name!r} holds a number that is out of range."
         yield message, failure(400, detail, echo)
     for value in ("1e999", "-1e999"):
-        detail = "The value of 'data' is not valid JSON: number out of range."
+        detail = "The value of 'data' holds a number that is out of range."
         yield to_hello(f'"data":{value},{SENT}'), failure(400, detail, SENT)
 
 
@@ -404,33 +412,30 @@ BAD_MESSAGES = (
     *messages_with_two_faults(),
 )
 
-BAD_BASE64 = {
-    "=": "Leading padding not allowed",
-    "a": "Invalid base64-encoded string: number of data characters (1) cannot be 1 more than a "
-    "multiple of 4",
-    "e3": "Incorrect padding",
-    "e30": "Incorrect padding",
-    "e30=e30=": "Excess data after padding",
-    "e3=0": "Discontinuous padding not allowed",
-    "e30-": "Only base64 data is allowed",
-    "e30_": "Only base64 data is allowed",
-    "{}": "Only base64 data is allowed",
-    GOOD.decode(): "Only base64 data is allowed",
-    "e30\x00": "Only base64 data is allowed",
-    "e30\x7f": "Only base64 data is allowed",
-    "\xff\xfe": "Only base64 data is allowed",
-    "e30.": "Only base64 data is allowed",
-}
+BAD_BASE64 = (
+    "=",
+    "a",
+    "e3",
+    "e30",
+    "e30=e30=",
+    "e3=0",
+    "e30-",
+    "e30_",
+    "{}",
+    GOOD.decode(),
+    "e30\x00",
+    "e30\x7f",
+    "\xff\xfe",
+    "e30.",
+)
 
 # (payload of a binary message, detail)
 BAD_BINARY_MESSAGES = (
-    *(
-        (payload.encode("latin-1"), f"The message is not valid base64: {reason}.")
-        for payload, reason in BAD_BASE64.items()
-    ),
+    *((payload.encode("latin-1"), "The message is not valid base64.") for payload in BAD_BASE64),
     (b"", EMPTY),
     (b"\r\n", EMPTY),
-    (base64.b64encode(b"\xff"), FIRST_CHARACTER),
+    (base64.b64encode(b"\xff"), "The message is not valid UTF-8."),
+    (base64.b64encode(b'{"data":"\xff"'), "The message is not valid UTF-8."),
     (base64.b64encode(b'{"data":"\xff"}'), "The value of 'data' is not valid UTF-8."),
     (base64.b64encode(b'{"\xff":1}'), "The message is not valid UTF-8."),
     # Encoded twice: what the first base64 hides is no JSON.
@@ -570,7 +575,8 @@ async def test_a_lone_surrogate_is_refused_and_the_next_message_answered(network
 async def test_the_refusal_of_a_lone_surrogate_says_what_is_wrong(network, text):
     client = await network.connect(await network.serve(hello_router()))
     reply = await reply_to(client, to_hello(f'"data":"{text}"').encode())
-    assert "surrogate" in json.loads(reply[0])["detail"]
+    detail = "The message is not valid JSON: it holds half of a surrogate pair."
+    assert reply == (failure(400, detail), False)
 
 
 # Invalid UTF-8 in a text message: the one fault that ends the connection.

@@ -242,9 +242,13 @@ FAULTS = {
     "ignores the size limit among others": ("framing", "end - start > limit or ", ""),
     "takes a part of a frame": ("framing", "end > size or ", ""),
     "writes a wrong length": ("framing", "size.to_bytes(2)", "size.to_bytes(2, 'little')"),
-    "takes the short way inside a message": ("connection/fast_path", "or self.inside_message", ""),
-    "takes the short way inside a frame": ("connection/fast_path", "or self.data\n", "\n"),
-    "takes the short way after a close": (
+    "takes the fast path inside a message": ("connection/autobahn", "or self.inside_message", ""),
+    "takes the fast path inside a frame": (
+        "connection/autobahn",
+        "self.data or self.current_frame",
+        "self.current_frame",
+    ),
+    "takes the fast path after a close": (
         "connection/fast_path",
         "if self._state != self.STATE_OPEN:",
         "if False:",
@@ -255,7 +259,7 @@ FAULTS = {
         "",
     ),
     "ignores applyMask": ("connection/fast_path", "and self.applyMask ", ""),
-    "ignores listeners": ("connection/fast_path", "or self._listeners", ""),
+    "ignores listeners": ("connection/autobahn", "or self._listeners", ""),
     "ignores overrides that see parts": (
         "connection/fast_path",
         "not self._receives_in_parts and",
@@ -263,10 +267,10 @@ FAULTS = {
     ),
     "ignores overrides that send parts": ("connection/fast_path", "self._sends_in_parts or", ""),
     "ignores tracked timings": ("connection/fast_path", "or self.trackedTimings is not None", ""),
-    "does not compress": ("connection/fast_path", "self._perMessageCompress is None and", ""),
+    "does not compress": ("connection/autobahn", "self._perMessageCompress is None and", ""),
     "does not mask": ("connection/fast_path", "or self.maskServerFrames ", ""),
     "does not fragment": ("connection/fast_path", "or self.autoFragmentSize > 0", ""),
-    "sends past the queue": ("connection/fast_path", "and not self.triggered", ""),
+    "sends past the queue": ("connection/autobahn", "and not self.triggered", ""),
     "does not count a frame that came": ("connection/fast_path", "stats.ordinary_in += 1", "pass"),
     "does not count what came": (
         "connection/fast_path",
@@ -285,20 +289,20 @@ FAULTS = {
     ),
     "does not restart the ping": (
         "connection/fast_path",
-        "self._cancelAutoPingTimeoutCall()",
+        "self._restart_ping()",
         "pass",
     ),
     "replies out of order": ("connection/fast_path", ".join(frames)", ".join(reversed(frames))"),
     "writes past the replies kept back": ("connection/fast_path", "if self._corked:", "if False:"),
     "loses a byte at a cut": (
         "connection/fast_path",
-        "self.data = data[taken:]",
-        "self.data = data[taken:] if len(data) - taken > 1 else b''",
+        "self._leave_unread(data[taken:])",
+        "self._leave_unread(data[taken:] if len(data) - taken > 1 else b'')",
     ),
-    "loses what follows a rest": (
-        "connection/fast_path",
-        "def _go_on(self) -> None:\n        self.consumeData()",
-        "def _go_on(self) -> None:\n        pass",
+    "loses what follows a pause": (
+        "connection/flow",
+        "        self._take_queued()\n        self.consumeData()",
+        "        self._take_queued()",
     ),
 }
 
@@ -306,12 +310,8 @@ FAULTS = {
 # What a connection is made of, from the ground floor up.
 REBUILT = (
     "framing",
-    "connection/fast_path",
-    "connection/flow",
-    "connection/calls",
-    "connection/access_log",
-    "connection/pushing",
-    "request",
+    *("connection/autobahn", "connection/handshake", "connection/fast_path", "connection/flow"),
+    *("connection/factory", "connection/publishing", "request"),
 )
 
 

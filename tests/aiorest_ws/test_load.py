@@ -1,6 +1,5 @@
 """A thousand clients at once, in a process of their own: every reply arrives and is right."""
 
-import os
 import re
 import resource
 import signal
@@ -8,6 +7,8 @@ import subprocess
 import sys
 
 import pytest
+
+from support.requirements import skip_or_fail
 
 CONNECTIONS = 1000
 REQUESTS = 100
@@ -87,9 +88,7 @@ def many_files():
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = CONNECTIONS + 200
     if hard != resource.RLIM_INFINITY and hard < wanted:
-        if os.environ.get("CI"):
-            pytest.fail(f"{wanted} open files are needed, the hard limit is {hard}")
-        pytest.skip(f"{wanted} open files are needed, the hard limit is {hard}")
+        skip_or_fail(f"{wanted} open files are needed, the hard limit is {hard}")
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
     yield
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

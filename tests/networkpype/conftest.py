@@ -1,4 +1,4 @@
-"""Fixtures: run a coroutine, serve real HTTP on the loopback."""
+"""Fixtures: run a coroutine in real or virtual time, serve real HTTP on the loopback."""
 
 import asyncio
 import contextlib
@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import pytest
 from aiohttp import web
+from throttlers import VirtualTimeLoop
 
 T = TypeVar("T")
 
@@ -86,3 +87,14 @@ def unused_port() -> Iterator[int]:
         # Bound and not listening: connections are refused, and nobody else gets the port.
         holder.bind(("127.0.0.1", 0))
         yield holder.getsockname()[1]
+
+
+@pytest.fixture
+def virtual():
+    """Run a coroutine in virtual time."""
+
+    def run_in_virtual_time(coroutine, start=0.0):
+        with asyncio.Runner(loop_factory=lambda: VirtualTimeLoop(start)) as runner:
+            return runner.run(coroutine)
+
+    return run_in_virtual_time

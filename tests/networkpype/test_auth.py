@@ -399,7 +399,7 @@ class TestTokenAuth:
 
         with caplog.at_level(logging.DEBUG):
             asyncio.run(main())
-        assert "still good" in caplog.text
+        assert "still valid" in caplog.text
         assert SECRET not in caplog.text
 
     def test_an_empty_token_is_refused(self):

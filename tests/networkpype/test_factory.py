@@ -218,7 +218,7 @@ class TestSettings:
             async with serve() as server:
                 await get(factory, server.url())
                 await factory.close()
-                with pytest.raises(ClosedError, match="function that makes a new connector"):
+                with pytest.raises(ClosedError, match="function that returns a new connector"):
                     await factory.get_rest_connection()
 
         run(main())

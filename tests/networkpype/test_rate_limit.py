@@ -40,15 +40,15 @@ def test_filter_keeps_those_that_are_not_listed():
         ([RateLimit("a", "5", 1.0)], "limit must be above 0"),
         ([RateLimit("a", 5, 1.0, -1)], "weight must be a whole number"),
         ([RateLimit("a", 5, 1.0, 1.5)], "weight must be a whole number"),
-        ([RateLimit("a", 5, 1.0, 6)], "consumes 6 of 'a', of which there are 5"),
+        ([RateLimit("a", 5, 1.0, 6)], "consumes 6 of 'a', which allows 5"),
         ([linked("a", ("b", -1)), linked("b")], "weight of the link to 'b'"),
         ([linked("a", ("b", 101)), linked("b")], "consumes 101 of 'b'"),
         ([linked("a"), linked("a")], "Two limits have the id 'a'"),
         ([linked("a", ("b", 1))], "links to 'b', which does not exist"),
-        ([linked("a", ("a", 1))], "circle: 'a' -> 'a'"),
+        ([linked("a", ("a", 1))], "cycle: 'a' -> 'a'"),
         (
             [linked("a", ("b", 1)), linked("b", ("c", 1)), linked("c", ("a", 1))],
-            "link in a circle",
+            "form a cycle",
         ),
         # Reached only over a link of a link.
         (
@@ -65,9 +65,9 @@ def test_limits_that_cannot_work_raise_when_the_throttler_is_built(limits, messa
 
 def test_a_weight_over_what_share_and_margin_leave_raises():
     AsyncThrottler([RateLimit("a", 10, 1.0, 9)])
-    with pytest.raises(ConfigurationError, match="consumes 10 of 'a', of which there are 9"):
+    with pytest.raises(ConfigurationError, match="consumes 10 of 'a', which allows 9"):
         AsyncThrottler([RateLimit("a", 10, 1.0, 10)])
-    with pytest.raises(ConfigurationError, match="consumes 9 of 'a', of which there are 4"):
+    with pytest.raises(ConfigurationError, match="consumes 9 of 'a', which allows 4"):
         AsyncThrottler([RateLimit("a", 10, 1.0, 9)], limits_share_percentage=Decimal(50))
 
 

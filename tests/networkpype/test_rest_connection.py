@@ -71,7 +71,7 @@ def test_a_closed_session_is_a_clear_error(run):
         session = aiohttp.ClientSession()
         await session.close()
         request = RESTRequest(RESTMethod.GET, "http://127.0.0.1/")
-        with pytest.raises(ClosedError, match="given is closed"):
+        with pytest.raises(ClosedError, match="given to this RESTConnection is closed"):
             await RESTConnection(session).call(request)
 
     run(main())
@@ -250,6 +250,7 @@ def test_a_server_that_drops_every_connection_is_an_error_after_two_attempts(run
                 await manager.execute_request(url, "any")
             assert isinstance(caught.value, StaleConnectionError)
             assert isinstance(caught.value, aiohttp.ServerDisconnectedError)
+            assert str(caught.value) == "The server closed the connection as the request was sent."
             assert caught.value.attempts == 2
             assert len(fickle.heads) == 2
 

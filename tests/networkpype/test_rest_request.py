@@ -80,6 +80,7 @@ def test_something_that_is_no_url_is_an_invalid_url_error():
     with pytest.raises(InvalidURLError) as caught:
         RESTRequest(RESTMethod.GET, "http://[bad").wire_url()
     assert isinstance(caught.value, ValueError)
+    assert str(caught.value) == "Request URL is not a URL."
 
 
 async def pieces():

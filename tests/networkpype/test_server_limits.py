@@ -211,7 +211,7 @@ def test_how_long_a_refusal_freezes(status, headers, seconds):
 
 def test_a_pause_that_is_cut_is_logged(caplog):
     server_limits(max_freeze_seconds=10.0).read(429, {"Retry-After": "60"})
-    assert "wants a pause of 60 s; it gets 10 s" in caplog.text
+    assert "asks for a pause of 60 s; pausing for 10 s" in caplog.text
 
 
 def test_a_parser_that_fails_is_logged_and_the_others_go_on(caplog):
@@ -325,7 +325,7 @@ def test_a_refusal_freezes_what_the_request_consumed(status, caplog):
     for limit_id in ("order", "weight", "orders", "other"):
         assert not throttler.try_acquire(limit_id)
         assert throttler.estimate_wait(limit_id) == pytest.approx(30.0, abs=5.0)
-    assert "wait for 30.0 s" in caplog.text
+    assert "pausing requests under limit 'order' for 30.0 s" in caplog.text
     throttler = after({"Retry-After": "30"}, status, "orders")
     assert not throttler.try_acquire("order")
     assert throttler.try_acquire("other")

@@ -1,16 +1,22 @@
 """The receive buffer and its overflow policies."""
 
 import asyncio
-from collections.abc import Callable
 from typing import Any
 
+import aiohttp
 import pytest
+from aiohttp import web
+from websocket_servers import Run, Serve, Server, connected, until
 
-from networkpype.exceptions import BufferOverflowError, ConfigurationError, DisconnectedError
+from networkpype.exceptions import (
+    BufferOverflowError,
+    ConfigurationError,
+    DisconnectedError,
+    WebSocketClosedError,
+)
 from networkpype.websocket.buffer import Inbox, OverflowPolicy, ReceiveBuffer
+from networkpype.websocket.connection import WebSocketConnection
 from networkpype.websocket.response import WebSocketResponse
-
-Run = Callable[[Any], Any]
 
 
 def take_all(inbox: Inbox) -> list[Any]:
@@ -167,7 +173,7 @@ def test_cancelled_receiver_takes_nothing(run: Run) -> None:
     ("settings", "text"),
     [
         ({"policy": "newest"}, "known: block, drop_oldest, latest, raise"),
-        ({"max_messages": 0}, "below 1"),
+        ({"max_messages": 0}, "at least 1"),
         ({"policy": "latest"}, "key"),
         ({"policy": OverflowPolicy.BLOCK, "key": id}, "key"),
     ],
@@ -176,3 +182,148 @@ def test_nonsense_is_refused(settings: dict[str, Any], text: str) -> None:
     """A wrong configuration raises where it is made."""
     with pytest.raises(ConfigurationError, match=text):
         ReceiveBuffer(**settings)
+
+
+def test_buffer_block_holds_the_server_back(run: Run, serve: Serve) -> None:
+    """Without a receiver the server cannot send all; with one, all comes, in order."""
+
+    async def scenario() -> None:
+        count = 20_000
+        buffer = ReceiveBuffer(policy="block", max_messages=10)
+        async with connected(serve, f"/flood?n={count}", receive_buffer=buffer) as (
+            connection,
+            server,
+        ):
+            # 20 MB: more than all the buffers on the way hold.
+            sent = -1
+            while sent != server.sent_count:
+                sent = server.sent_count
+                await asyncio.sleep(0.05)
+            assert 10 < sent < count
+            numbers = [(await connection.receive()).data["n"] for _ in range(count)]
+            assert numbers == list(range(count))
+            assert connection.dropped_count == 0
+
+    run(scenario())
+
+
+def test_buffer_drop_oldest_reads_on(run: Run, serve: Serve) -> None:
+    """The server is never held back; the newest messages are there, the rest is counted."""
+
+    async def scenario() -> None:
+        buffer = ReceiveBuffer(policy="drop_oldest", max_messages=10)
+        async with connected(serve, "/flood?n=3000", receive_buffer=buffer) as (connection, _):
+            await until(lambda: connection.dropped_count == 2990)
+            numbers = [(await connection.receive()).data["n"] for _ in range(10)]
+            assert numbers == list(range(2990, 3000))
+        assert connection.dropped_count == 2990
+
+    run(scenario())
+
+
+def test_buffer_answers_pings_of_a_busy_program(run: Run, serve: Serve) -> None:
+    """With a buffer the socket is read although nobody receives."""
+
+    async def scenario() -> None:
+        async with connected(serve, "/ping", receive_buffer=ReceiveBuffer()) as (_, server):
+            await until(lambda: bool(server.seen))
+            assert server.seen[0].data == b"payload of a ping"
+
+    run(scenario())
+
+
+def test_buffer_gives_what_came_before_the_loss(run: Run, serve: Serve) -> None:
+    """Not connected any more, the messages that are here are received, then the loss, once."""
+
+    async def scenario() -> None:
+        server = Server()
+
+        async def two_and_close(request: web.Request) -> Any:
+            async with server.accept(request) as websocket:
+                await websocket.send_str("1")
+                await websocket.send_str("2")
+                await websocket.close(code=1012)
+            return websocket
+
+        async with serve({"/two": two_and_close}) as local, aiohttp.ClientSession() as session:
+            connection = WebSocketConnection(session)
+            await connection.connect(local.url("/two"), receive_buffer=ReceiveBuffer())
+            await until(lambda: not connection.connected)
+            with pytest.raises(WebSocketClosedError):
+                await connection.send_text("x")
+            assert [(await connection.receive()).data for _ in range(2)] == [1, 2]
+            with pytest.raises(WebSocketClosedError, match="1012"):
+                await connection.receive()
+            with pytest.raises(DisconnectedError):
+                await connection.receive()
+
+    run(scenario())
+
+
+def test_buffer_raise_ends_the_connection(run: Run, serve: Serve) -> None:
+    """What fits is received, then the overflow is raised; the server is let go."""
+
+    async def scenario() -> None:
+        buffer = ReceiveBuffer(policy="raise", max_messages=3)
+        async with connected(serve, "/flood?n=100", receive_buffer=buffer) as (connection, server):
+            await until(lambda: not connection.connected)
+            assert [(await connection.receive()).data["n"] for _ in range(3)] == [0, 1, 2]
+            with pytest.raises(BufferOverflowError):
+                await connection.receive()
+            await until(lambda: server.open_count == 0)
+
+    run(scenario())
+
+
+def test_error_of_a_key_function_is_raised_by_receive(run: Run, serve: Serve) -> None:
+    """It does not vanish in a task, and does not hang the receiver."""
+
+    async def scenario() -> None:
+        buffer = ReceiveBuffer(policy="latest", key=lambda response: response.data["no such key"])
+        async with connected(serve, "/flood?n=1", receive_buffer=buffer) as (connection, _):
+            with pytest.raises(KeyError, match="no such key"):
+                await connection.receive()
+            assert not connection.connected
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("policy", ["block", "drop_oldest"])
+def test_disconnect_with_a_buffer_is_clean(run: Run, serve: Serve, policy: str) -> None:
+    """A full buffer, a pending receiver: neither keeps disconnect() or hangs."""
+
+    async def scenario() -> None:
+        buffer = ReceiveBuffer(policy=policy, max_messages=2)
+        async with connected(serve, "/flood?n=50", receive_buffer=buffer) as (connection, server):
+            await until(lambda: server.sent_count == 50)
+            await connection.disconnect()
+            with pytest.raises(DisconnectedError):
+                await connection.receive()
+            await until(lambda: server.open_count == 0)
+        async with connected(serve, "/talk", receive_buffer=buffer) as (connection, _):
+            receiver = asyncio.create_task(connection.receive())
+            await asyncio.sleep(0)
+            await connection.disconnect()
+            with pytest.raises(DisconnectedError):
+                await receiver
+
+    run(scenario())
+
+
+def test_buffered_messages_are_not_given_out_while_disconnecting(run: Run, serve: Serve) -> None:
+    """From the call of disconnect() on there is no message any more."""
+
+    async def scenario() -> None:
+        options = {"receive_buffer": ReceiveBuffer()}
+        async with connected(serve, "/flood?n=50", **options) as (connection, server):
+            await connection.receive()
+            await until(lambda: server.sent_count == 50)
+            closing = asyncio.create_task(connection.disconnect())
+            while connection.connected:
+                await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            with pytest.raises(DisconnectedError):
+                await connection.receive()
+            await closing
+
+    run(scenario())

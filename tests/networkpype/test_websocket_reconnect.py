@@ -1,17 +1,24 @@
 """Lost WebSockets: what is final, what is connected again, and that nothing hangs."""
 
 import asyncio
-import base64
-import contextlib
-import hashlib
 import random
-import socket
-import struct
-from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
-import aiohttp
 import pytest
+from scripted_servers import (
+    CLOSE,
+    TEXT,
+    Peer,
+    Run,
+    Script,
+    Sleeps,
+    at_once,
+    closing,
+    data_of,
+    managed,
+    scripted,
+    serve_data,
+)
 
 from networkpype.auth import Auth
 from networkpype.exceptions import (
@@ -31,7 +38,6 @@ from networkpype.rest.request import RESTRequest
 from networkpype.throttler.rate_limit import RateLimit
 from networkpype.throttler.throttler import AsyncThrottler
 from networkpype.websocket.buffer import ReceiveBuffer
-from networkpype.websocket.connection import WebSocketConnection
 from networkpype.websocket.manager import WebSocketManager
 from networkpype.websocket.reconnect import ReconnectPolicy
 from networkpype.websocket.request import (
@@ -40,233 +46,6 @@ from networkpype.websocket.request import (
     WebSocketRequest,
 )
 from networkpype.websocket.response import Gap
-
-Run = Callable[[Any], Any]
-Serve = Callable[..., Any]
-Script = Callable[["Peer"], Awaitable[None]]
-
-TEXT, CLOSE, PING, PONG = 1, 8, 9, 10
-
-
-class Peer:
-    """The server's end of one WebSocket, byte by byte."""
-
-    def __init__(self, number: int, reader: Any, writer: asyncio.StreamWriter) -> None:
-        self.number = number
-        self.reader = reader
-        self.writer = writer
-        self.head = b""
-
-    async def handshake(self, status: str = "101 Switching Protocols") -> None:
-        self.head = await self.reader.readuntil(b"\r\n\r\n")
-        key = self.head.lower().split(b"sec-websocket-key:")[1].split(b"\r\n")[0].strip()
-        # The key is case-sensitive; find it again where it was.
-        at = self.head.lower().index(key)
-        key = self.head[at : at + len(key)]
-        accept = base64.b64encode(
-            hashlib.sha1(key + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest()
-        )
-        self.writer.write(
-            f"HTTP/1.1 {status}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n".encode()
-            + b"Sec-WebSocket-Accept: "
-            + accept
-            + b"\r\nContent-Length: 0\r\n\r\n"
-        )
-
-    def frame(self, opcode: int, payload: bytes = b"") -> None:
-        assert len(payload) < 126
-        self.writer.write(bytes([0x80 | opcode, len(payload)]) + payload)
-
-    def text(self, text: str) -> None:
-        self.frame(TEXT, text.encode())
-
-    def close(self, code: int) -> None:
-        self.frame(CLOSE, struct.pack("!H", code))
-
-    def reset(self) -> None:
-        """Send a TCP RST."""
-        linger = struct.pack("ii", 1, 0)
-        self.writer.get_extra_info("socket").setsockopt(
-            socket.SOL_SOCKET, socket.SO_LINGER, linger
-        )
-        self.writer.transport.abort()
-
-    async def read(self) -> tuple[int, bytes]:
-        """Read a short frame of the client's."""
-        first, second = await self.reader.readexactly(2)
-        mask = await self.reader.readexactly(4)
-        payload = await self.reader.readexactly(second & 0x7F)
-        return first & 0x0F, bytes(b ^ mask[i % 4] for i, b in enumerate(payload))
-
-    async def read_texts(self, count: int) -> list[str]:
-        texts: list[str] = []
-        while len(texts) < count:
-            opcode, payload = await self.read()
-            if opcode == TEXT:
-                texts.append(payload.decode())
-        return texts
-
-    async def answer_pings(self) -> None:
-        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
-            while True:
-                opcode, payload = await self.read()
-                if opcode == PING:
-                    self.frame(PONG, payload)
-
-    async def until_gone(self) -> None:
-        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
-            while True:
-                await self.read()
-
-
-class Scripted:
-    """A server that plays one script after the other, one per connection; the last one again."""
-
-    def __init__(self, *scripts: Script) -> None:
-        self.scripts = scripts
-        self.count = 0
-        self.errors: list[BaseException] = []
-        self.port = 0
-        self._server: asyncio.Server | None = None
-        self._tasks: set[asyncio.Task[Any]] = set()
-
-    @property
-    def url(self) -> str:
-        return f"ws://127.0.0.1:{self.port}/"
-
-    async def start(self) -> None:
-        self._server = await asyncio.start_server(self._play, "127.0.0.1", self.port)
-        self.port = self._server.sockets[0].getsockname()[1]
-
-    async def stop(self) -> None:
-        assert self._server is not None
-        self._server.close()
-        for task in self._tasks:
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
-
-    async def _play(self, reader: Any, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        script = self.scripts[min(self.count, len(self.scripts) - 1)]
-        self.count += 1
-        try:
-            await script(Peer(self.count, reader, writer))
-        except asyncio.CancelledError:
-            pass
-        except Exception as error:  # noqa: BLE001  (told at the end of the test)
-            self.errors.append(error)
-        finally:
-            self._tasks.discard(task)
-            writer.close()
-            with contextlib.suppress(ConnectionError):
-                await writer.wait_closed()
-
-
-@contextlib.asynccontextmanager
-async def scripted(*scripts: Script) -> AsyncIterator[Scripted]:
-    server = Scripted(*scripts)
-    await server.start()
-    try:
-        yield server
-    finally:
-        await server.stop()
-        assert server.errors == []
-
-
-class Sleeps:
-    """A sleep that returns at once and keeps what it was asked for."""
-
-    def __init__(self) -> None:
-        self.seconds: list[float] = []
-
-    async def __call__(self, seconds: float) -> None:
-        self.seconds.append(seconds)
-        await asyncio.sleep(0)
-
-
-def at_once(**options: Any) -> ReconnectPolicy:
-    return ReconnectPolicy(**{"sleep": Sleeps(), **options})
-
-
-@contextlib.asynccontextmanager
-async def managed(
-    server: Scripted, policy: ReconnectPolicy | None, *, connect: Any = None, **options: Any
-) -> AsyncIterator[WebSocketManager]:
-    async with aiohttp.ClientSession() as session:
-        manager = WebSocketManager(WebSocketConnection(session), reconnect=policy, **options)
-        await manager.connect(server.url, **{"close_timeout": 0.2, **(connect or {})})
-        try:
-            yield manager
-        finally:
-            await manager.disconnect()
-
-
-async def serve_data(peer: Peer) -> None:
-    """Greet with the number of the connection, then stay."""
-    await peer.handshake()
-    peer.text(f"[{peer.number}]")
-    await peer.answer_pings()
-
-
-def closing(code: int) -> Script:
-    async def script(peer: Peer) -> None:
-        await peer.handshake()
-        peer.close(code)
-        await peer.until_gone()
-
-    return script
-
-
-async def closing_without_code(peer: Peer) -> None:
-    await peer.handshake()
-    peer.frame(CLOSE)
-    await peer.until_gone()
-
-
-async def reset_inside_a_frame(peer: Peer) -> None:
-    await peer.handshake()
-    # A frame of 100 bytes, of which 10 are sent.
-    peer.writer.write(bytes([0x81, 100]) + b"x" * 10)
-    await peer.writer.drain()
-    await asyncio.sleep(0.02)
-    peer.reset()
-
-
-async def eof_without_close(peer: Peer) -> None:
-    await peer.handshake()
-
-
-async def half_open(peer: Peer) -> None:
-    """Read on, say nothing: no data, no pong, no close, no FIN."""
-    await peer.handshake()
-    await peer.until_gone()
-
-
-async def pongs_only(peer: Peer) -> None:
-    """Answer pings, give no data."""
-    await peer.handshake()
-    await peer.answer_pings()
-
-
-async def big_frame(peer: Peer) -> None:
-    """Send a frame of 5 MiB."""
-    await peer.handshake()
-    peer.writer.write(bytes([0x82, 127]) + struct.pack("!Q", 5 * 2**20))
-    with contextlib.suppress(ConnectionError):
-        for _ in range(5):
-            peer.writer.write(bytes(2**20))
-            await peer.writer.drain()
-        await peer.until_gone()
-
-
-async def data_of(manager: WebSocketManager) -> Any:
-    response = await manager.receive()
-    assert response is not None
-    return response if isinstance(response, Gap) else response.data
-
 
 # --- the policy alone ---------------------------------------------------------------------------
 
@@ -328,180 +107,6 @@ def test_nonsense_is_refused(settings: dict[str, Any]) -> None:
     """A wrong policy raises where it is made."""
     with pytest.raises(ConfigurationError):
         ReconnectPolicy(**settings)
-
-
-# --- survival -----------------------------------------------------------------------------------
-
-FAST_PINGS = {"ping_timeout": 0.04}
-
-LOSSES: list[tuple[str, Script, dict[str, Any], int]] = [
-    ("1000", closing(1000), {}, 1000),
-    ("1001", closing(1001), {}, 1001),
-    ("1012", closing(1012), {}, 1012),
-    ("4000", closing(4000), {}, 4000),
-    ("no code", closing_without_code, {}, 1005),
-    ("reset inside a frame", reset_inside_a_frame, {}, 1006),
-    ("eof without close", eof_without_close, {}, 1006),
-    ("half open", half_open, FAST_PINGS, 1006),
-]
-
-
-@pytest.mark.parametrize("buffer", [None, ReceiveBuffer()], ids=["unbuffered", "buffered"])
-@pytest.mark.parametrize(
-    ("script", "options", "code"), [loss[1:] for loss in LOSSES], ids=[loss[0] for loss in LOSSES]
-)
-def test_loss_is_survived_with_a_gap(
-    run: Run, script: Script, options: dict[str, Any], code: int, buffer: ReceiveBuffer | None
-) -> None:
-    """One Gap, with the close code, then the data of the next connection."""
-
-    async def scenario() -> None:
-        async with (
-            scripted(script, serve_data) as server,
-            managed(server, at_once(), connect={**options, "receive_buffer": buffer}) as manager,
-        ):
-            gap = await manager.receive()
-            assert isinstance(gap, Gap)
-            assert (gap.code, gap.attempts, gap.data) == (code, 1, None)
-            assert isinstance(gap.error, WebSocketClosedError)
-            assert gap.duration_seconds >= 0
-            assert await data_of(manager) == [2]
-            assert manager.connected
-
-    run(scenario())
-
-
-@pytest.mark.parametrize(
-    ("script", "options", "code"), [loss[1:] for loss in LOSSES], ids=[loss[0] for loss in LOSSES]
-)
-def test_loss_without_a_policy_is_a_clear_error(
-    run: Run, script: Script, options: dict[str, Any], code: int
-) -> None:
-    """A ConnectionError that names the close code, out of the iteration."""
-
-    async def scenario() -> None:
-        async with scripted(script) as server, managed(server, None, connect=options) as manager:
-            with pytest.raises(ConnectionError, match=str(code)):
-                async for _ in manager.iter_messages():
-                    pass
-            assert not manager.connected
-
-    run(scenario())
-
-
-@pytest.mark.parametrize(("script", "code"), [(closing(1008), 1008), (big_frame, 1009)])
-def test_final_loss_is_not_tried_again(run: Run, script: Script, code: int) -> None:
-    """A policy violation, a frame of 5 MiB: the error comes at once, nothing is connected."""
-
-    async def scenario() -> None:
-        async with scripted(script) as server, managed(server, at_once()) as manager:
-            with pytest.raises(WebSocketClosedError, match=str(code)):
-                await manager.receive()
-            assert server.count == 1
-            assert not manager.connected
-
-    run(scenario())
-
-
-def test_server_restart_is_survived(run: Run) -> None:
-    """Refused while the server is away, attempts go on, with growing bounds; then a Gap."""
-
-    async def scenario() -> None:
-        sleeps = Sleeps()
-        bounds: list[float] = []
-
-        async with scripted(serve_data) as server:
-
-            async def sleep(seconds: float) -> None:
-                await sleeps(seconds)
-                if len(sleeps.seconds) == 4:
-                    await server.start()
-
-            policy = ReconnectPolicy(sleep=sleep, rng=lambda: 1.0, initial_delay_seconds=0.25)
-            async with managed(server, policy) as manager:
-                assert await data_of(manager) == [1]
-                await server.stop()
-                gap = await data_of(manager)
-                assert isinstance(gap, Gap)
-                assert gap.attempts == 4
-                bounds = sleeps.seconds
-                assert await data_of(manager) == [2]
-        assert bounds == [0.25, 0.5, 1.0, 2.0]
-
-    run(scenario())
-
-
-def test_no_data_although_pings_are_answered_is_a_loss(run: Run) -> None:
-    """Liveness is judged by data."""
-
-    async def scenario() -> None:
-        policy = at_once(data_timeout_seconds=0.05)
-        async with (
-            scripted(pongs_only, serve_data) as server,
-            managed(server, policy, connect={"ping_timeout": 0.02}) as manager,
-        ):
-            gap = await data_of(manager)
-            assert isinstance(gap, Gap)
-            assert gap.reason == "No data for 0.05 s."
-            assert await data_of(manager) == [2]
-
-    run(scenario())
-
-
-def test_sending_on_a_reset_connection_is_a_clear_error(run: Run) -> None:
-    """An error of this package that old `except` clauses catch too; the loss is still told."""
-
-    async def reset(peer: Peer) -> None:
-        await peer.handshake()
-        await peer.read_texts(1)
-        peer.reset()
-
-    async def scenario() -> None:
-        async with scripted(reset) as server, managed(server, None) as manager:
-            await manager.send(WebSocketPlainTextRequest("x"))
-            while manager.connected:
-                await asyncio.sleep(0.001)
-            with pytest.raises(ConnectionFailedError) as caught:
-                await manager.send(WebSocketPlainTextRequest("y"))
-            assert isinstance(caught.value, aiohttp.ClientConnectionError)
-            with pytest.raises(WebSocketClosedError, match="1006"):
-                await manager.receive()
-
-    run(scenario())
-
-
-def test_half_open_peer_does_not_hold_disconnect(run: Run) -> None:
-    """The closing handshake that nobody answers ends with its timeout."""
-
-    async def scenario() -> None:
-        async with scripted(half_open) as server, managed(server, None) as manager:
-            receiver = asyncio.create_task(manager.receive())
-            await asyncio.sleep(0)
-            await manager.disconnect()
-            with pytest.raises(DisconnectedError):
-                await receiver
-
-    run(scenario())
-
-
-def test_half_open_peer_that_floods_does_not_hold_disconnect(run: Run) -> None:
-    """Data after our close frame does not prolong the closing handshake."""
-
-    async def flood(peer: Peer) -> None:
-        await peer.handshake()
-        with contextlib.suppress(ConnectionError):
-            while True:
-                peer.text('"' + "x" * 100 + '"')
-                await peer.writer.drain()
-                await asyncio.sleep(0)
-
-    async def scenario() -> None:
-        async with scripted(flood) as server, managed(server, None) as manager:
-            await manager.receive()
-            await manager.disconnect()
-            assert not manager.connected
-
-    run(scenario())
 
 
 # --- what a reconnection does -------------------------------------------------------------------

@@ -17,6 +17,7 @@ from typing import Any, Self
 import pytest
 
 from soak.wire import Control
+from support.requirements import skip_or_fail
 
 TESTS = Path(__file__).resolve().parent.parent
 START_SECONDS = 60
@@ -37,9 +38,7 @@ def raise_file_limit(wanted: int) -> None:
     """Let processes started from now on have so many files open, or skip the test."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and hard < wanted:
-        if os.environ.get("CI"):
-            pytest.fail(f"{wanted:,} open files are needed, the hard limit is {hard:,}")
-        pytest.skip(f"{wanted:,} open files are needed, the hard limit is {hard:,}")
+        skip_or_fail(f"{wanted:,} open files are needed, the hard limit is {hard:,}")
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -16,6 +15,7 @@ import pytest
 
 from soak.processes import eventually
 from soak.wire import HOST
+from support.requirements import require_program
 
 PROGRAM = "redis-server"
 START_SECONDS = 30
@@ -24,10 +24,7 @@ COMMAND_SECONDS = 10
 
 def require_redis() -> None:
     """Skip the test where there is no redis-server; in CI there has to be one."""
-    if shutil.which(PROGRAM) is None:
-        if os.environ.get("CI"):
-            pytest.fail(f"{PROGRAM} is not installed")
-        pytest.skip(f"{PROGRAM} is not installed")
+    require_program(PROGRAM, package=PROGRAM)
 
 
 def free_port() -> int:

@@ -19,7 +19,9 @@ from aiorest_ws.exceptions import ImproperlyConfigured
 try:
     import jwt
 except ImportError as exc:
-    raise ImportError('tokens need PyJWT: pip install ".[auth]"', name=exc.name) from exc
+    raise ImportError(
+        'tokens need PyJWT; in a clone of aiorest-ws: pip install ".[auth]"', name=exc.name
+    ) from exc
 
 __all__ = ("JSONWebTokenManager",)
 
@@ -66,7 +68,9 @@ class JSONWebTokenManager:
             # PyJWT refuses keys that look like a certificate or a public key.
             jwt.get_algorithm_by_name(name).prepare_key(key)
         except jwt.InvalidKeyError as exc:
-            raise ImproperlyConfigured(f"SECRET_KEY is not a secret: {exc}") from exc
+            raise ImproperlyConfigured(
+                "SECRET_KEY is no secret: it looks like a certificate or a public key"
+            ) from exc
 
     def generate(
         self,

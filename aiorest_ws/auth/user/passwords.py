@@ -58,6 +58,7 @@ def _hasher() -> "PasswordHasher":
         from argon2 import PasswordHasher
     except ImportError as exc:
         raise ImportError(
-            'passwords need argon2-cffi: pip install ".[auth]"', name=exc.name
+            'passwords need argon2-cffi; in a clone of aiorest-ws: pip install ".[auth]"',
+            name=exc.name,
         ) from exc
     return PasswordHasher()

@@ -33,7 +33,7 @@ class RedisURL:
             import redis
         except ImportError:
             raise ImproperlyConfigured(
-                'Topics on Redis need its client: pip install ".[redis]"'
+                'Topics on Redis need its client; in a clone of aiorest-ws: pip install ".[redis]"'
             ) from None
         self._module = redis
         try:

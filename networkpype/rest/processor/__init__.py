@@ -1,3 +1,3 @@
-"""Steps before a request is sent and after its response has come."""
+"""Steps before a request is sent and after its response has arrived."""
 
 __all__ = ()

@@ -1,4 +1,4 @@
-"""What pre-processors and post-processors must offer."""
+"""Base classes of pre-processors and post-processors."""
 
 from abc import ABC, abstractmethod
 
@@ -9,18 +9,18 @@ __all__ = ("RESTPostProcessor", "RESTPreProcessor")
 
 
 class RESTPreProcessor(ABC):
-    """A step between a limit's admission and the auth."""
+    """A step between the admission by a limit and the auth."""
 
     async def before_admission(self) -> None:  # noqa: B027  (optional by intent)
-        """Do what takes requests of its own, before the limit admits this one.
+        """Send requests that the preparation needs, before the limit admits this one.
 
-        A request that waits for another one while it holds capacity may hold the capacity that
-        the other one needs.
+        A request that waits for another one while it holds capacity may deadlock, because the
+        other one may need that capacity.
         """
 
     @abstractmethod
     async def pre_process(self, request: RESTRequest) -> RESTRequest:
-        """Return the request to send: `request`, which may be changed, or another one."""
+        """Return the request to send: `request`, changed or not, or another one."""
 
 
 class RESTPostProcessor(ABC):
@@ -28,4 +28,4 @@ class RESTPostProcessor(ABC):
 
     @abstractmethod
     async def post_process(self, response: RESTResponse) -> RESTResponse:
-        """Return the response to hand out: `response` or another one."""
+        """Return the response for the caller: `response` or another one."""

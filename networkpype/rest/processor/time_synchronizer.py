@@ -1,4 +1,4 @@
-"""Know the server's time before the first request needs it."""
+"""Synchronize with the server's clock before the first request."""
 
 from collections.abc import Awaitable, Callable
 
@@ -11,10 +11,11 @@ __all__ = ("TimeSynchronizerRESTPreProcessor",)
 
 
 class TimeSynchronizerRESTPreProcessor(RESTPreProcessor):
-    """Take a first sample of the server's time; the requests that come meanwhile wait for it.
+    """Take a first sample of the server's time; concurrent requests wait for it.
 
-    `time_provider` returns an awaitable of milliseconds. It may use the same manager: its own
-    requests pass. What it raises is raised by every request that waited; the next one tries anew.
+    `time_provider` returns an awaitable of milliseconds. It may use the same manager; its own
+    requests do not wait. If it raises, all waiting requests raise the same error, and the next
+    request tries again.
     """
 
     def __init__(
@@ -25,12 +26,12 @@ class TimeSynchronizerRESTPreProcessor(RESTPreProcessor):
         self._flight = SingleFlight(self._take_sample)
 
     async def before_admission(self) -> None:
-        """Take the sample, unless that is done or the caller is doing it."""
+        """Take the sample if there is none and the caller is not already taking it."""
         if not self._synchronizer.is_initialized and not self._flight.is_inside():
             await self._flight.join()
 
     async def pre_process(self, request: RESTRequest) -> RESTRequest:
-        """Return the request as it is."""
+        """Return the request unchanged."""
         await self.before_admission()
         return request
 

@@ -1,3 +1,3 @@
-"""Steps before a WebSocket message is sent and after one has come."""
+"""Steps before a WebSocket message is sent and after one has arrived."""
 
 __all__ = ()

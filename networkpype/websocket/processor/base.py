@@ -1,4 +1,4 @@
-"""What pre-processors and post-processors must offer."""
+"""Base classes of pre-processors and post-processors."""
 
 from abc import ABC, abstractmethod
 
@@ -9,23 +9,23 @@ __all__ = ("WebSocketPostProcessor", "WebSocketPreProcessor")
 
 
 class WebSocketPreProcessor(ABC):
-    """A step between a limit's admission and the auth."""
+    """A step between the admission by a limit and the auth."""
 
     async def before_admission(self) -> None:  # noqa: B027  (optional by intent)
-        """Do what takes requests of its own, before the limit admits this one.
+        """Send requests that the preparation needs, before the limit admits this one.
 
-        A request that waits for another one while it holds capacity may hold the capacity that
-        the other one needs.
+        A request that waits for another one while it holds capacity may deadlock, because the
+        other one may need that capacity.
         """
 
     @abstractmethod
     async def pre_process(self, request: WebSocketRequest) -> WebSocketRequest:
-        """Return the request to send: `request`, which may be changed, or another one."""
+        """Return the request to send: `request`, changed or not, or another one."""
 
 
 class WebSocketPostProcessor(ABC):
-    """A step between the arrival of a message and the one who receives it."""
+    """A step between the arrival of a message and its receiver."""
 
     @abstractmethod
     async def post_process(self, response: WebSocketResponse) -> WebSocketResponse:
-        """Return the response to hand out: `response` or another one."""
+        """Return the response for the receiver: `response` or another one."""

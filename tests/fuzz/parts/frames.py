@@ -137,4 +137,4 @@ class Frames:
 
 def _held_bytes(protocol: object) -> int:
     parts = protocol.__dict__.get("message_data") or ()
-    return len(protocol.data or b"") + protocol._held_bytes + sum(map(len, parts))
+    return len(protocol.data or b"") + protocol.queued_bytes + sum(map(len, parts))

@@ -278,7 +278,9 @@ class Session:
         for _ in range(200):
             if self.wire.ended or self.wire.producerState == "producing":
                 break
-            self.clock.advance(0.25 if self.wire.is_clogged or self.protocol._held else 0.001)
+            self.clock.advance(
+                0.25 if self.wire.is_clogged or self.protocol.queued_bytes else 0.001
+            )
         if self.wire.ended or self.wire.producerState != "producing":
             return False
         self.protocol.dataReceived(data)

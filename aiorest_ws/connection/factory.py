@@ -1,0 +1,152 @@
+"""What all connections of a server share: limits, counts, and who is connected."""
+
+import ipaddress
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from autobahn.twisted.websocket import WebSocketServerProtocol
+from twisted.internet.defer import Deferred, DeferredList
+
+from aiorest_ws.connection.autobahn import CompactFactory, CompactProtocol
+from aiorest_ws.connection.limit_hits import AddressCount, LimitHits
+from aiorest_ws.connection.on_connect import deciding
+from aiorest_ws.connection.unsent_budget import UnsentBudget
+from aiorest_ws.limits import UNIX_SOCKET, Limits
+
+__all__ = ("ConnectionFactory",)
+
+# How often the bytes are added up that very many clients have not read.
+AUDIT_SECONDS = 1
+
+# Names of this machine for itself. Another name that leads here is an attack: DNS rebinding.
+_LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
+
+
+class ConnectionFactory(CompactFactory):
+    """Autobahn's factory, with limits on what a client may cost; it knows its connections."""
+
+    server: str
+
+    def __init__(self, *args: Any, limits: Limits | None = None, **kwargs: Any) -> None:
+        self.limits = Limits() if limits is None else limits
+        if not isinstance(self.limits, Limits):
+            raise TypeError(f"limits must be Limits(...), not {limits!r}")
+        # Autobahn's own name says its version.
+        kwargs.setdefault("server", "aiorest-ws")
+        super().__init__(*args, **kwargs)
+        self.is_stopping = False
+        self.judges_origins = True
+        self.limit_hits = LimitHits(self.reactor.seconds)
+        self.connections_at_most = self.limits.connections_at_most()
+        self.trusts_unix = UNIX_SOCKET in self.limits.trusted_proxies
+        self.trusted_networks = [
+            ipaddress.ip_network(network)
+            for network in self.limits.trusted_proxies
+            if network != UNIX_SOCKET
+        ]
+        self.addresses = AddressCount(self.limits.connections_per_address or 0)
+        self.unsent = UnsentBudget(self.limits.unsent_bytes_in_all)
+        self.connections: set[Any] = set()
+        self._is_auditing = False
+        self._kept: set[Deferred[Any]] = set()
+        self._waiting_for_last: list[Deferred[None]] = []
+        self._hosts: WeakKeyDictionary[Any, tuple[str, ...] | None] = WeakKeyDictionary()
+        self.allowNullOrigin = "null" in self.limits.allowed_origins
+        self.setProtocolOptions(
+            # A protocol error is answered with its close code; Autobahn would drop the client.
+            failByDrop=False,
+            webStatus=False,
+            maxMessagePayloadSize=self.limits.message_bytes,
+            openHandshakeTimeout=self.limits.handshake_seconds,
+            closeHandshakeTimeout=self.limits.closing_seconds,
+            autoPingInterval=self.limits.ping_seconds,
+            autoPingTimeout=self.limits.pong_seconds,
+        )
+
+    def setProtocolOptions(self, *args: Any, **options: Any) -> None:
+        """Set options of Autobahn's; those that are not named stay as they are.
+
+        With `allowedOrigins` Autobahn judges origins, and `allowed_origins` is not looked at.
+        """
+        if options.get("allowedOrigins") is not None:
+            self.judges_origins = False
+        # Autobahn takes an `allowNullOrigin` that is not named for False.
+        options.setdefault("allowNullOrigin", self.allowNullOrigin)
+        super().setProtocolOptions(*args, **options)  # type: ignore[no-untyped-call]
+
+    def add(self, connection: Any) -> None:
+        """Note that a connection is open."""
+        self.connections.add(connection)
+        if not self._is_auditing and self._may_exceed_budget():
+            self._is_auditing = True
+            self.timers.call_later(AUDIT_SECONDS, self._audit)
+
+    def _may_exceed_budget(self) -> bool:
+        # With less than the mark each, which nobody tells of, so many cannot be over the limit.
+        limits = self.limits
+        return len(self.connections) * limits.unsent_pause_bytes > limits.unsent_bytes_in_all
+
+    def _audit(self) -> None:
+        self._is_auditing = self._may_exceed_budget()
+        if self._is_auditing:
+            self.unsent.audit(self.connections)
+            self.timers.call_later(AUDIT_SECONDS, self._audit)
+
+    def forget(self, connection: Any) -> None:
+        """Note that a connection has ended."""
+        self.connections.discard(connection)
+        if not self.connections:
+            waiting, self._waiting_for_last = self._waiting_for_last, []
+            for last_closed in waiting:
+                last_closed.callback(None)
+
+    def last_closed(self) -> Deferred[None]:
+        """Return a Deferred that fires when there is no connection left."""
+        last_closed: Deferred[None] = Deferred()
+        if self.connections:
+            self._waiting_for_last.append(last_closed)
+        else:
+            last_closed.callback(None)
+        return last_closed
+
+    def keep(self, pending: Deferred[Any]) -> None:
+        """Hold on to what runs on its own until it is done: asyncio itself would not."""
+        self._kept.add(pending)
+        pending.addBoth(lambda _: self._kept.discard(pending))
+
+    def hooks_done(self) -> Deferred[Any]:
+        """Return a Deferred that fires when the disconnect hooks that still run are done."""
+        return DeferredList(list(self._kept))
+
+    def hosts_allowed_at(self, transport: Any) -> tuple[str, ...] | None:
+        """Return what `Host` may be for a connection; None for anything."""
+        if self.limits.allowed_hosts is not None:
+            return self.limits.allowed_hosts
+        port = getattr(transport, "server", None)
+        if port is None:
+            return None
+        if port not in self._hosts:
+            self._hosts[port] = _hosts_of(port.getHost())
+        return self._hosts[port]
+
+    def _configure(self, kind: type[CompactProtocol], options: tuple[Any, ...]) -> type:
+        configured = super()._configure(kind, options)
+        # Autobahn's own says what it was called with, for a log that is mostly off.
+        is_own = kind.onConnect is not WebSocketServerProtocol.onConnect
+        configured.onConnect = deciding(kind.onConnect) if is_own else _accept  # type: ignore[attr-defined]
+        return configured
+
+
+def _hosts_of(bound: Any) -> tuple[str, ...] | None:
+    try:
+        address = ipaddress.ip_address(bound.host)
+    except (AttributeError, ValueError):  # a Unix socket
+        return None
+    if not address.is_loopback:
+        return None
+    own = f"[{address}]" if address.version == 6 else str(address)
+    return (*_LOOPBACK_NAMES, own)
+
+
+def _accept(connection: Any, request: Any) -> None:
+    """Let a client in, with no subprotocol."""

@@ -1,0 +1,54 @@
+"""What of a class, or of one connection, keeps messages from the fast path."""
+
+from collections.abc import Iterable
+from typing import Any
+
+__all__ = ("REPLYING", "SENDING", "WATCHED", "WatchedOption", "is_changed")
+
+# Methods of Autobahn's that see all that is sent, if a subclass has them.
+SENDING = ("sendFrame", "sendData")
+
+# What a reply passes, unless nobody has changed it.
+REPLYING = ("sendMessage", "_encode_message")
+
+# Options that open the fast path or close it.
+WATCHED = frozenset(
+    {
+        "applyMask",
+        "autoFragmentSize",
+        "logFrames",
+        "logOctets",
+        "maskServerFrames",
+        "maxFramePayloadSize",
+        "maxMessagePayloadSize",
+        "utf8validateIncoming",
+    }
+)
+
+
+def is_changed(kind: type, names: Iterable[str]) -> bool:
+    """Tell whether an application's class has a method of one of these names."""
+    return any(_owner(kind, name).partition(".")[0] not in _OURS for name in names)
+
+
+_OURS = {"aiorest_ws", "autobahn"}
+
+
+def _owner(kind: type, name: str) -> str:
+    owner = next((ancestor for ancestor in kind.__mro__ if name in vars(ancestor)), kind)
+    return owner.__module__
+
+
+class WatchedOption:
+    """An option of Autobahn's that a connection may set for itself at any time."""
+
+    def __init__(self, name: str, value: Any) -> None:
+        self._name = name
+        self._value = value
+
+    def __get__(self, connection: Any, owner: type) -> Any:
+        return self._value if connection is None else vars(connection).get(self._name, self._value)
+
+    def __set__(self, connection: Any, value: Any) -> None:
+        vars(connection)[self._name] = value
+        connection.forget_options()

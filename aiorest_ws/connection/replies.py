@@ -1,0 +1,28 @@
+"""From what a router returns to the bytes of a message."""
+
+from collections.abc import Callable
+from typing import Any
+
+from aiorest_ws.codecs import encode_message
+from aiorest_ws.dispatch.failures import internal_error_reply
+from aiorest_ws.wrappers import Request
+
+__all__ = ("encode_reply",)
+
+
+def encode_reply(
+    encode: Callable[[Any, bool], Any], request: Request | None, reply: Any, is_binary: bool
+) -> tuple[bytes, Any]:
+    """Return the payload of a message, and the reply in it.
+
+    That is a failure where `encode` raises, or returns something else than bytes.
+    """
+    try:
+        payload = encode(reply, is_binary)
+        if type(payload) is not bytes:
+            # Autobahn takes no subclass, and bytes(42) would be 42 zeros.
+            payload = bytes(memoryview(payload))
+    except Exception as exc:  # noqa: BLE001  an override may raise anything
+        reply = internal_error_reply(request, exc)
+        payload = encode_message(reply, is_binary)
+    return payload, reply

@@ -1,0 +1,43 @@
+"""The time that a client has to read what it was sent."""
+
+from typing import Any
+
+__all__ = ("SlowClientWatch",)
+
+# How often a client that does not read is looked at while its time runs.
+CHECKS_PER_LIMIT = 4
+
+
+class SlowClientWatch:
+    """Abort a write-paused connection whose client reads nothing for `Limits.unsent_seconds`."""
+
+    __slots__ = ("_connection", "_idle_checks", "_sent", "_timer")
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+        self._sent = connection.sent_bytes
+        self._idle_checks = 0
+        self._timer: Any = None
+        self._check_later()
+
+    def stop(self) -> None:
+        """Check no more: the client keeps up, or is gone."""
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.cancel()
+
+    def _check_later(self) -> None:
+        factory = self._connection.factory
+        seconds = factory.limits.unsent_seconds / CHECKS_PER_LIMIT
+        self._timer = factory.timers.call_later(seconds, self._check)
+
+    def _check(self) -> None:
+        sent = self._connection.sent_bytes
+        if sent > self._sent:
+            self._sent, self._idle_checks = sent, 0
+        else:
+            self._idle_checks += 1
+        if self._idle_checks >= CHECKS_PER_LIMIT:
+            self._connection.abort_slow_client("unsent_seconds", "aborted, it reads nothing")
+        else:
+            self._check_later()

@@ -1,0 +1,299 @@
+"""From a request to the bytes of its reply."""
+
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextvars import Context, copy_context
+from functools import partial
+from types import CoroutineType
+from typing import Any, Protocol, cast
+from weakref import WeakKeyDictionary
+
+from twisted.internet.defer import Deferred, DeferredLock
+from twisted.python.failure import Failure
+
+from aiorest_ws.awaiting import PLAIN_TYPES, Outcome, Ready, drive, is_awaitable, maybe_await
+from aiorest_ws.codecs import encode_json
+from aiorest_ws.dispatch.blocking import run_blocking
+from aiorest_ws.dispatch.call import Call
+from aiorest_ws.dispatch.failures import ErrorHandler, failure_reply, to_failure
+from aiorest_ws.dispatch.route_table import RouteTable
+from aiorest_ws.dispatch.routes import (
+    NO_ARGUMENTS,
+    BoundHandler,
+    CallResult,
+    Route,
+    has_handler,
+)
+from aiorest_ws.dispatch.streams import Stream, discard, is_stream, open_stream
+from aiorest_ws.dispatch.success import success_reply
+from aiorest_ws.exceptions import (
+    MalformedMessage,
+    MethodNotAllowed,
+    NotSpecifiedHandler,
+    NotSpecifiedTopic,
+    NotSpecifiedURL,
+)
+from aiorest_ws.topics.routes import TopicRoutes
+from aiorest_ws.topics.view import TopicView
+from aiorest_ws.views import method_word
+from aiorest_ws.wrappers import (
+    CANCEL,
+    SUBSCRIBE,
+    UNSUBSCRIBE,
+    Request,
+    Response,
+    normalize_method,
+)
+
+__all__ = ("Dispatcher", "DispatchingRouter")
+
+
+class DispatchingRouter(Protocol):
+    """What a dispatcher needs of its router."""
+
+    error_handlers: dict[type[BaseException], ErrorHandler]
+    topics: TopicRoutes
+
+    @property
+    def middlewares(self) -> list[Any]: ...
+
+    def extract_url(self, request: Request) -> str: ...
+
+    def search_handler(
+        self, request: Request, url: str
+    ) -> tuple[Any, Sequence[str], Mapping[str, Any]]: ...
+
+
+class Dispatcher:
+    """Make the replies of a router.
+
+    Simple calls are looked up in `table`. If `asks_router`, every call is looked up by the
+    router's `extract_url` and `search_handler` instead, because a subclass overrides them.
+    """
+
+    __slots__ = ("_asks_router", "_middlewares", "_remembered", "_router", "_table", "_turns")
+
+    def __init__(self, router: DispatchingRouter, table: RouteTable, *, asks_router: bool) -> None:
+        self._router = router
+        self._table = table
+        self._asks_router = asks_router
+        self._middlewares = router.middlewares
+        self._remembered = table.remembered
+        self._turns: WeakKeyDictionary[Any, dict[type, DeferredLock]] = WeakKeyDictionary()
+
+    def reply(self, request: Request, context: Context) -> Any:
+        """Return the reply's bytes, a Stream, or an awaitable; never raises.
+
+        `context` is the current context.
+        """
+        # One long function: most calls of most servers need nothing else, and each further call
+        # of a function takes 1 % of their time. All other calls, and all that are rejected, are
+        # for _reply_step_by_step.
+        is_awaited = False
+        try:
+            if self._middlewares or type(request) is not Request:
+                return self._reply_step_by_step(request, context)
+            arguments = request._args or NO_ARGUMENTS
+            result: CallResult | None = None
+            try:
+                handlers, values = self._remembered[request.url]
+                handler = handlers[request.method]
+                call_view = handler.calls[len(arguments)]
+            except (KeyError, TypeError):  # not requested before, or not simple
+                found = None
+                if not self._asks_router:
+                    found = self._table.find_simple(request.url, request.method)
+                if found is None:
+                    return self._reply_step_by_step(request, context)
+                handler, values = found
+            else:
+                result = call_view(request, values, arguments)
+            view, answer, keywords = result or handler.call(request, values, arguments)
+            kind = type(answer)
+            if kind in PLAIN_TYPES:
+                return success_reply(request, handler, answer) or _render(
+                    Call(request, view, values, keywords), answer
+                )
+            if kind is CoroutineType or is_awaitable(answer):
+                is_awaited = True
+                coroutine = answer if kind is CoroutineType else maybe_await(answer)
+                answer = drive(coroutine, context)
+                if isinstance(answer, Deferred):
+                    request._call_seconds = handler.view_class.call_seconds
+                    call = Call(request, view, values, keywords)
+                    reply_to = partial(self._reply_to_outcome, answer, call, handler)
+                    return answer.addBoth(partial(context.run, reply_to))
+                if type(answer) in PLAIN_TYPES:
+                    return Ready(
+                        success_reply(request, handler, answer)
+                        or _render(Call(request, view, values, keywords), answer)
+                    )
+            reply = self._reply_to_answer(answer, Call(request, view, values, keywords), handler)
+            return Ready(reply) if is_awaited and isinstance(reply, bytes) else reply
+        except BaseException as exc:  # noqa: BLE001  a view may raise anything
+            reply = failure_reply(request, exc, self._router.error_handlers)
+            return Ready(reply) if is_awaited else reply
+
+    def _reply_to_outcome(
+        self, outcome: Deferred[Any], call: Call, handler: BoundHandler, answer: Any
+    ) -> Any:
+        if isinstance(answer, Failure):
+            if isinstance(outcome, Outcome) and outcome.was_cancelled:
+                return answer  # for those who cancelled it
+            exc = cast("BaseException", answer.value)
+            return failure_reply(call.request, exc, self._router.error_handlers)
+        try:
+            return self._reply_to_answer(answer, call, handler)
+        except BaseException as exc:  # noqa: BLE001  a renderer may raise anything
+            return failure_reply(call.request, exc, self._router.error_handlers)
+
+    def _reply_to_answer(self, answer: Any, call: Call, handler: BoundHandler) -> bytes | Stream:
+        if is_stream(answer):
+            call.request._call_seconds = call.view.call_seconds
+            return open_stream(call, call.content(answer), self._router.error_handlers)
+        return success_reply(call.request, handler, answer) or _render(call, answer)
+
+    # Calls with middlewares, in a thread, in turns, of topics; requests to be rejected
+
+    def _reply_step_by_step(self, request: Request, context: Context) -> Any:
+        for middleware in self._middlewares:
+            _refuse_reserved(request, middleware)
+        view, values, arguments = self._search(request)
+        request._call_seconds = view.call_seconds
+        reply = self._reply_through_middlewares(Call(request, view, values, arguments))
+        if view.ordered and request.connection is not None:
+            reply = self._in_turn(request.connection, type(view), reply)
+        reply = drive(reply, context)
+        return Ready(reply) if isinstance(reply, bytes) else reply
+
+    def _search(self, request: Request) -> tuple[Any, Sequence[str], Mapping[str, Any]]:
+        method = normalize_method(request.method)
+        if method in {SUBSCRIBE, UNSUBSCRIBE}:
+            return self._search_topic(request), (), {}
+        router = self._router
+        try:
+            view, values, arguments = router.search_handler(request, router.extract_url(request))
+            if view is None:
+                raise NotSpecifiedHandler
+        except (NotSpecifiedURL, NotSpecifiedHandler) as exc:
+            if method == CANCEL:  # the connection handles a CANCEL without a URL
+                raise MethodNotAllowed from exc
+            raise
+        return view, values, arguments
+
+    def _search_topic(self, request: Request) -> TopicView:
+        if not request.url:
+            raise NotSpecifiedURL
+        topics = self._router.topics
+        found = topics.find(request.url) if isinstance(request.url, str) else None
+        if found is None:
+            raise NotSpecifiedTopic
+        return TopicView(request.url, *found)
+
+    async def _in_turn(
+        self, connection: Any, view: type, reply: Coroutine[Any, Any, bytes | Stream]
+    ) -> bytes | Stream:
+        lock = self._turns.setdefault(connection, {}).setdefault(view, DeferredLock())
+        taken: list[Any] = []
+        try:
+            await lock.acquire().addCallback(taken.append)
+            answer = await reply
+            if isinstance(answer, Stream):
+                taken.clear()  # the turn ends with the stream
+                answer.when_closed(lock.release)
+            return answer
+        finally:
+            reply.close()
+            # A call can be cancelled after its turn has come and before it resumes.
+            if taken:
+                lock.release()
+
+    async def _reply_through_middlewares(self, call: Call) -> bytes | Stream:
+        request, handlers = call.request, self._router.error_handlers
+        response = Response()
+        stream = None
+        entered: list[Any] = []
+        try:
+            for middleware in self._middlewares:
+                entered.append(middleware)
+                await maybe_await(middleware.process_request(request, call.view))
+            answer = await maybe_await(_call_view(call))
+            stream = answer if is_stream(answer) else None
+            response.content = answer
+        except GeneratorExit:
+            raise
+        except BaseException as exc:  # noqa: BLE001  a view may raise anything
+            response.wrap_exception(to_failure(request, exc, handlers))
+        response.append_request(request)
+        for middleware in reversed(entered):
+            if not hasattr(middleware, "process_response"):
+                continue
+            try:
+                changed = await maybe_await(middleware.process_response(request, response))
+                response = response if changed is None else _checked(changed)
+            except GeneratorExit:
+                raise
+            except BaseException as exc:  # noqa: BLE001  a middleware may raise anything
+                response.wrap_exception(to_failure(request, exc, handlers))
+        response.append_request(request)
+        return self._reply_to_response(call, response, stream)
+
+    def _reply_to_response(self, call: Call, response: Response, stream: Any) -> bytes | Stream:
+        """Return the reply; close `stream`, which the view has returned, if nothing reads it."""
+        request, handlers = call.request, self._router.error_handlers
+        try:
+            content = response.to_representation()
+            if response.status is not None:
+                if isinstance(call.view, TopicView):
+                    call.view.undo(request)
+                request._status = response.status
+                return encode_json(content)
+            if is_stream(content.get("data")):
+                behind, stream = stream, None
+                return open_stream(call, content, handlers, behind)
+            return call.render(content)
+        except Exception as exc:  # noqa: BLE001  a renderer may raise anything
+            return failure_reply(request, exc, handlers)
+        finally:
+            if stream is not None:
+                discard(stream, request)
+
+
+def _call_view(call: Call) -> Any:
+    """Return what the view answers, or an awaitable of it."""
+    request, view, values = call.request, call.view, call.values
+    if isinstance(view, TopicView):
+        return view.answer(request)
+    # A subclass's search_handler may return a view that ours has not made.
+    route: Route | None = getattr(view, "_route", None)
+    word = method_word(request.method)
+    handler = route.handlers.get(word) if route is not None else None
+    if handler is None:
+        if not (word in view.methods if route is None else route.takes(word)):
+            raise MethodNotAllowed
+        if not has_handler(type(view), word):
+            raise MethodNotAllowed
+        handler = BoundHandler(type(view), word)
+    keywords = handler.bind(len(values), call.keywords)
+    method: Callable[..., Any] = getattr(view, handler.attribute)
+    if view.blocking:
+        # A thread of the pool needs a context of its own, or what a view sets in it would stay.
+        run = copy_context().run
+        return run_blocking(request, partial(run, method, request, *values, **keywords))
+    return method(request, *values, **keywords)
+
+
+def _render(call: Call, answer: Any) -> bytes:
+    return call.render(call.content(answer))
+
+
+def _refuse_reserved(request: Request, middleware: Any) -> None:
+    names = getattr(middleware, "request_attributes", ())
+    for name in (names,) if isinstance(names, str) else names:
+        if name in request.extra_names:
+            raise MalformedMessage(f"The key {name!r} is reserved and cannot be sent.")
+
+
+def _checked(response: Any) -> Response:
+    if not isinstance(response, Response):
+        raise TypeError(f"process_response must return a Response or None, not {response!r}")
+    return response

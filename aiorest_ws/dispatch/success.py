@@ -1,0 +1,47 @@
+"""The reply of a success in JSON, where no renderer of the program has to be asked."""
+
+from typing import Any
+
+import msgspec
+
+from aiorest_ws.codecs import encoder, for_javascript
+from aiorest_ws.conf import settings
+from aiorest_ws.dispatch.routes import BoundHandler
+from aiorest_ws.exceptions import SerializerError
+from aiorest_ws.wrappers import Request
+
+__all__ = ("success_reply",)
+
+# The settings that have been read. `settings` reads them on demand, which is slower; the first
+# reply, which is made by a renderer, reads the two that are needed here.
+_SETTINGS = vars(settings)
+
+
+class _Success(msgspec.Struct, gc=False):
+    """A Struct, because msgspec encodes it faster than a dict."""
+
+    data: Any
+    event_name: Any
+
+
+class _IdentifiedSuccess(_Success, gc=False):
+    id: str | int
+
+
+def success_reply(request: Request, handler: BoundHandler, answer: Any) -> bytes | None:
+    """Return the reply, or None if a renderer has to make it."""
+    try:
+        if not handler.has_default_renderer or not _SETTINGS["COMPACT_JSON"]:
+            return None
+    except KeyError:  # not read yet
+        return None
+    try:
+        if request.id is None:
+            encoded = encoder.encode(_Success(answer, request.event_name))
+        else:
+            encoded = encoder.encode(_IdentifiedSuccess(answer, request.event_name, request.id))
+    except Exception as exc:
+        raise SerializerError from exc
+    if encoded.isascii():
+        return encoded
+    return for_javascript(encoded) if _SETTINGS.get("UNICODE_JSON") else None

@@ -1,0 +1,117 @@
+"""What this package uses of aiohttp beyond its documentation.
+
+All of it is here, and tests/networkpype/test_aiohttp.py fails with a sentence when a
+release of aiohttp changes it.
+"""
+
+import difflib
+import functools
+import inspect
+from collections.abc import Callable, Iterable
+from contextvars import ContextVar
+
+import aiohttp
+from aiohttp.connector import Connection
+from yarl import URL
+
+from networkpype.exceptions import RedirectError
+
+__all__ = (
+    "Exchange",
+    "check_request_keywords",
+    "check_session_keywords",
+    "current_exchange",
+    "observed_request_class",
+)
+
+
+class Exchange:
+    """Observe what aiohttp does with one request.
+
+    `on_sent` is called before the first byte is sent.
+    """
+
+    __slots__ = ("_is_signed", "_on_sent", "_origin", "_response", "was_resend_blocked")
+
+    def __init__(self, on_sent: Callable[[], None], *, is_signed: bool) -> None:
+        self._on_sent = on_sent
+        self._is_signed = is_signed
+        self._origin: URL | None = None
+        self._response: aiohttp.ClientResponse | None = None
+        self.was_resend_blocked = False
+
+    def before_send(self, url: URL) -> None:
+        """Check a request whose head is about to be written."""
+        if self._response is None:
+            self._on_sent()
+        elif self._response.status is None:
+            # The previous attempt got no response head: the kept connection was closed. aiohttp
+            # would now send the request again by itself, uncounted by any limit and with a used
+            # signature. Block that; the manager decides.
+            self.was_resend_blocked = True
+            raise aiohttp.ServerDisconnectedError
+        if self._is_signed:
+            # On a redirect to another origin, aiohttp removes `Authorization`, but no other
+            # header or parameter that a signer may have set.
+            origin = url.origin()
+            if self._origin not in (None, origin):
+                raise RedirectError("A signed request was redirected to another origin.")
+            self._origin = origin
+
+    def after_send(self, response: aiohttp.ClientResponse) -> None:
+        """Remember the response, whose head has not arrived yet: its `status` is None."""
+        self._response = response
+
+
+# The exchange of the request that the current task is sending.
+current_exchange: ContextVar[Exchange | None] = ContextVar("networkpype_exchange", default=None)
+
+
+@functools.cache
+def observed_request_class(base: type[aiohttp.ClientRequest]) -> type[aiohttp.ClientRequest]:
+    """Return a subclass of `base` that reports to `current_exchange`."""
+
+    class ObservedRequest(base):  # type: ignore[valid-type, misc]
+        async def send(self, conn: Connection) -> aiohttp.ClientResponse:
+            exchange = current_exchange.get()
+            if exchange is not None:
+                exchange.before_send(self.url)
+            response: aiohttp.ClientResponse = await super().send(conn)
+            if exchange is not None:
+                exchange.after_send(response)
+            return response
+
+    return ObservedRequest
+
+
+def check_session_keywords(names: Iterable[str]) -> None:
+    """Raise TypeError for a name that is not a keyword argument of `aiohttp.ClientSession`."""
+    _check_keywords(aiohttp.ClientSession, "ClientSession", names)
+
+
+def check_request_keywords(names: Iterable[str]) -> None:
+    """Raise TypeError for a name that is not a keyword argument of `ClientSession.request`."""
+    # The public method takes **kwargs; only the private one has the names.
+    _check_keywords(aiohttp.ClientSession._request, "ClientSession.request", names)
+
+
+def _check_keywords(
+    function: Callable[..., object], public_name: str, names: Iterable[str]
+) -> None:
+    known = _keywords_of(function)
+    for name in names:
+        if name not in known:
+            nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
+            raise TypeError(
+                f"{name!r} is not a keyword argument of aiohttp.{public_name}(); "
+                f"did you mean {nearest!r}?"
+            )
+
+
+@functools.cache
+def _keywords_of(function: Callable[..., object]) -> tuple[str, ...]:
+    return tuple(
+        parameter.name
+        for parameter in inspect.signature(function).parameters.values()
+        if parameter.kind in (parameter.KEYWORD_ONLY, parameter.POSITIONAL_OR_KEYWORD)
+    )

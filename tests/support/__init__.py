@@ -1,0 +1,1 @@
+"""What several test modules share; `pythonpath` in setup.cfg lets them import it."""
