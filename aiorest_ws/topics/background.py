@@ -6,7 +6,7 @@ from typing import Any
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
-from aiorest_ws.awaiting import begun
+from aiorest_ws.awaiting import start
 from aiorest_ws.exceptions import TopicsUnavailable
 from aiorest_ws.log import logger
 
@@ -21,7 +21,7 @@ class Background:
 
     def run(self, work: Coroutine[Any, Any, Any]) -> Deferred[Any]:
         """Run a coroutine; return a Deferred that fires with None if it raises."""
-        running = begun(work)
+        running = start(work)
         self.running.add(running)
 
         def done(result: Any) -> None:

@@ -17,7 +17,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
 
-from aiorest_ws.awaiting import begun, sharing
+from aiorest_ws.awaiting import shield, start
 from aiorest_ws.codecs import encode_json, encode_message, load_json
 from aiorest_ws.exceptions import NotSpecifiedTopic, ReplyTooLarge, TopicsUnavailable, UnknownTopic
 from aiorest_ws.framing import frame_of
@@ -65,7 +65,7 @@ class Hub:
     def start(self) -> Deferred[None]:
         """Start to receive messages, once; raise TopicsUnavailable."""
         if self._starting is None:
-            self._starting = begun(self._start())
+            self._starting = start(self._start())
         started: Deferred[None] = Deferred()
 
         def pass_on(result: Any) -> None:
@@ -133,7 +133,7 @@ class Hub:
         if block and route.policy == "block":
             publishing = self._publish_when_read(topic, len(encoded), publishing)
         self._sweep_later()
-        return begun(publishing)
+        return start(publishing)
 
     async def _publish_when_read(
         self, topic: str, size: int, publishing: Coroutine[Any, Any, Position]
@@ -183,7 +183,7 @@ class Hub:
         topic = self._follow(subscription)
         try:
             if topic.seen < 0:
-                await sharing(topic.known)
+                await shield(topic.known)
                 if topic.seen < 0:
                     raise TopicsUnavailable
             if since is None:
@@ -358,7 +358,7 @@ class Hub:
             if topic.seen >= 0 and self._topics.get(topic.name) is topic:
                 topic.seen = -1
                 self._reload_head(topic)
-                await sharing(topic.known)
+                await shield(topic.known)
         self._resyncing = None
 
     def _catch_up_where_behind(self, topic: LocalTopic) -> None:
