@@ -4,8 +4,8 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
+from aiorest_ws.internals.twisted_private import PullToPush
 from aiorest_ws.log import logger
-from aiorest_ws.transports.twisted_internals import PullToPush
 
 __all__ = ("Writers",)
 

@@ -217,7 +217,7 @@ def test_an_epoch_never_comes_back_with_other_messages(kept):
 
 
 def test_a_sweep_looks_at_a_part_of_many_topics_and_comes_to_all(kept, monkeypatch):
-    monkeypatch.setattr(memory, "SWEPT_AT_LEAST", 10)
+    monkeypatch.setattr(memory, "MIN_SWEPT_TOPICS", 10)
     for number in range(100):
         kept.publish(f"a/{number}", b"1")
     kept.now += 1000
@@ -337,7 +337,7 @@ def test_a_parameter_is_a_part_of_one_segment():
     ],
 )
 def test_a_pattern_that_can_match_nothing_cannot_be_registered(text):
-    with pytest.raises(ValueError, match=r"cannot be the name|no name of a parameter|twice"):
+    with pytest.raises(ValueError, match=r"cannot be the name|not a valid parameter name|twice"):
         SimpleRouter().register_topic(text)
 
 
@@ -407,4 +407,4 @@ def test_very_many_names_that_are_asked_for_are_not_remembered():
     for number in range(10_000):
         assert router.topics.find(f"a/{number}")[1] == {"x": str(number)}
         assert router.topics.find(f"b/{number}") is None
-    assert len(router.topics._found) <= 4096
+    assert len(router.topics._cache) <= 4096

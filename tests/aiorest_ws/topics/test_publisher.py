@@ -168,7 +168,7 @@ async def test_nothing_is_left_behind(network):
         client.transport.abortConnection()
     await until(lambda: not factory.connections)
     assert not factory.topics._topics
-    assert not factory.topics._kept
+    assert not factory.topics._background.running
     assert not any(one.members for one in factory.topics.broker._topics.values())
 
     def are_gone():
