@@ -4,7 +4,7 @@ import binascii
 import json
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -74,7 +74,7 @@ def encode_message(reply: bytes, is_binary: bool = False) -> bytes:
     return binascii.b2a_base64(reply, newline=False) if is_binary else reply
 
 
-def encode_json(value: Any) -> bytes:
+def encode_json(value: object) -> bytes:
     """Return `value` as compact JSON in UTF-8 that is also valid JavaScript.
 
     NaN and infinity become null. Raises SerializerError for a value that JSON cannot represent.
@@ -158,14 +158,14 @@ def _decode_member_by_member(payload: bytes) -> Request:
     if broken:
         raise MalformedMessage(broken, **echo)
     for name, (expected, accepts) in _MEMBER_TYPES.items():
-        if values.get(name) is not None and not accepts(values[name]):  # type: ignore[no-untyped-call]
+        if values.get(name) is not None and not accepts(values[name]):
             raise MalformedMessage(
                 f"`{name}` must be {expected}, not {_json_type(values[name])}.", **echo
             )
     return Request(**values)
 
 
-def _echo(event_name: Any, request_id: Any) -> dict[str, Any]:
+def _echo(event_name: object, request_id: object) -> dict[str, Any]:
     """Return the keys of a rejected message that the failure may echo."""
     return {
         "event_name": _if_echoable(event_name),
@@ -217,7 +217,7 @@ def _as_null(constant: str) -> None:
     """Replace NaN and Infinity, so that only a number out of range is infinite."""
 
 
-def _members_without_depth(payload: bytes) -> Any:
+def _members_without_depth(payload: bytes) -> object:
     """Return the members of a JSON object; None for those that are nested too deep."""
     if len(payload) > _SEARCHED_BYTES:
         return None
@@ -241,11 +241,11 @@ def _members_without_depth(payload: bytes) -> Any:
         return None
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: object) -> bool:
     return type(value) in (int, float)
 
 
-def _is_id(value: Any) -> bool:
+def _is_id(value: object) -> bool:
     if isinstance(value, str):
         try:
             return len(value) <= MAX_ID_BYTES and len(value.encode()) <= MAX_ID_BYTES
@@ -255,7 +255,7 @@ def _is_id(value: Any) -> bool:
     return type(value) is int and value.bit_length() < 450 and len(str(value)) <= MAX_ID_BYTES
 
 
-_MEMBER_TYPES = {
+_MEMBER_TYPES: dict[str, tuple[str, Callable[[object], bool]]] = {
     "url": ("a string", lambda value: isinstance(value, str)),
     "args": ("an object", lambda value: isinstance(value, dict)),
     "id": ("a string or an integer", lambda value: type(value) in (str, int)),
@@ -265,7 +265,7 @@ _MEMBER_TYPES = {
 }
 
 
-def _json_type(value: Any) -> str:
+def _json_type(value: object) -> str:
     if isinstance(value, bool):
         return "a boolean"
     names = {str: "a string", int: "an integer", float: "a number", list: "an array"}
@@ -292,7 +292,7 @@ def _is_position(since: dict[str, Any]) -> bool:
     return type(since.get("epoch")) is str and type(offset) is int and offset >= 0
 
 
-def _if_echoable(value: Any) -> Any:
+def _if_echoable(value: object) -> object:
     """Return `value` if a reply may echo it, else None."""
     try:
         return value if _nesting(encode_json(value)) <= MAX_NESTING else None
@@ -325,7 +325,7 @@ def _nesting(payload: bytes | msgspec.Raw) -> int:
     return depth
 
 
-def _encode_foreign(value: Any) -> Any:
+def _encode_foreign(value: object) -> object:
     """Convert values that the standard library's json accepts and msgspec does not."""
     # msgspec passes these here only as keys.
     if value is None or isinstance(value, bool):
