@@ -41,7 +41,7 @@ __all__ = (
 PLAIN_TYPES = frozenset({bool, bytes, dict, float, int, list, str, tuple, type(None)})
 
 
-def is_awaitable(answer: Any) -> bool:
+def is_awaitable(answer: object) -> bool:
     """Tell whether `answer` has to be awaited."""
     kind = type(answer)
     return kind not in PLAIN_TYPES and hasattr(kind, "__await__")

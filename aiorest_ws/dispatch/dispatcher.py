@@ -134,7 +134,7 @@ class Dispatcher:
             return Ready(reply) if is_awaited else reply
 
     def _reply_to_outcome(
-        self, outcome: Deferred[Any], call: Call, handler: BoundHandler, answer: Any
+        self, outcome: Deferred[Any], call: Call, handler: BoundHandler, answer: object
     ) -> Any:
         if isinstance(answer, Failure):
             if isinstance(outcome, Outcome) and outcome.was_cancelled:
@@ -146,7 +146,9 @@ class Dispatcher:
         except BaseException as exc:  # noqa: BLE001  a renderer may raise anything
             return failure_reply(call.request, exc, self._router.error_handlers)
 
-    def _reply_to_answer(self, answer: Any, call: Call, handler: BoundHandler) -> bytes | Stream:
+    def _reply_to_answer(
+        self, answer: object, call: Call, handler: BoundHandler
+    ) -> bytes | Stream:
         if is_stream(answer):
             call.request._call_seconds = call.view.call_seconds
             return open_stream(call, call.content(answer), self._router.error_handlers)
@@ -237,7 +239,7 @@ class Dispatcher:
         response.append_request(request)
         return self._reply_to_response(call, response, stream)
 
-    def _reply_to_response(self, call: Call, response: Response, stream: Any) -> bytes | Stream:
+    def _reply_to_response(self, call: Call, response: Response, stream: object) -> bytes | Stream:
         """Return the reply; close `stream`, which the view has returned, if nothing reads it."""
         request, handlers = call.request, self._router.error_handlers
         try:
@@ -282,18 +284,18 @@ def _call_view(call: Call) -> Any:
     return method(request, *values, **keywords)
 
 
-def _render(call: Call, answer: Any) -> bytes:
+def _render(call: Call, answer: object) -> bytes:
     return call.render(call.content(answer))
 
 
-def _refuse_reserved(request: Request, middleware: Any) -> None:
+def _refuse_reserved(request: Request, middleware: object) -> None:
     names = getattr(middleware, "request_attributes", ())
     for name in (names,) if isinstance(names, str) else names:
         if name in request.extra_names:
             raise MalformedMessage(f"The key {name!r} is reserved and cannot be sent.")
 
 
-def _checked(response: Any) -> Response:
+def _checked(response: object) -> Response:
     if not isinstance(response, Response):
         raise TypeError(f"process_response must return a Response or None, not {response!r}")
     return response
