@@ -30,7 +30,7 @@ from aiorest_ws.connection.transport_details import transport_details
 from aiorest_ws.connection.utf8 import FastUtf8Validator
 from aiorest_ws.log import logger
 
-__all__ = ("RECEIVING", "CompactFactory", "CompactProtocol")
+__all__ = ("INITIAL", "NOT_KEPT", "RECEIVING", "CompactFactory", "CompactProtocol")
 
 
 # Where Autobahn hands over parts of messages; a subclass that looks there sees all of them.
@@ -44,7 +44,7 @@ RECEIVING = (
 )
 
 # What Autobahn sets on each instance as it begins, as attributes of the class.
-_INITIAL: dict[str, Any] = {
+INITIAL: dict[str, Any] = {
     **dict.fromkeys(
         (
             *("_perMessageCompress", "autoPingPending", "autoPingPendingCall"),
@@ -71,7 +71,7 @@ _INITIAL: dict[str, Any] = {
 
 # What the opening handshake leaves behind, and a property below finds again; with what
 # Autobahn keeps for its own test suite.
-_NOT_KEPT = (
+NOT_KEPT = (
     "_transport_details",
     "_wskey",
     "http_headers",
@@ -202,7 +202,7 @@ class CompactProtocol(WebSocketServerProtocol):
 
     def _forget_handshake(self) -> None:
         members = vars(self)
-        for name in _NOT_KEPT:
+        for name in NOT_KEPT:
             members.pop(name, None)
         if not (self.trustXForwardedFor or self._is_forwarded):
             members.pop("peer", None)
@@ -212,7 +212,7 @@ class CompactProtocol(WebSocketServerProtocol):
         self.__dict__ = {
             name: value
             for name, value in members.items()
-            if name not in _INITIAL or _INITIAL[name] is not value
+            if name not in INITIAL or INITIAL[name] is not value
         }
 
     def on(self, event: str, handler: Any) -> None:
@@ -348,7 +348,7 @@ class CompactProtocol(WebSocketServerProtocol):
         return self.http_headers["sec-websocket-key"].strip()
 
 
-for _name, _value in _INITIAL.items():
+for _name, _value in INITIAL.items():
     setattr(CompactProtocol, _name, _value)
 
 
