@@ -196,7 +196,7 @@ class CompactProtocol(WebSocketServerProtocol):
         """Answer the opening handshake, and forget what can be found again."""
         vars(self).setdefault("is_open", Deferred())  # made now, it has not fired yet
         super().succeedHandshake(res)
-        # Unless what came with it has begun something already.
+        # Unless data that came with it has started something already.
         if not (self.inside_message or self.triggered or self.state == self.STATE_CLOSED):
             self._forget_handshake()
 

@@ -100,7 +100,7 @@ class PublishingFactory(ConnectionFactory):
     def stopFactory(self) -> None:
         """Stop sweeping topics; what is published while the service stops is still sent."""
         super().stopFactory()  # type: ignore[no-untyped-call]
-        self.topics.rest()
+        self.topics.stop_sweeping()
 
 
 def _log_no_topics(failure: Failure) -> None:
