@@ -11,7 +11,7 @@ __all__ = ("FastUtf8Validator",)
 class FastUtf8Validator:
     """Tell whether pieces of a text are valid; Autobahn's own finds where they are not."""
 
-    __slots__ = ("_partial", "_exact", "_total")
+    __slots__ = ("_exact", "_partial", "_total")
 
     def __init__(self) -> None:
         self.reset()
