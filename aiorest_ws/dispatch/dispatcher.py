@@ -46,6 +46,8 @@ from aiorest_ws.wrappers import (
 
 __all__ = ("Dispatcher", "DispatchingRouter")
 
+_TOPIC_METHODS = frozenset({SUBSCRIBE, UNSUBSCRIBE})
+
 
 class DispatchingRouter(Protocol):
     """What a dispatcher needs of its router."""
@@ -169,7 +171,7 @@ class Dispatcher:
 
     def _search(self, request: Request) -> tuple[Any, Sequence[str], Mapping[str, Any]]:
         method = normalize_method(request.method)
-        if method in {SUBSCRIBE, UNSUBSCRIBE}:
+        if method in _TOPIC_METHODS:
             return self._search_topic(request), (), {}
         router = self._router
         try:
