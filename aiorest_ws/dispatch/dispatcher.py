@@ -212,7 +212,7 @@ class Dispatcher:
                 lock.release()
 
     async def _reply_through_middlewares(self, call: Call) -> bytes | Stream:
-        request, handlers = call.request, self._router.error_handlers
+        request = call.request
         response = Response()
         stream = None
         entered: list[Any] = []
@@ -226,7 +226,7 @@ class Dispatcher:
         except GeneratorExit:
             raise
         except BaseException as exc:  # noqa: BLE001  a view may raise anything
-            response.wrap_exception(to_failure(request, exc, handlers))
+            response.wrap_exception(to_failure(request, exc, self._router.error_handlers))
         response.append_request(request)
         for middleware in reversed(entered):
             if not hasattr(middleware, "process_response"):
@@ -237,13 +237,13 @@ class Dispatcher:
             except GeneratorExit:
                 raise
             except BaseException as exc:  # noqa: BLE001  a middleware may raise anything
-                response.wrap_exception(to_failure(request, exc, handlers))
+                response.wrap_exception(to_failure(request, exc, self._router.error_handlers))
         response.append_request(request)
         return self._reply_to_response(call, response, stream)
 
     def _reply_to_response(self, call: Call, response: Response, stream: object) -> bytes | Stream:
         """Return the reply; close `stream`, which the view has returned, if nothing reads it."""
-        request, handlers = call.request, self._router.error_handlers
+        request = call.request
         try:
             content = response.to_representation()
             if response.status is not None:
@@ -253,10 +253,10 @@ class Dispatcher:
                 return encode_json(content)
             if is_stream(content.get("data")):
                 behind, stream = stream, None
-                return open_stream(call, content, handlers, behind)
+                return open_stream(call, content, self._router.error_handlers, behind)
             return call.render(content)
         except Exception as exc:  # noqa: BLE001  a renderer may raise anything
-            return failure_reply(request, exc, handlers)
+            return failure_reply(request, exc, self._router.error_handlers)
         finally:
             if stream is not None:
                 discard(stream, request)
