@@ -25,13 +25,11 @@ __all__ = (
     "PLAIN_TYPES",
     "Outcome",
     "Ready",
-    "begun",
     "drive",
     "explain_await_error",
     "is_awaitable",
     "maybe_await",
     "settled",
-    "sharing",
     "shield",
     "start",
     "stepped",
@@ -172,11 +170,6 @@ def start(coroutine: Coroutine[Any, Any, Any]) -> Deferred[Any]:
     except Exception:  # noqa: BLE001  it becomes the Deferred's failure
         return fail()
     return outcome if isinstance(outcome, Deferred) else succeed(outcome)
-
-
-# Names of earlier revisions.
-begun = start
-sharing = shield
 
 
 @types.coroutine

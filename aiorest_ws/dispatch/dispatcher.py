@@ -46,6 +46,8 @@ from aiorest_ws.wrappers import (
 
 __all__ = ("Dispatcher", "DispatchingRouter")
 
+_TOPIC_METHODS = frozenset({SUBSCRIBE, UNSUBSCRIBE})
+
 
 class DispatchingRouter(Protocol):
     """What a dispatcher needs of its router."""
@@ -169,7 +171,7 @@ class Dispatcher:
 
     def _search(self, request: Request) -> tuple[Any, Sequence[str], Mapping[str, Any]]:
         method = normalize_method(request.method)
-        if method in {SUBSCRIBE, UNSUBSCRIBE}:
+        if method in _TOPIC_METHODS:
             return self._search_topic(request), (), {}
         router = self._router
         try:
@@ -210,7 +212,7 @@ class Dispatcher:
                 lock.release()
 
     async def _reply_through_middlewares(self, call: Call) -> bytes | Stream:
-        request, handlers = call.request, self._router.error_handlers
+        request = call.request
         response = Response()
         stream = None
         entered: list[Any] = []
@@ -224,7 +226,7 @@ class Dispatcher:
         except GeneratorExit:
             raise
         except BaseException as exc:  # noqa: BLE001  a view may raise anything
-            response.wrap_exception(to_failure(request, exc, handlers))
+            response.wrap_exception(to_failure(request, exc, self._router.error_handlers))
         response.append_request(request)
         for middleware in reversed(entered):
             if not hasattr(middleware, "process_response"):
@@ -235,13 +237,13 @@ class Dispatcher:
             except GeneratorExit:
                 raise
             except BaseException as exc:  # noqa: BLE001  a middleware may raise anything
-                response.wrap_exception(to_failure(request, exc, handlers))
+                response.wrap_exception(to_failure(request, exc, self._router.error_handlers))
         response.append_request(request)
         return self._reply_to_response(call, response, stream)
 
     def _reply_to_response(self, call: Call, response: Response, stream: object) -> bytes | Stream:
         """Return the reply; close `stream`, which the view has returned, if nothing reads it."""
-        request, handlers = call.request, self._router.error_handlers
+        request = call.request
         try:
             content = response.to_representation()
             if response.status is not None:
@@ -251,10 +253,10 @@ class Dispatcher:
                 return encode_json(content)
             if is_stream(content.get("data")):
                 behind, stream = stream, None
-                return open_stream(call, content, handlers, behind)
+                return open_stream(call, content, self._router.error_handlers, behind)
             return call.render(content)
         except Exception as exc:  # noqa: BLE001  a renderer may raise anything
-            return failure_reply(request, exc, handlers)
+            return failure_reply(request, exc, self._router.error_handlers)
         finally:
             if stream is not None:
                 discard(stream, request)
