@@ -161,7 +161,7 @@ class CompactProtocol(WebSocketServerProtocol):
         # A function in a class would become a method.
         return staticmethod(value) if callable(value) else value
 
-    # The next three are Autobahn's own without what they format for a log that is mostly off, a
+    # The next four are Autobahn's own without what they format for a log that is mostly off, a
     # fifth of a handshake. Its `connectionMade` would also ask for the transport's details, and
     # demands Twisted's own TLS of a secure one.
 
@@ -180,6 +180,10 @@ class CompactProtocol(WebSocketServerProtocol):
             WebSocketProtocol._connectionLost(self, reason)
         finally:
             self.factory.countConnections -= 1
+
+    def dataReceived(self, data: bytes) -> None:
+        """Handle one read from the transport."""
+        self._dataReceived(data)
 
     def sendData(self, data: bytes, sync: bool = False, chopsize: int | None = None) -> None:
         """Write bytes; in pieces of `chopsize`, each in a turn of its own, if that is given."""
