@@ -2,32 +2,29 @@
 
 import difflib
 import time
-from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from twisted.internet.defer import Deferred
 
-from aiorest_ws.abstract import AbstractRouter
 from aiorest_ws.awaiting import Ready, is_awaitable
 from aiorest_ws.codecs import decode_message, encode_message
-from aiorest_ws.connection.access_log import AccessLog
-from aiorest_ws.connection.autobahn import CompactProtocol
-from aiorest_ws.connection.calls import STOPPING, may_end_something
-from aiorest_ws.connection.connect_hooks import (
+from aiorest_ws.connection import (
+    STOPPING,
+    AccessLog,
+    CloseReason,
     ConnectionHook,
+    ConnectionState,
+    FlowProtocol,
+    FlowState,
+    RoutingFactory,
+    encode_reply,
+    may_end_something,
     run_connect_hooks,
     run_disconnect_hooks,
 )
-from aiorest_ws.connection.flow import FlowProtocol
-from aiorest_ws.connection.flow_state import FlowState
-from aiorest_ws.connection.publishing import PublishingFactory
-from aiorest_ws.connection.replies import encode_reply
-from aiorest_ws.connection.state import CloseReason, ConnectionState
-from aiorest_ws.dispatch.blocking import BlockingPool
 from aiorest_ws.dispatch.failures import internal_error_reply, render_failure
 from aiorest_ws.dispatch.streams import Stream, discard
-from aiorest_ws.dispatch.user_rate import UserRateMiddleware
 from aiorest_ws.exceptions import (
     BaseAPIException,
     MalformedMessage,
@@ -36,7 +33,6 @@ from aiorest_ws.exceptions import (
     TooManyMessages,
 )
 from aiorest_ws.log import logger
-from aiorest_ws.routers import SimpleRouter
 from aiorest_ws.status import (
     WS_MESSAGE_VIOLATE_POLICY,
     WS_SERVICE_RESTART,
@@ -44,8 +40,6 @@ from aiorest_ws.status import (
 )
 from aiorest_ws.topics.broker import Position
 from aiorest_ws.topics.subscriptions import Subscriptions
-from aiorest_ws.topics.urls import MEMORY
-from aiorest_ws.transports.reactor import install_reactor
 from aiorest_ws.wrappers import CANCEL, UNSUBSCRIBE, Request, normalize_method
 
 __all__ = (
@@ -57,13 +51,10 @@ __all__ = (
 )
 
 
-_AUTOBAHN_OPTIONS = ("url", "protocols", "server", "headers", "externalPort", "reactor")
-_OWN_OPTIONS = (
-    *("router", "limits", "blocking_threads", "access_log"),
-    *("topics", "presence_info"),
+_OPTIONS = (
+    *("url", "protocols", "server", "headers", "externalPort", "reactor"),
+    *("router", "limits", "blocking_threads", "topics", "presence_info"),
 )
-
-BLOCKING_THREADS = 20
 
 
 class RequestHandlerProtocol(FlowProtocol):
@@ -91,6 +82,15 @@ class RequestHandlerProtocol(FlowProtocol):
         super().__init_subclass__(**kwargs)
         ours = RequestHandlerProtocol._decode_message
         cls._has_own_requests = cls._decode_message is not ours
+
+    @classmethod
+    def configure(cls, *, access_log: AccessLog | None, has_own_router: bool) -> None:
+        """Adapt a class that a factory has made for its connections."""
+        cls._access_log = access_log
+        if access_log is not None or has_own_router:
+            cls._has_own_requests = True
+        if access_log is not None:
+            cls._has_own_replies = True  # each reply passes what notes it
 
     if TYPE_CHECKING:
 
@@ -346,7 +346,7 @@ class RequestHandlerProtocol(FlowProtocol):
 _OPEN = FlowState.OPEN
 
 
-class RequestHandlerFactory(PublishingFactory):
+class RequestHandlerFactory(RoutingFactory):
     """Make a protocol for each client, and hold what all of them share.
 
     Besides Autobahn's own arguments (`url`, `protocols`, `server`, `headers`, `externalPort`,
@@ -359,67 +359,25 @@ class RequestHandlerFactory(PublishingFactory):
     protocol = RequestHandlerProtocol
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        router = kwargs.pop("router", None)
-        threads = kwargs.pop("blocking_threads", BLOCKING_THREADS)
-        limits = kwargs.pop("limits", None)
         self.access_log = bool(kwargs.pop("access_log", False))
-        topics = kwargs.pop("topics", MEMORY)
-        presence_info = kwargs.pop("presence_info", None)
-        known = {name: kwargs.pop(name) for name in _AUTOBAHN_OPTIONS if name in kwargs}
+        known = {name: kwargs.pop(name) for name in _OPTIONS if name in kwargs}
         if kwargs and type(self) is RequestHandlerFactory:
-            raise TypeError(
-                unknown_option(next(iter(kwargs)), (*_AUTOBAHN_OPTIONS, *_OWN_OPTIONS))
-            )
-        if known.get("reactor") is None:
-            known["reactor"] = install_reactor()
-        super().__init__(*args, limits=limits, topics=topics, presence_info=presence_info, **known)
+            raise TypeError(_unknown_option(next(iter(kwargs))))
+        super().__init__(*args, **known)
         self.connect_hooks: list[ConnectionHook] = []
         self.disconnect_hooks: list[ConnectionHook] = []
-        # For each message: a property would be slower.
-        self.current_router: AbstractRouter = SimpleRouter()
-        self._blocking_pool = BlockingPool(self.reactor, threads)
-        if router is not None:
-            self.router = router
 
-    @property
-    def router(self) -> AbstractRouter:
-        """The router of every connection."""
-        return self.current_router
-
-    @router.setter
-    def router(self, router: AbstractRouter) -> None:
-        if not isinstance(router, AbstractRouter):
-            raise TypeError(f"router must be an AbstractRouter, not {router!r}")
-        self.current_router = router
-        per_second = self.limits.messages_per_second_per_user
-        own = router.middlewares
-        if per_second is not None and not any(isinstance(one, UserRateMiddleware) for one in own):
-            # Others that are added go before a router's own: who calls is known by then.
-            own.append(UserRateMiddleware(per_second, self.reactor))
-
-    def run_blocking(self, call: Callable[[], Any]) -> Deferred[Any]:
-        """Run `call` in the thread pool; raise ServiceUnavailable when too many wait already."""
-        return self._blocking_pool.run(call)
-
-    def _configure(self, kind: type[CompactProtocol], options: tuple[Any, ...]) -> type:
-        configured: Any = super()._configure(kind, options)
-        if self.access_log:
-            configured._access_log = AccessLog()
-            # Each message and each reply passes what notes them.
-            configured._has_own_requests = configured._has_own_replies = True
-        if type(self).router is not RequestHandlerFactory.router:
-            configured._has_own_requests = True
-        made: type = configured
-        return made
-
-    def stopFactory(self) -> None:
-        """Stop the thread pool; a thread that is still busy ends with the process."""
-        super().stopFactory()
-        self._blocking_pool.stop()
+    def _configure(self, kind: type[Any], options: tuple[Any, ...]) -> type:
+        configured = super()._configure(kind, options)
+        if issubclass(configured, RequestHandlerProtocol):
+            configured.configure(
+                access_log=AccessLog() if self.access_log else None,
+                has_own_router=type(self).router is not RequestHandlerFactory.router,
+            )
+        return configured
 
 
-def unknown_option(name: str, known: Iterable[str]) -> str:
-    """Return the words for an option that does not exist, with the nearest that does."""
-    nearest = difflib.get_close_matches(name, known, n=1)
+def _unknown_option(name: str) -> str:
+    nearest = difflib.get_close_matches(name, (*_OPTIONS, "access_log"), n=1)
     hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
     return f"unknown option {name!r}{hint}"

@@ -30,7 +30,7 @@ from aiorest_ws.connection.transport_details import transport_details
 from aiorest_ws.connection.utf8 import FastUtf8Validator
 from aiorest_ws.log import logger
 
-__all__ = ("RECEIVING", "CompactFactory", "CompactProtocol")
+__all__ = ("INITIAL", "NOT_KEPT", "RECEIVING", "CompactFactory", "CompactProtocol")
 
 
 # Where Autobahn hands over parts of messages; a subclass that looks there sees all of them.
@@ -44,42 +44,34 @@ RECEIVING = (
 )
 
 # What Autobahn sets on each instance as it begins, as attributes of the class.
-_INITIAL: dict[str, Any] = {
-    "_perMessageCompress": None,
-    "autoPingPending": None,
-    "autoPingPendingCall": None,
-    "autoPingPendingSent": None,
+INITIAL: dict[str, Any] = {
+    **dict.fromkeys(
+        (
+            *("_perMessageCompress", "autoPingPending", "autoPingPendingCall"),
+            *("autoPingPendingSent", "closeHandshakeTimeoutCall", "current_frame"),
+            *("localCloseCode", "localCloseReason", "openHandshakeTimeoutCall"),
+            *("remoteCloseCode", "remoteCloseReason", "trackedTimings"),
+            *("wasNotCleanReason", "websocket_protocol_in_use"),
+        )
+    ),
+    **dict.fromkeys(
+        (
+            *("closedByMe", "droppedByMe", "failedByMe", "inside_message", "triggered"),
+            *("wasClean", "wasCloseHandshakeTimeout", "wasMaxFramePayloadSizeExceeded"),
+            *("wasMaxMessagePayloadSizeExceeded", "wasOpenHandshakeTimeout"),
+            *("wasServerConnectionDropTimeout", "wasServingFlashSocketPolicyFile"),
+        ),
+        False,
+    ),
     "autoPingPendingSeq": 0,
-    "closeHandshakeTimeoutCall": None,
-    "closedByMe": False,
-    "current_frame": None,
     "data": b"",
-    "droppedByMe": False,
-    "failedByMe": False,
-    "inside_message": False,
-    "localCloseCode": None,
-    "localCloseReason": None,
-    "openHandshakeTimeoutCall": None,
-    "remoteCloseCode": None,
-    "remoteCloseReason": None,
     "send_state": 0,
-    "trackedTimings": None,
-    "triggered": False,
-    "wasClean": False,
-    "wasCloseHandshakeTimeout": False,
-    "wasMaxFramePayloadSizeExceeded": False,
-    "wasMaxMessagePayloadSizeExceeded": False,
-    "wasNotCleanReason": None,
-    "wasOpenHandshakeTimeout": False,
-    "wasServerConnectionDropTimeout": False,
-    "wasServingFlashSocketPolicyFile": False,
-    "websocket_protocol_in_use": None,
     "websocket_version": 13,
 }
 
 # What the opening handshake leaves behind, and a property below finds again; with what
 # Autobahn keeps for its own test suite.
-_NOT_KEPT = (
+NOT_KEPT = (
     "_transport_details",
     "_wskey",
     "http_headers",
@@ -204,13 +196,13 @@ class CompactProtocol(WebSocketServerProtocol):
         """Answer the opening handshake, and forget what can be found again."""
         vars(self).setdefault("is_open", Deferred())  # made now, it has not fired yet
         super().succeedHandshake(res)
-        # Unless what came with it has begun something already.
+        # Unless data that came with it has started something already.
         if not (self.inside_message or self.triggered or self.state == self.STATE_CLOSED):
             self._forget_handshake()
 
     def _forget_handshake(self) -> None:
         members = vars(self)
-        for name in _NOT_KEPT:
+        for name in NOT_KEPT:
             members.pop(name, None)
         if not (self.trustXForwardedFor or self._is_forwarded):
             members.pop("peer", None)
@@ -220,7 +212,7 @@ class CompactProtocol(WebSocketServerProtocol):
         self.__dict__ = {
             name: value
             for name, value in members.items()
-            if name not in _INITIAL or _INITIAL[name] is not value
+            if name not in INITIAL or INITIAL[name] is not value
         }
 
     def on(self, event: str, handler: Any) -> None:
@@ -254,9 +246,6 @@ class CompactProtocol(WebSocketServerProtocol):
             self._take_early(data)
         elif self._state != self.STATE_CLOSED:
             super()._dataReceived(data)
-
-    def _take_bytes(self, data: bytes) -> None:
-        self._dataReceived(data)
 
     def _closeConnection(self, abort: bool = False) -> None:
         self._close_transport(abort)
@@ -359,7 +348,7 @@ class CompactProtocol(WebSocketServerProtocol):
         return self.http_headers["sec-websocket-key"].strip()
 
 
-for _name, _value in _INITIAL.items():
+for _name, _value in INITIAL.items():
     setattr(CompactProtocol, _name, _value)
 
 

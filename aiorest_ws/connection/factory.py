@@ -15,10 +15,10 @@ from aiorest_ws.limits import UNIX_SOCKET, Limits
 
 __all__ = ("ConnectionFactory",)
 
-# How often the bytes are added up that very many clients have not read.
+# How often the unsent bytes of all connections are added up.
 AUDIT_SECONDS = 1
 
-# Names of this machine for itself. Another name that leads here is an attack: DNS rebinding.
+# This machine's names for itself. Another name that leads here is DNS rebinding.
 _LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 
 
@@ -35,7 +35,7 @@ class ConnectionFactory(CompactFactory):
         kwargs.setdefault("server", "aiorest-ws")
         super().__init__(*args, **kwargs)
         self.is_stopping = False
-        self.judges_origins = True
+        self.checks_origins = True
         self.limit_hits = LimitHits(self.reactor.seconds)
         self.connections_at_most = self.limits.connections_at_most()
         self.trusts_unix = UNIX_SOCKET in self.limits.trusted_proxies
@@ -66,10 +66,10 @@ class ConnectionFactory(CompactFactory):
     def setProtocolOptions(self, *args: Any, **options: Any) -> None:
         """Set options of Autobahn's; those that are not named stay as they are.
 
-        With `allowedOrigins` Autobahn judges origins, and `allowed_origins` is not looked at.
+        With `allowedOrigins`, Autobahn checks origins, and `allowed_origins` is ignored.
         """
         if options.get("allowedOrigins") is not None:
-            self.judges_origins = False
+            self.checks_origins = False
         # Autobahn takes an `allowNullOrigin` that is not named for False.
         options.setdefault("allowNullOrigin", self.allowNullOrigin)
         super().setProtocolOptions(*args, **options)  # type: ignore[no-untyped-call]
@@ -82,7 +82,7 @@ class ConnectionFactory(CompactFactory):
             self.timers.call_later(AUDIT_SECONDS, self._audit)
 
     def _may_exceed_budget(self) -> bool:
-        # With less than the mark each, which nobody tells of, so many cannot be over the limit.
+        # Below the mark nothing is noted; so few connections cannot exceed the limit together.
         limits = self.limits
         return len(self.connections) * limits.unsent_pause_bytes > limits.unsent_bytes_in_all
 

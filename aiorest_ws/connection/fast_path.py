@@ -5,7 +5,6 @@ messages that `framing` takes. A byte of anything else goes to Autobahn as it ca
 be taken is decided when something changes, so a message has one number to look at.
 """
 
-import sys
 import time
 from contextlib import AbstractContextManager
 from inspect import getattr_static
@@ -17,7 +16,15 @@ from aiorest_ws.connection.autobahn import RECEIVING
 from aiorest_ws.connection.cork import NOTHING, Cork
 from aiorest_ws.connection.flow_state import NOT_RECEIVING, FlowState
 from aiorest_ws.connection.handshake import GuardedProtocol
-from aiorest_ws.connection.options import REPLYING, SENDING, WATCHED, WatchedOption, is_changed
+from aiorest_ws.connection.options import (
+    CLOSED,
+    REPLYING,
+    SENDING,
+    WATCHED,
+    WatchedOption,
+    is_changed,
+    limits_of_options,
+)
 from aiorest_ws.framing import (
     BINARY,
     SHORT_TEXT_HEADERS,
@@ -38,8 +45,6 @@ CORKED_BYTES = 64 * 1024
 
 # Pushes that are written together.
 CORKED_FRAMES = 64
-
-_CLOSED = -1
 
 
 class FastPathProtocol(GuardedProtocol):
@@ -81,7 +86,7 @@ class FastPathProtocol(GuardedProtocol):
         """Make a protocol that is not connected."""
         self = super().__new__(cls, *arguments, **keywords)
         # The largest payload that may take the fast path, in bytes.
-        self._receive_limit = self._send_limit = self._reply_limit = _CLOSED
+        self._receive_limit = self._send_limit = self._reply_limit = CLOSED
         self._corked = None
         self._flow = FlowState.OPEN
         self._transport = None
@@ -124,9 +129,9 @@ class FastPathProtocol(GuardedProtocol):
     def dataReceived(self, data: bytes) -> None:
         """Take bytes from the transport; one chunk comes in one turn of the loop."""
         limit = self._receive_limit
-        if limit == _CLOSED:
+        if limit == CLOSED:
             self._begin_turn()
-            self._take_bytes(data)
+            super().dataReceived(data)
             return
         stats = self.trafficStats
         stats.incomingOctetsWireLevel += len(data)
@@ -137,7 +142,7 @@ class FastPathProtocol(GuardedProtocol):
             # Unless there is more, a message has closed the path, or this turn is over.
             if (
                 taken < len(data)
-                or self._receive_limit == _CLOSED
+                or self._receive_limit == CLOSED
                 or self._messages_left <= 0
                 or time.monotonic() >= self._turn_ends
             ):
@@ -159,7 +164,7 @@ class FastPathProtocol(GuardedProtocol):
             data = self.data
             self._leave_unread(b"")
             self._choose_path()
-            taken = self._take_messages(data) if self._receive_limit != _CLOSED else 0
+            taken = self._take_messages(data) if self._receive_limit != CLOSED else 0
             self._leave_unread(data[taken:])
         if FlowState.YIELDING not in self._flow:
             super().consumeData()
@@ -342,14 +347,14 @@ class FastPathProtocol(GuardedProtocol):
 
     def _state_changed(self) -> None:
         if self._state != self.STATE_OPEN:
-            self._receive_limit = self._send_limit = self._reply_limit = _CLOSED
+            self._receive_limit = self._send_limit = self._reply_limit = CLOSED
             if self._state == self.STATE_CLOSING:
                 # A view would run for nothing: no reply follows a close frame.
                 self._flow |= FlowState.DRAINING
 
     def _choose_path(self) -> None:
         """Decide which messages may take the fast path from here on."""
-        self._receive_limit = self._send_limit = self._reply_limit = _CLOSED
+        self._receive_limit = self._send_limit = self._reply_limit = CLOSED
         if self._state != self.STATE_OPEN or self.trackedTimings is not None:
             return
         receive_limit, send_limit = self._fast_path_limits or self._read_options()
@@ -369,23 +374,14 @@ class FastPathProtocol(GuardedProtocol):
 
     def _read_options(self) -> tuple[int, int]:
         """Return the limits that the options leave to messages, in and out; remember them."""
-        limits = self._limits_of_options()
+        limits = limits_of_options(
+            self, receives=not self._receives_in_parts, sends=not self._sends_in_parts
+        )
         if "_fast_path_limits" in vars(self):
             vars(self)["_fast_path_limits"] = limits
         else:
             type(self)._fast_path_limits = limits
         return limits
-
-    def _limits_of_options(self) -> tuple[int, int]:
-        if self.logOctets or self.logFrames:
-            return _CLOSED, _CLOSED
-        message, frame = (
-            limit if limit > 0 else sys.maxsize
-            for limit in (self.maxMessagePayloadSize, self.maxFramePayloadSize)
-        )
-        receives = not self._receives_in_parts and self.applyMask and self.utf8validateIncoming
-        sends = not (self._sends_in_parts or self.maskServerFrames or self.autoFragmentSize > 0)
-        return min(message, frame) if receives else _CLOSED, message if sends else _CLOSED
 
     def succeedHandshake(self, res: Any) -> None:
         """Answer the opening handshake, and open the fast path."""

@@ -78,7 +78,7 @@ class FlowProtocol(FastPathProtocol):
         super().connectionMade()
 
     def connectionLost(self, reason: Any = connectionDone) -> None:
-        """End, and let go of what waits."""
+        """End, and discard what is queued."""
         self.factory.unsent.forget(self)
         self._queue = None
         self._stop_watching()

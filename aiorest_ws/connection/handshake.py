@@ -112,13 +112,13 @@ class GuardedProtocol(CompactProtocol):
                 "handshake_bytes", f"The request is over {limits.handshake_bytes} bytes", 431
             )
         elif end >= 0:
-            self._judge(HeadOfRequest(self.data[:size]))
+            self._check_request(HeadOfRequest(self.data[:size]))
         else:
             fault = early_fault(self.data, max(0, before - 1))
             if fault is not None:
                 self.failHandshake(fault)
 
-    def _judge(self, head: HeadOfRequest) -> None:
+    def _check_request(self, head: HeadOfRequest) -> None:
         if head.fault is not None:
             self.failHandshake(head.fault)
         elif head.asks_for(HEALTH_PATH):
@@ -178,7 +178,7 @@ class GuardedProtocol(CompactProtocol):
             self._refuse("allowed_hosts", f"The host {shown!a} is not one of this server's", 403)
             return False
         origins = head.values(b"origin")
-        if origins and self.factory.judges_origins and not self._fits_origin(origins[0], host):
+        if origins and self.factory.checks_origins and not self._fits_origin(origins[0], host):
             shown = origins[0].decode("latin-1")[:100]
             self._refuse(
                 "allowed_origins",

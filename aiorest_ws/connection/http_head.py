@@ -1,4 +1,4 @@
-"""The request of an opening handshake, judged before anything interprets it.
+"""The request of an opening handshake, checked before anything interprets it.
 
 Autobahn takes a request apart with `str.splitlines`, which knows more line ends than HTTP does, so
 that a proxy in front of it may have seen other headers (CVE-2026-44546). What is not HTTP to the

@@ -1,4 +1,4 @@
-"""`onConnect` of an application: it may await anything, and what it raises stays in the house."""
+"""`onConnect` of an application: it may await anything; its exceptions do not reach the client."""
 
 from collections.abc import Callable
 from http import HTTPStatus
@@ -15,7 +15,7 @@ __all__ = ("deciding",)
 
 
 def deciding(decide: Callable[..., Any]) -> Callable[..., Any]:
-    """Return an `onConnect` that may await anything, and whose faults stay in the house."""
+    """Return an `onConnect` that may await anything, and fails with a plain 500."""
 
     def onConnect(self: Any, request: Any) -> Any:
         try:
@@ -24,7 +24,7 @@ def deciding(decide: Callable[..., Any]) -> Callable[..., Any]:
                 answer = drive(_awaited(answer))
         except ConnectionDeny:
             raise
-        # Autobahn would tell the client what it says.
+        # Autobahn would send its text to the client.
         except Exception as exc:
             raise _denial(self, exc) from exc
         if not isinstance(answer, Deferred):
@@ -36,7 +36,7 @@ def deciding(decide: Callable[..., Any]) -> Callable[..., Any]:
         if failure.check(ConnectionDeny):
             return failure
         if self._state == self.STATE_CLOSED:
-            raise ConnectionDeny(499, "nobody is there any more")
+            raise ConnectionDeny(499, "the client is gone")
         raise _denial(self, failure.value)
 
     return onConnect

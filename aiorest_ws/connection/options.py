@@ -1,9 +1,21 @@
 """What of a class, or of one connection, keeps messages from the fast path."""
 
+import sys
 from collections.abc import Iterable
 from typing import Any
 
-__all__ = ("REPLYING", "SENDING", "WATCHED", "WatchedOption", "is_changed")
+__all__ = (
+    "CLOSED",
+    "REPLYING",
+    "SENDING",
+    "WATCHED",
+    "WatchedOption",
+    "is_changed",
+    "limits_of_options",
+)
+
+# The limit of a fast path that no message may take.
+CLOSED = -1
 
 # Methods of Autobahn's that see all that is sent, if a subclass has them.
 SENDING = ("sendFrame", "sendData")
@@ -37,6 +49,19 @@ _OURS = {"aiorest_ws", "autobahn"}
 def _owner(kind: type, name: str) -> str:
     owner = next((ancestor for ancestor in kind.__mro__ if name in vars(ancestor)), kind)
     return owner.__module__
+
+
+def limits_of_options(connection: Any, *, receives: bool, sends: bool) -> tuple[int, int]:
+    """Return the largest payloads that may take the fast path in and out, as options say."""
+    if connection.logOctets or connection.logFrames:
+        return CLOSED, CLOSED
+    message, frame = (
+        limit if limit > 0 else sys.maxsize
+        for limit in (connection.maxMessagePayloadSize, connection.maxFramePayloadSize)
+    )
+    receives = receives and connection.applyMask and connection.utf8validateIncoming
+    sends = sends and not (connection.maskServerFrames or connection.autoFragmentSize > 0)
+    return min(message, frame) if receives else CLOSED, message if sends else CLOSED
 
 
 class WatchedOption:

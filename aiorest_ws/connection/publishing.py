@@ -15,7 +15,7 @@ from aiorest_ws.log import logger
 from aiorest_ws.topics.broker import Broker, Position
 from aiorest_ws.topics.hub import Hub
 from aiorest_ws.topics.routes import TopicRoutes
-from aiorest_ws.topics.urls import broker_for
+from aiorest_ws.topics.urls import MEMORY, broker_for
 from aiorest_ws.wrappers import Request
 
 __all__ = ("PublishingFactory",)
@@ -27,16 +27,16 @@ _NO_TOPICS = TopicRoutes()
 class PublishingFactory(ConnectionFactory):
     """A factory that publishes to topics, and knows who subscribes to them."""
 
-    router: Any
+    router: Any  # see RoutingFactory
 
     def __init__(
         self,
         *args: Any,
-        topics: str | Broker,
-        presence_info: Callable[[Request], Any] | None,
-        **kwargs: Any,
+        topics: str | Broker = MEMORY,
+        presence_info: Callable[[Request], Any] | None = None,
+        **known: Any,
     ) -> None:
-        super().__init__(*args, **kwargs)
+        super().__init__(*args, **known)
         self._presence_info = presence_info
         broker = broker_for(topics, self.reactor)
         self.topics = Hub(broker, self.limits, self.reactor, self._topic_routes)
@@ -100,7 +100,7 @@ class PublishingFactory(ConnectionFactory):
     def stopFactory(self) -> None:
         """Stop sweeping topics; what is published while the service stops is still sent."""
         super().stopFactory()  # type: ignore[no-untyped-call]
-        self.topics.rest()
+        self.topics.stop_sweeping()
 
 
 def _log_no_topics(failure: Failure) -> None:

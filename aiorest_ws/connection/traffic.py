@@ -8,7 +8,7 @@ __all__ = ("CompactTrafficStats",)
 
 
 class _Sum:
-    """A number of Autobahn's: what it has counted itself, and what came the short way."""
+    """A number of Autobahn's: what it has counted itself, and what took the fast path."""
 
     def __init__(self, counted: str, ordinary: str) -> None:
         self._counted = counted

@@ -85,14 +85,14 @@ class Hub:
 
     async def stop(self) -> None:
         """Stop the broker."""
-        self.rest()
+        self.stop_sweeping()
         self._background.cancel()
         starting, self._starting = self._starting, None
         if starting is not None:
             starting.cancel()
             await self.broker.stop()
 
-    def rest(self) -> None:
+    def stop_sweeping(self) -> None:
         """Stop sweeping until something is published or subscribed to."""
         if self._sweeping.running:
             self._sweeping.stop()

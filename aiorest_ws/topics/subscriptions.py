@@ -83,7 +83,7 @@ class Subscriptions:
         self._connection = connection
         self._started: dict[str, Subscription] = {}
         self._pushes: PushQueue | None = None
-        # SUBSCRIBEs that are being judged, with their topics, and those without their answer.
+        # SUBSCRIBEs without a decision, with their topics, and those without their answer.
         self._subscribing: dict[Request, str] = {}
         self.unanswered: dict[Request, Subscription] = {}
         # Topics whose UNSUBSCRIBE has not waited.

@@ -5,6 +5,7 @@ import base64
 import datetime
 import json
 import os
+import textwrap
 from typing import Any
 
 import pytest
@@ -21,6 +22,7 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 
 from aiorest_ws.request import RequestHandlerFactory
 from aiorest_ws.transports import describe_reactor, install_reactor, tcp_endpoint
+from support.programs import API, Server
 
 # The loop under the asyncio reactor: uvloop's, or `asyncio` for Python's own.
 LOOP_VARIABLE = "AIOREST_WS_TEST_LOOP"
@@ -240,6 +242,28 @@ def tls_files(tmp_path_factory):
         )
     )
     return folder / "chain.pem", folder / "key.pem"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder with an API, which is not on the path."""
+    (tmp_path / "api.py").write_text(textwrap.dedent(API))
+    return tmp_path
+
+
+@pytest.fixture
+def start(folder):
+    """Start server processes; what is left of them is killed at the end."""
+    servers = []
+
+    def start(*command, **environment):
+        server = Server(command, folder, **environment)
+        servers.append(server)
+        return server
+
+    yield start
+    for server in servers:
+        server.kill()
 
 
 @pytest.fixture(autouse=True)

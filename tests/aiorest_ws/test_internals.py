@@ -6,6 +6,7 @@ import gc
 import importlib
 import importlib.metadata
 import inspect
+import re
 import ssl
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +17,7 @@ from typing import Any
 import pytest
 
 import aiorest_ws
+from aiorest_ws.connection import autobahn as autobahn_names
 from aiorest_ws.internals import stdlib_private, uvloop_private
 
 
@@ -59,6 +61,10 @@ STDLIB = "aiorest_ws.internals.stdlib_private"
 AWAITING = "aiorest_ws.awaiting"
 REDIS_URL = "aiorest_ws.topics.redis.url"
 
+AUTOBAHN = "aiorest_ws.connection.autobahn"
+
+PROTOCOL = "autobahn.twisted.websocket:WebSocketServerProtocol"
+FACTORY = "autobahn.twisted.websocket:WebSocketServerFactory"
 REACTOR = "twisted.internet.asyncioreactor:AsyncioSelectorReactor"
 TWISTED_TLS = "twisted.protocols.tls:TLSMemoryBIOProtocol"
 TWISTED_TCP = "twisted.internet.abstract:FileDescriptor"
@@ -92,6 +98,30 @@ TABLE = [
         *("Python", "asyncio:Task", "_log_destroy_pending", AWAITING),
         "a task that is never run to its end",
     ),
+    *(
+        Private(*("autobahn", PROTOCOL, name, AUTOBAHN), "what it calls, and what we call")
+        for name in (
+            *("_cancelAutoPingTimeoutCall", "_closeConnection", "_connectionLost"),
+            *("_connectionMade", "_dataReceived", "_fail_connection", "_listeners"),
+            *("_max_message_size_exceeded", "_onClose", "_onMessage", "_onOpen"),
+            *("_parseExtensionsHeader", "_send", "_sendAutoPing", "_valid_events"),
+            *("CONFIG_ATTRS", "consumeData", "dropConnection", "processData", "sendCloseFrame"),
+        )
+    ),
+    *(
+        Private(*("autobahn", PROTOCOL, name, AUTOBAHN), "what it sets as a connection begins")
+        for name in sorted(autobahn_names.INITIAL)
+    ),
+    *(
+        Private(*("autobahn", PROTOCOL, name, AUTOBAHN), "what it leaves of a handshake")
+        for name in autobahn_names.NOT_KEPT
+    ),
+    *(
+        Private(*("autobahn", PROTOCOL, name, AUTOBAHN), "an override that sees parts of messages")
+        for name in autobahn_names.RECEIVING
+        if name.startswith("_")
+    ),
+    Private(*("autobahn", FACTORY, "_batched_timer", AUTOBAHN), "its timers"),
     # Not underscored, and not documented either.
     Private(
         *("websockets", "websockets.speedups", "apply_mask", "aiorest_ws.framing"),
@@ -229,3 +259,26 @@ def test_no_module_takes_a_private_name_that_is_not_in_the_table():
         if (owner, name) not in known
     }
     assert not unknown, "add a row to TABLE, or do without: " + ", ".join(sorted(unknown))
+
+
+def names_used(path: Path) -> set[str]:
+    """Return the underscored names that a module defines in classes, or uses of objects."""
+    tree = ast.parse(path.read_text())
+    functions = (ast.FunctionDef, ast.AsyncFunctionDef)
+    used = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    used |= {node.name for node in ast.walk(tree) if isinstance(node, functions)}
+    return {name for name in used if is_private(name)}
+
+
+def test_private_names_of_autobahn_are_used_by_one_module_only():
+    root = Path(aiorest_ws.__file__).parent
+    own = root / "connection" / "autobahn.py"
+    theirs = set()
+    for base in find(PROTOCOL).__mro__:
+        if base.__module__.startswith("autobahn"):
+            theirs |= {name for name in vars(base) if is_private(name)}
+            theirs |= set(re.findall(r"self\.(_[a-z]\w+)", inspect.getsource(base)))
+    assert {"_onMessage", "_perMessageCompress"} <= theirs & names_used(own)
+    for path in [*(root / "connection").rglob("*.py"), root / "request.py"]:
+        if path != own:
+            assert names_used(path) & theirs == set(), f"move it from {path.name} to {own.name}"

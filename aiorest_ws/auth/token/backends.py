@@ -49,7 +49,10 @@ class InMemoryTokenBackend:
         `sub` or `jti`), or one token would authenticate both.
         """
         if isinstance(expired, str):
-            expired = datetime.fromisoformat(expired)
+            try:
+                expired = datetime.fromisoformat(expired)
+            except ValueError as exc:
+                raise ValueError(f"`expired` must be a time in ISO form, not {expired!r}") from exc
         if isinstance(expired, datetime):
             # SQLite's own form; sqlite3's adapter for datetimes is deprecated.
             expired = expired.isoformat(" ")

@@ -1,414 +1,281 @@
-"""The server as a process: the command, the twist plugin, a .tac file, signals and logs."""
+"""Services in this process: start, hooks, stop, TLS."""
 
-import json
-import os
-import queue
-import re
-import shutil
-import signal
-import socket
-import subprocess
-import sys
-import textwrap
-import threading
-from functools import cache
-from pathlib import Path
+import gc
 
 import pytest
-from websockets.exceptions import ConnectionClosed
-from websockets.sync.client import connect
+import pytest_twisted
+from OpenSSL import SSL
+from twisted.application.service import IService
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import UNIXClientEndpoint
+from twisted.internet.error import CannotListenError
+from twisted.internet.ssl import CertificateOptions
+from zope.interface.verify import verifyObject
 
-from support.requirements import skip_or_fail
+from aiorest_ws.app import Application
+from aiorest_ws.limits import Limits
+from aiorest_ws.request import RequestHandlerProtocol
+from aiorest_ws.transports import install_reactor
+from support.hello import HELLO, HELLO_REPLY, hello_router
 
-HELLO = '{"method":"GET","url":"/hello"}'
-HELLO_REPLY = '{"data":"Hello, world!","event_name":null}'
-SECONDS = 60
+# Services
 
-API = """
-    import asyncio
-    from aiorest_ws.app import Application
-    from aiorest_ws.decorators import endpoint
-    from aiorest_ws.routers import SimpleRouter
 
-    @endpoint("/hello", "GET")
-    def hello(request):
-        return "Hello, world!"
+def service_on_any_port(app, **options):
+    return app.service(listen="tcp:0:interface=127.0.0.1", **options)
 
-    @endpoint("/both", "GET")
-    async def both(request):
-        await asyncio.sleep(0)
-        return "awaited"
 
-    @endpoint("/raise", "GET")
-    def fail(request):
-        raise KeyError("surprise")
-
-    router = SimpleRouter()
-    router.register_endpoint(hello)
-    router.register_endpoint(both)
-    router.register_endpoint(fail)
-    app = Application(router=router)
+@pytest_twisted.ensureDeferred
+async def test_a_service_starts_answers_and_stops(network):
+    events = []
+    app = Application(router=hello_router())
 
     @app.on_startup
     async def start(factory):
-        await asyncio.sleep(0)
-        print("started", flush=True)
+        step = Deferred()
+        factory.reactor.callLater(0, step.callback, None)
+        await step
+        events.append("startup")
+
+    @app.on_connect
+    def connect(connection):
+        events.append("connect")
+
+    @app.on_disconnect
+    def disconnect(connection):
+        events.append("disconnect")
 
     @app.on_shutdown
     async def stop(factory):
-        await asyncio.sleep(0)
-        print("stopped", flush=True)
-"""
+        events.append("shutdown")
+
+    service = service_on_any_port(app)
+    service.startService()
+    port = await service.listening
+    assert events == ["startup"]
+    client = await network.connect(port.getHost().port)
+    assert await client.ask(HELLO) == HELLO_REPLY
+    await service.stopService()
+    assert events == ["startup", "connect", "disconnect", "shutdown"]
+    assert (await client.closed)[1] == 1012
 
 
-@pytest.fixture
-def folder(tmp_path):
-    """A folder with an API, which is not on the path."""
-    (tmp_path / "api.py").write_text(textwrap.dedent(API))
-    return tmp_path
+@pytest_twisted.ensureDeferred
+async def test_a_service_listens_at_once_when_it_may_not_later(network):
+    service = service_on_any_port(Application(router=hello_router()))
+    service.privilegedStartService()
+    assert service.port is not None
+    service.startService()
+    client = await network.connect(service.port.getHost().port)
+    assert await client.ask(HELLO) == HELLO_REPLY
+    await service.stopService()
 
 
-class Server:
-    """A server process, and what it has printed so far."""
+@pytest_twisted.ensureDeferred
+async def test_a_service_on_a_unix_socket(network, tmp_path):
+    path = tmp_path / "server.sock"
+    service = Application(router=hello_router()).service(listen=f"unix:{path}")
+    service.startService()
+    await service.listening
+    client = await network.connect(UNIXClientEndpoint(network.reactor, str(path)))
+    assert await client.ask(HELLO) == HELLO_REPLY
+    await service.stopService()
 
-    def __init__(self, command, folder, **environment):
-        self.process = subprocess.Popen(
-            [sys.executable, "-W", "error", *command],
-            cwd=folder,
-            env={**os.environ, "PYTHONUNBUFFERED": "1", **environment},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        self.lines = []
-        self._unread = queue.Queue()
-        self._reader = threading.Thread(target=self._read)
-        self._reader.start()
 
-    def _read(self):
-        for line in self.process.stdout:
-            self._unread.put(line.rstrip("\n"))
-        self._unread.put(None)
+@pytest_twisted.ensureDeferred
+async def test_a_service_that_was_never_started_stops(network):
+    app = Application(router=hello_router())
+    stopped = []
+    app.on_shutdown(stopped.append)
+    service = service_on_any_port(app)
+    service.startService()
+    await service.stopService()
+    assert stopped == [service.factory]
+    assert service.port is None
 
-    def _next_line(self):
-        line = self._unread.get(timeout=SECONDS)
-        if line is not None:
-            self.lines.append(line)
-        return line
 
-    def wait_for(self, pattern):
-        """Read until a line has the pattern; return the match."""
-        while (line := self._next_line()) is not None:
-            found = re.search(pattern, line)
-            if found:
-                return found
-        pytest.fail("the server ended:\n" + "\n".join(self.lines))
+@pytest_twisted.ensureDeferred
+async def test_disconnect_hooks_end_before_the_shutdown_hooks_begin(network):
+    events = []
+    app = Application(router=hello_router())
 
-    def url(self):
-        return self.wait_for(r"(wss?://\S+:\d+/)").group(1)
+    @app.on_disconnect
+    async def part(connection):
+        step = Deferred()
+        connection.factory.reactor.callLater(0.01, step.callback, None)
+        await step
+        events.append("parted")
 
-    def end(self, with_signal):
-        self.process.send_signal(with_signal)
-        return self.join()
+    app.on_shutdown(lambda factory: events.append("shutdown"))
+    service = service_on_any_port(app)
+    service.startService()
+    port = await service.listening
+    client = await network.connect(port.getHost().port)
+    assert await client.ask(HELLO) == HELLO_REPLY
+    await service.stopService()
+    assert events == ["parted", "shutdown"]
 
-    def join(self):
-        """Read to the end; return the exit status."""
-        while self._next_line() is not None:
+
+@pytest_twisted.ensureDeferred
+async def test_a_handshake_that_ends_after_the_service_is_closed_with_1012(network, monkeypatch):
+    greeted = []
+    app = Application(router=hello_router())
+    app.on_connect(greeted.append)
+    service = service_on_any_port(app)
+    service.startService()
+    port = await service.listening
+
+    def stop(connection, request):
+        connection.factory.is_stopping = True
+
+    monkeypatch.setattr(RequestHandlerProtocol, "onConnect", stop)
+    client = await network.connect(port.getHost().port)
+    assert (await client.closed)[1] == 1012
+    assert greeted == []
+    await service.stopService()
+
+
+@pytest_twisted.ensureDeferred
+async def test_stopping_ends_a_startup_hook_that_still_runs(network):
+    begun, cancelled = Deferred(), Deferred()
+    app = Application(router=hello_router())
+
+    @app.on_startup
+    def wait(factory):
+        factory.reactor.callLater(0, begun.callback, None)
+        return Deferred(lambda _: cancelled.callback(None))
+
+    service = service_on_any_port(app)
+    service.startService()
+    await begun
+    await service.stopService()
+    await cancelled
+    assert service.port is None
+    gc.collect()  # a failure that nobody handled would be logged here
+
+
+@pytest.mark.logs_errors
+@pytest_twisted.ensureDeferred
+async def test_a_shutdown_hook_that_fails_does_not_stop_the_next(network, caplog):
+    app = Application(router=hello_router())
+    stopped = []
+
+    @app.on_shutdown
+    def fail(factory):
+        raise KeyError("surprise")
+
+    app.on_shutdown(stopped.append)
+    service = service_on_any_port(app)
+    service.startService()
+    await service.listening
+    await service.stopService()
+    assert stopped == [service.factory]
+    assert "surprise" in caplog.text
+
+
+@pytest.mark.logs_errors
+@pytest_twisted.ensureDeferred
+async def test_a_startup_hook_that_fails_stops_the_reactor(network, caplog, monkeypatch):
+    app = Application(router=hello_router())
+    stopped = Deferred()
+
+    @app.on_startup
+    def fail(factory):
+        raise KeyError("no database")
+
+    service = service_on_any_port(app)
+    monkeypatch.setattr(service.factory, "reactor", StoppableReactor(stopped), raising=False)
+    service.startService()
+    await stopped
+    assert isinstance(service.failure, KeyError)
+    assert service.port is None
+    assert "no database" in caplog.text
+
+
+@pytest.mark.logs_errors
+@pytest_twisted.ensureDeferred
+async def test_a_busy_port_stops_the_reactor_with_a_clear_error(network, caplog):
+    port = await network.serve(hello_router())
+    stopped = Deferred()
+    service = Application(router=hello_router()).service(listen=f"tcp:{port}:interface=127.0.0.1")
+    service.factory.reactor = StoppableReactor(stopped)
+    service.startService()
+    await stopped
+    assert isinstance(service.failure, CannotListenError)
+    assert str(port) in caplog.text
+
+
+class StoppableReactor:
+    """The real reactor, but for `stop`, which would end the test run."""
+
+    def __init__(self, stopped):
+        self._stopped = stopped
+
+    def __getattr__(self, name):
+        return getattr(install_reactor(), name)
+
+    def stop(self):
+        self._stopped.callback(None)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_client_that_does_not_answer_the_close_is_dropped(network):
+    class Deaf(network.client_class):
+        def onCloseFrame(self, code, reasonRaw):
             pass
-        self._reader.join()
-        self.process.stdout.close()
-        return self.process.wait(SECONDS)
 
-    def kill(self):
-        self.process.kill()
-        self._reader.join()
-        self.process.stdout.close()
-        self.process.wait(SECONDS)
-
-
-@pytest.fixture
-def start(folder):
-    """Start server processes; what is left of them is killed at the end."""
-    servers = []
-
-    def start(*command, **environment):
-        server = Server(command, folder, **environment)
-        servers.append(server)
-        return server
-
-    yield start
-    for server in servers:
-        server.kill()
+    app = Application(router=hello_router(), limits=Limits(closing_seconds=0.05))
+    service = service_on_any_port(app)
+    service.factory.setProtocolOptions(closeHandshakeTimeout=60)
+    service.startService()
+    port = await service.listening
+    client = await network.connect(port.getHost().port, Deaf)
+    await client.ask(HELLO)
+    await service.stopService()
+    assert (await client.closed)[0] is False
 
 
-def ask(url, message=HELLO, **options):
-    with connect(url, open_timeout=SECONDS, **options) as websocket:
-        websocket.send(message)
-        return websocket.recv(timeout=SECONDS)
+# TLS
 
 
-def script(name):
-    """The path of a script of this interpreter's environment."""
-    return str(Path(sys.executable).with_name(name))
-
-
-RUN = ("-m", "aiorest_ws", "run")
-
-
-@pytest.mark.parametrize("name", ["api:app", "api:router"])
-@pytest.mark.parametrize("with_signal", [signal.SIGINT, signal.SIGTERM])
-def test_run_serves_until_a_signal_and_ends_with_status_0(start, name, with_signal):
-    server = start(*RUN, name, "--port", "0")
-    assert ask(server.url()) == HELLO_REPLY
-    assert server.end(with_signal) == 0
-    expected = [
-        r"aiorest-ws \d+\.\d+\.\d+",
-        r"Server started at ws://127\.0\.0\.1:\d+/",
-        r"Reactor: AsyncioSelectorReactor on uvloop\.Loop",
-        r"Quit the server with CONTROL-C\.",
-    ]
-    if name == "api:app":
-        expected = ["started", *expected, "stopped"]
-    assert len(server.lines) == len(expected)
-    for pattern, line in zip(expected, server.lines, strict=True):
-        assert re.fullmatch(pattern, line)
-
-
-def test_application_run_blocks_and_returns_when_it_is_stopped(start, folder):
-    (folder / "server.py").write_text(
-        "from api import app\napp.run(port=0, path='api')\nprint('returned')\n"
-    )
-    server = start("server.py")
-    url = server.wait_for(r"ws://127\.0\.0\.1:\d+/api").group(0)
-    assert ask(url) == HELLO_REPLY
-    assert server.end(signal.SIGINT) == 0
-    assert server.lines[-1] == "returned"
-
-
-def test_a_signal_closes_connections_with_1012(start):
-    server = start(*RUN, "api:router", "--port", "0")
-    with connect(server.url()) as websocket:
-        server.process.send_signal(signal.SIGTERM)
-        with pytest.raises(ConnectionClosed) as closed:
-            websocket.recv(timeout=SECONDS)
-    assert closed.value.rcvd.code == 1012
-    assert server.join() == 0
-
-
-def test_a_failure_is_one_log_entry_with_its_traceback(start):
-    server = start(*RUN, "api:router", "--port", "0")
-    reply = json.loads(ask(server.url(), '{"method":"GET","url":"/raise","token":"s3cret"}'))
-    assert reply == {"detail": "Internal server error.", "status": 500, "event_name": None}
-    server.end(signal.SIGINT)
-    errors = [line for line in server.lines if " ERROR " in line]
-    assert len(errors) == 1
-    assert "<Request 'GET' '/raise'> failed" in errors[0]
-    assert "KeyError: 'surprise'" in server.lines
-    assert "s3cret" not in "\n".join(server.lines)
-
-
-def test_a_busy_port_is_a_clear_error(start):
-    with socket.socket() as busy:
-        busy.bind(("127.0.0.1", 0))
-        busy.listen()
-        port = busy.getsockname()[1]
-        server = start(*RUN, "api:router", "--port", str(port))
-        assert server.join() == 1
-    assert [line for line in server.lines if "ERROR" in line or "Traceback" in line] == []
-    assert re.match(rf"aiorest-ws: Couldn't listen on 127.0.0.1:{port}: .*in use", server.lines[0])
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["nowhere:app"], "There is no module 'nowhere'."),
-        (["api:missing"], "'api' has no 'missing'."),
-        (["api"], "'api' is not of the form package.module:name."),
-        (["api:app", "--port", "70000"], "70000 is not a TCP port"),
-        (["api:app", "--certificate", "c.pem"], "TLS needs both, a `certificate` and its `key`."),
-    ],
-)
-def test_wrong_arguments_are_explained_and_end_with_status_2(start, arguments, message):
-    server = start(*RUN, *arguments)
-    assert server.join() == 2
-    assert message in server.lines[-1]
-    assert "Traceback" not in "\n".join(server.lines)
-
-
-def test_run_serves_wss(start, tls_files):
-    import ssl
-
+@pytest_twisted.ensureDeferred
+async def test_tls_serves_wss_with_the_whole_chain(network, tls_files):
     certificate, key = tls_files
-    server = start(
-        *RUN, "api:router", "--port", "0", "--certificate", str(certificate), "--key", str(key)
-    )
-    url = server.url()
-    assert url.startswith("wss://")
-    context = ssl.create_default_context(cafile=str(certificate))
-    assert ask(url, ssl=context, server_hostname="localhost") == HELLO_REPLY
-    assert server.end(signal.SIGINT) == 0
+    app = Application(certificate=certificate, key=key, router=hello_router())
+    service = service_on_any_port(app)
+    service.startService()
+    port = (await service.listening).getHost().port
+    client = await network.connect(port, tls=CertificateOptions())
+    assert await client.ask(HELLO) == HELLO_REPLY
+    chain = client.transport.getHandle().get_peer_cert_chain(as_cryptography=True)
+    names = [certificate.subject.rfc4514_string() for certificate in chain]
+    assert names == ["CN=localhost", "CN=test authority"]
+    await service.stopService()
 
 
-def test_another_reactor_serves_deferreds_and_names_itself(start, folder):
-    """A program that has chosen its reactor keeps it; asyncio awaitables then fail one call."""
-    (folder / "server.py").write_text(
-        "from twisted.internet import selectreactor\n"
-        "selectreactor.install()\n"
-        "from api import router\n"
-        "from aiorest_ws.app import Application\n"
-        "Application(router=router).run(port=0)\n"
-    )
-    server = start("server.py")
-    url = server.url()
-    assert server.wait_for(r"Reactor: (\w+)").group(1) == "SelectReactor"
-    assert json.loads(ask(url, '{"method":"GET","url":"/both"}'))["status"] == 500
-    assert ask(url) == HELLO_REPLY
-    assert server.end(signal.SIGTERM) == 0
-    errors = [line for line in server.lines if " ERROR " in line]
-    assert len(errors) == 1
-    assert "asyncio awaitables need the asyncio reactor, this is SelectReactor" in errors[0]
+@pytest_twisted.ensureDeferred
+async def test_tls_before_1_2_is_refused(network, tls_files):
+    certificate, key = tls_files
+    app = Application(certificate=certificate, key=key, router=hello_router())
+    service = service_on_any_port(app)
+    service.startService()
+    port = (await service.listening).getHost().port
+
+    class OldTLS(CertificateOptions):
+        def getContext(self):
+            context = super().getContext()
+            context.set_cipher_list(b"ALL:@SECLEVEL=0")
+            context.set_min_proto_version(SSL.TLS1_VERSION)
+            context.set_max_proto_version(SSL.TLS1_1_VERSION)
+            return context
+
+    with pytest.raises(ConnectionError):
+        await network.connect(port, tls=OldTLS())
+    await service.stopService()
 
 
-# Twisted's own programs. They end by the signal, as Twisted does.
+# load_application
 
 
-@cache
-def help_of_twist():
-    return subprocess.run(
-        [script("twist"), "--help"], capture_output=True, text=True, check=False, cwd="/"
-    ).stdout
-
-
-def needs_plugin():
-    if "aiorest-ws" in help_of_twist():
-        return
-    skip_or_fail("the twist plugin needs a plain install of aiorest-ws (tox makes one)")
-
-
-@pytest.mark.parametrize("with_signal", [signal.SIGINT, signal.SIGTERM])
-def test_twist_serves_an_application(start, with_signal):
-    needs_plugin()
-    server = start(
-        script("twist"), "--log-format=text", "aiorest-ws", "--app", "api:app",
-        "--listen", "tcp:0:interface=127.0.0.1",
-    )  # fmt: skip
-    url = server.url()
-    assert "AsyncioSelectorReactor on uvloop.Loop" in server.lines[-1]
-    assert json.loads(ask(url, '{"method":"GET","url":"/both"}'))["data"] == "awaited"
-    assert server.end(with_signal) == -with_signal
-    assert "stopped" in server.lines[-1]
-
-
-def test_twist_serves_a_router_on_a_unix_socket(start, folder):
-    needs_plugin()
-    server = start(
-        script("twist"), "--log-format=text", "aiorest-ws", "--app", "api:router",
-        "--listen", "unix:api.sock",
-    )  # fmt: skip
-    server.wait_for("aiorest-ws .* serves")
-    from websockets.sync.client import unix_connect
-
-    with unix_connect(str(folder / "api.sock"), "ws://localhost/") as websocket:
-        websocket.send(HELLO)
-        assert websocket.recv(timeout=SECONDS) == HELLO_REPLY
-    server.end(signal.SIGTERM)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ([], "--app is required"),
-        (["--app", "nowhere:app"], "There is no module 'nowhere'."),
-        (["--app", "api:app", "--log-level", "loud"], "--log-level must be one of"),
-    ],
-)
-def test_twist_explains_wrong_options(start, arguments, message):
-    needs_plugin()
-    server = start(script("twist"), "aiorest-ws", *arguments)
-    assert server.join() != 0
-    assert message in "\n".join(server.lines)
-
-
-@pytest.mark.parametrize("with_signal", [signal.SIGINT, signal.SIGTERM])
-def test_twistd_serves_a_tac_file(start, folder, with_signal):
-    (folder / "service.tac").write_text(
-        "import sys\nsys.path.insert(0, '.')\n"
-        "from twisted.application.service import Application\n"
-        "from api import app\n"
-        "application = Application('api')\n"
-        "app.service(listen='tcp:0:interface=127.0.0.1').setServiceParent(application)\n"
-    )
-    server = start(script("twistd"), "--nodaemon", "--pidfile=", "--python", "service.tac")
-    assert ask(server.url()) == HELLO_REPLY
-    assert server.end(with_signal) == -with_signal
-
-
-def test_twistd_serves_as_a_daemon(start, folder):
-    """The loop is made before twistd forks."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    (folder / "service.tac").write_text(
-        "import sys\nsys.path.insert(0, '.')\n"
-        "from twisted.application.service import Application\n"
-        "from api import app\n"
-        "application = Application('api')\n"
-        f"app.service(listen='tcp:{port}:interface=127.0.0.1').setServiceParent(application)\n"
-    )
-    command = start(
-        script("twistd"), "--pidfile=daemon.pid", "--logfile=daemon.log", "--python", "service.tac"
-    )
-    assert command.join() == 0, command.lines
-    pid = int((folder / "daemon.pid").read_text())
-    try:
-        log = folder / "daemon.log"
-        while "serves ws://" not in log.read_text():
-            os.kill(pid, 0)  # it lives
-        assert ask(f"ws://127.0.0.1:{port}/") == HELLO_REPLY
-    finally:
-        os.kill(pid, signal.SIGTERM)
-    while (folder / "daemon.pid").exists():
-        assert "Traceback" not in log.read_text()
-
-
-# The demo
-
-
-def test_the_demo_shows_requests_and_replies_and_ends(start):
-    server = start("-m", "aiorest_ws", "demo", "--once")
-    assert server.join() == 0
-    text = "\n".join(server.lines)
-    assert '--> text   {"method": "GET", "url": "/hello"}' in text
-    assert f"<-- text   {HELLO_REPLY}" in text
-    assert '<-- base64 {"data":"Hello, Grace!","event_name":null}' in text
-    assert text.count("-->") == text.count("<--") == 8
-    assert "Traceback" not in text
-
-
-def test_the_demo_goes_on_until_a_signal(start):
-    server = start("-m", "aiorest_ws", "demo", "--port", "0")
-    url = server.url()
-    server.wait_for("The server is still running")
-    assert ask(url) == HELLO_REPLY
-    assert server.end(signal.SIGINT) == 0
-
-
-def test_the_demo_finds_a_port_when_its_own_is_busy(start):
-    with socket.socket() as busy:
-        busy.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            busy.bind(("127.0.0.1", 8080))
-            busy.listen()
-        except OSError:
-            pass  # somebody else keeps it busy for us
-        server = start("-m", "aiorest_ws", "demo", "--once")
-        assert ":8080/" not in server.url()
-        assert server.join() == 0
-
-
-def test_the_console_script_is_the_command(start):
-    if not shutil.which(script("aiorest-ws")):
-        skip_or_fail("the console script needs an install of aiorest-ws")
-    server = start(script("aiorest-ws"), "--version")
-    assert server.join() == 0
-    assert re.fullmatch(r"aiorest-ws \d+\.\d+\.\d+", server.lines[0])
+def test_a_service_is_a_twisted_service():
+    assert verifyObject(IService, service_on_any_port(Application(router=hello_router())))

@@ -239,7 +239,8 @@ async def test_an_override_that_raises_does_not_disturb_the_others(network, capl
     factory = served(Breaking)
     port = await network.serve(factory=factory)
     clients = [await subscribed(network, port) for _ in range(3)]
-    broken.append(next(iter(factory.topics._topics["t/1"].subscriptions)).connection)
+    port_of_first = f":{clients[0].transport.getHost().port}"
+    broken += [one for one in factory.connections if one.peer.endswith(port_of_first)]
     await factory.publish("t/1", 1)
     assert [(await received(client))["data"] for client in clients[1:]] == [1, 1]
     assert [one.message for one in caplog.records if one.levelname == "ERROR"] == [
@@ -267,20 +268,24 @@ async def test_an_override_that_publishes_as_it_sends_makes_no_gap(network):
 
 @pytest_twisted.ensureDeferred
 async def test_connections_that_end_in_the_middle_of_a_fan_out_do_not_disturb_the_others(network):
-    ended = []
+    ended, leaving = [], []
+
+    def peer_of(connection):
+        return connection.peer.rpartition(":")[2]
 
     class Ending(RequestHandlerProtocol):
         def sendMessage(self, payload, *args, **kwargs):
             super().sendMessage(payload, *args, **kwargs)
             if b'"data":1' in payload and not ended:
                 ended.append(self)
-                for one in list(self.factory.topics._topics["t/1"].subscriptions)[1:3]:
-                    one.connection.unsubscribe("t/1")
-                    one.connection.dropConnection(abort=True)
+                for one in [one for one in self.factory.connections if peer_of(one) in leaving]:
+                    one.unsubscribe("t/1")
+                    one.dropConnection(abort=True)
 
     factory = served(Ending)
     port = await network.serve(factory=factory)
     clients = [await subscribed(network, port) for _ in range(5)]
+    leaving += [str(client.transport.getHost().port) for client in clients[1:3]]
     await factory.publish("t/1", 1)
     await factory.publish("t/1", 2)
     for client in (clients[0], *clients[3:]):

@@ -346,7 +346,7 @@ async def test_the_checker_finds_a_replay_behind_the_first_live_message(network,
 
         def send_late():
             for message in late:
-                subscription.connection.sendMessage(subscription.payload(message.body))
+                subscription.connection.send_push(subscription.payload(message.body), False)
 
         deferLater(install_reactor(), 0.01).addCallback(lambda _: send_late())
 
@@ -383,7 +383,7 @@ async def test_the_checker_finds_what_comes_twice(network, monkeypatch):
     def twice(self, entry):
         send(self, entry)
         if entry.offset == 38:  # one of those that are replayed
-            self.connection.sendMessage(self.payload(entry.body))
+            self.connection.send_push(self.payload(entry.body), False)
 
     monkeypatch.setattr(Subscription, "send", twice)
     assert await scenario(network, monkeypatch)
