@@ -1,10 +1,18 @@
 # What tox runs, in the present environment: quicker, and without a fresh install.
-.PHONY: check style types layers tests docs pins snippets reference
+.PHONY: check style types layers tests quick-server quick-conformance quick-client quick-rest \
+	docs pins snippets reference
 
 PYTHON ?= python3
-TESTS ?= tests/aiorest_ws tests/test_docs_pages.py tests/test_exports.py tests/test_examples.py
 
-check: style types layers tests docs
+# Compiled tests are kept: to compile them takes a third of the time.
+unexport PYTHONDONTWRITEBYTECODE
+
+QUICK = -q -m "not (process or redis or property or soak or slow)"
+
+# In under a minute on two cores. The longest first.
+check:
+	+@$(MAKE) --no-print-directory -j2 --output-sync=target \
+		quick-server quick-conformance types quick-rest quick-client style layers
 
 style:
 	$(PYTHON) -m ruff check .
@@ -17,9 +25,23 @@ types:
 layers:
 	$(PYTHON) -c 'from importlinter.cli import lint_imports_command as run; run()' --config setup.cfg
 
+quick-server:
+	$(PYTHON) -m pytest $(QUICK) --reactor=asyncio tests/aiorest_ws tests/fuzz \
+		--ignore tests/aiorest_ws/test_conformance.py
+
+quick-conformance:
+	$(PYTHON) -m pytest $(QUICK) --reactor=asyncio tests/aiorest_ws/test_conformance.py
+
+quick-client:
+	$(PYTHON) -m pytest $(QUICK) -p no:twisted tests/networkpype
+
+quick-rest:
+	$(PYTHON) -m pytest $(QUICK) -p no:twisted tests/soak tests/test_*.py
+
+# All of them. Two runs: pytest-twisted keeps an event loop running.
 tests:
-	$(PYTHON) -m pytest -q -p no:twisted tests/networkpype
-	$(PYTHON) -m pytest -q --reactor=asyncio $(TESTS)
+	$(PYTHON) -m pytest -q -p no:twisted tests/networkpype tests/soak tests/test_*.py
+	$(PYTHON) -m pytest -q --reactor=asyncio tests/aiorest_ws tests/fuzz
 
 # What tests/constraints.txt pins, resolved anew for Python 3.11 and later; needs uv.
 pins:

@@ -24,6 +24,8 @@ pytestmark = [
     pytest.mark.skipif(
         shutil.which(os.environ.get("CC", "cc")) is None, reason="there is no C compiler"
     ),
+    pytest.mark.process,
+    pytest.mark.slow,
 ]
 
 

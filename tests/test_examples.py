@@ -19,6 +19,8 @@ from websockets.sync.client import connect
 from support.requirements import require_program
 from support.waiting import block_until
 
+pytestmark = pytest.mark.process
+
 EXAMPLES = Path(__file__).parent.parent / "examples"
 NAMES = (
     "async_views",

@@ -367,6 +367,7 @@ def run_in_fresh_interpreter(program):
     return result.stdout
 
 
+@pytest.mark.process
 def test_without_a_loop_deferreds_can_be_awaited_and_cancelled():
     output = run_in_fresh_interpreter(
         """
@@ -400,6 +401,7 @@ def test_without_a_loop_deferreds_can_be_awaited_and_cancelled():
     assert output.splitlines() == ["at once", "later", "cancelled", "KeyError('x')"]
 
 
+@pytest.mark.process
 def test_without_a_loop_an_asyncio_awaitable_fails_and_names_the_reactor():
     output = run_in_fresh_interpreter(
         """
@@ -423,6 +425,7 @@ def test_without_a_loop_an_asyncio_awaitable_fails_and_names_the_reactor():
     assert output == "asyncio awaitables need the asyncio reactor, this is SelectReactor\n"
 
 
+@pytest.mark.process
 def test_a_program_may_run_one_loop_after_another():
     output = run_in_fresh_interpreter(
         """
@@ -460,6 +463,7 @@ async def test_a_coroutine_that_raises_generator_exit_is_not_taken_for_a_dropped
         await drive(view())
 
 
+@pytest.mark.process
 def test_coroutines_that_are_dropped_while_they_wait_end_in_silence():
     output = run_in_fresh_interpreter(
         """
@@ -487,6 +491,7 @@ def test_coroutines_that_are_dropped_while_they_wait_end_in_silence():
     assert output == "unwound\n" * 3
 
 
+@pytest.mark.process
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 def test_a_child_that_was_forked_in_the_reactor_drives_on_a_loop_of_its_own():
     output = run_in_fresh_interpreter(

@@ -94,6 +94,7 @@ def test_nothing_is_read_before_the_first_use(settings_module, capsys):
     assert capsys.readouterr().out == "module read\n"
 
 
+@pytest.mark.process
 def test_importing_the_package_reads_no_settings():
     code = (
         "import aiorest_ws.conf, aiorest_ws.test.utils, aiorest_ws.auth.permissions\n"

@@ -24,6 +24,8 @@ from hypothesis import strategies as st
 import aiorest_ws
 from aiorest_ws.request import RequestHandlerFactory, RequestHandlerProtocol
 
+pytestmark = pytest.mark.property
+
 STREAMS = int(os.environ.get("AIOREST_WS_DIFFERENTIAL_STREAMS", "2000"))
 FIRST_SEED = int(os.environ.get("AIOREST_WS_DIFFERENTIAL_SEED", "0"))
 MOST_SECONDS = 45 * 60

@@ -12,6 +12,8 @@ import textwrap
 import pytest
 from websockets.sync.client import connect
 
+pytestmark = pytest.mark.process
+
 SECONDS = 60
 
 HANDSHAKE = (

@@ -10,6 +10,8 @@ import pytest
 
 from support.requirements import skip_or_fail
 
+pytestmark = [pytest.mark.process, pytest.mark.slow]
+
 CONNECTIONS = 1000
 REQUESTS = 100
 SECONDS = 300

@@ -98,6 +98,7 @@ def make_target():
         target.close()
 
 
+@pytest.mark.property
 @pytest.mark.parametrize("name", TARGETS)
 def test_no_input_does_harm(make_target, name, capsys):
     tally = beside_the_loop(engine.run, make_target(name), SEED, SECONDS)
@@ -113,6 +114,7 @@ def test_input_that_was_kept_does_no_harm(make_target, name, path):
     target.at_rest()
 
 
+@pytest.mark.property
 @pytest.mark.parametrize("name", TARGETS)
 @pytest_twisted.ensureDeferred
 async def test_no_input_does_harm_on_a_real_socket(make_target, name):

@@ -15,6 +15,8 @@ from networkpype.throttler._window import Cost, Waiter
 from networkpype.throttler.rate_limit import RateLimit
 from networkpype.throttler.throttler import AsyncThrottler, Hold
 
+pytestmark = pytest.mark.property
+
 
 def test_throttler_does_what_the_model_does() -> None:
     class Counted(ThrottlerMachine):

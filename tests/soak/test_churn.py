@@ -1,9 +1,13 @@
 """Hundreds of thousands come and go, in every way there is, and leave nothing behind."""
 
+import pytest
+
 from soak.census import Census
 from soak.churn import LARGE, WAYS
 from soak.processes import eventually, raise_file_limit
 from soak.scale import IS_FULL, number
+
+pytestmark = pytest.mark.soak
 
 VISITS = number("visits", 1_000, 200_000)
 ROUNDS = 5

@@ -12,6 +12,8 @@ from soak.processes import cores, eventually, raise_file_limit, workers_of
 from soak.redis_server import RedisServer, require_redis
 from soak.scale import IS_FULL, IS_SMOKE, number
 
+pytestmark = [pytest.mark.soak, pytest.mark.redis]
+
 SUBSCRIBERS = number("subscribers", 200, 1_000)
 TOPICS = number("topics", 20, 100)
 RATE = 200

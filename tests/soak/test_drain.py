@@ -10,6 +10,8 @@ from soak.processes import eventually
 from soak.scale import IS_FULL, number
 from soak.wire import call
 
+pytestmark = pytest.mark.soak
+
 RESTARTS = number("restarts", 2, 10)
 CLIENTS = number("clients", 10, 100)
 CALLS_PER_SECOND = number("calls_per_second", 300, 2_000)

@@ -9,6 +9,8 @@ import pytest
 from soak.processes import POLITE, Family, KernelMemory, Process, Server, cores, raise_file_limit
 from soak.scale import IS_FULL, IS_SMOKE, number
 
+pytestmark = pytest.mark.soak
+
 MiB = 1 << 20
 FILES = 4_000
 START_SECONDS = 120

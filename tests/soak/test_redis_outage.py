@@ -18,6 +18,8 @@ from soak.processes import (
 from soak.redis_server import Proxy, RedisServer, require_redis
 from soak.scale import IS_FULL, IS_SMOKE, number
 
+pytestmark = [pytest.mark.soak, pytest.mark.redis]
+
 WORKERS = 2
 SUBSCRIBERS = number("outage_subscribers", 60, 300)
 TOPICS = number("outage_topics", 10, 100)

@@ -1,6 +1,10 @@
 """A long stream to a client that reads slowly costs the server no memory."""
 
+import pytest
+
 from soak.scale import number
+
+pytestmark = pytest.mark.soak
 
 ITEMS = number("items", 100_000, 1_000_000)
 BYTES_PER_SECOND = number("bytes_per_second", 6_000_000, 1_000_000)

@@ -6,6 +6,8 @@ from soak.census import PROTOCOL, TRANSPORT, Census
 from soak.processes import eventually, raise_file_limit
 from soak.scale import IS_FULL, number
 
+pytestmark = pytest.mark.soak
+
 CONNECTIONS = number("connections", 300, 10_000)
 ACTIVE = max(1, CONNECTIONS // 100)
 SECONDS = number("seconds", 1, 60)

@@ -16,6 +16,8 @@ from aiorest_ws.exceptions import BaseAPIException, ImproperlyConfigured
 from aiorest_ws.test.utils import override_settings
 from support.old_passwords import sha256_of_1_1
 
+pytestmark = pytest.mark.slow
+
 
 def test_models_without_settings_keep_to_themselves():
     first, second = UserSQLiteModel(), UserSQLiteModel()

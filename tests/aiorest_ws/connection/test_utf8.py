@@ -1,10 +1,13 @@
 """The fast validator against Autobahn's own."""
 
+import pytest
 from autobahn.websocket.utf8validator import Utf8Validator
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aiorest_ws.connection.utf8 import FastUtf8Validator
+
+pytestmark = pytest.mark.property
 
 PIECES = st.one_of(
     st.binary(max_size=6),

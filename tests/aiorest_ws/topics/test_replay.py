@@ -623,6 +623,7 @@ async def run_machine(network, monkeypatch, make_broker):
     )
 
 
+@pytest.mark.property
 @pytest_twisted.ensureDeferred
 @pytest.mark.parametrize("make_broker", [lambda reactor: "memory", Suspending])
 async def test_whatever_happens_each_reader_gets_all_of_it_or_is_told(
@@ -631,6 +632,7 @@ async def test_whatever_happens_each_reader_gets_all_of_it_or_is_told(
     await run_machine(network, monkeypatch, make_broker)
 
 
+@pytest.mark.property
 @pytest_twisted.ensureDeferred
 @pytest.mark.parametrize("planted", ["skip", "twice", "no gap"])
 async def test_a_fault_that_is_planted_is_found_among_all_that_happens(

@@ -399,6 +399,7 @@ def test_errors_of_tokens_are_401(error):
     assert error().detail.endswith(".")
 
 
+@pytest.mark.process
 def test_without_pyjwt_the_error_names_the_extra():
     code = (
         "import sys; sys.modules['jwt'] = sys.modules['argon2'] = None\n"

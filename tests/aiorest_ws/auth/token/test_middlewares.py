@@ -28,6 +28,8 @@ from aiorest_ws.test.utils import override_settings
 from aiorest_ws.views import MethodBasedView
 from aiorest_ws.wrappers import Request
 
+pytestmark = pytest.mark.slow
+
 
 def run_coroutine(coroutine):
     """Run to the end in a thread: the reactor's loop counts as running in this one."""

@@ -11,6 +11,8 @@ from aiorest_ws.auth.user.exceptions import (
 from aiorest_ws.exceptions import BaseAPIException
 from support.old_passwords import sha256_of_1_1
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_user_is_stored_and_found(users):
     users.create_user(

@@ -11,6 +11,8 @@ from aiorest_ws.auth.user.abstractions import User
 from aiorest_ws.auth.user.passwords import hash_password
 from support.old_passwords import sha256_of_1_1
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_password_is_hashed_with_argon2id_and_salt():
     first, second = User(), User()
