@@ -58,9 +58,9 @@ _OPTIONS = (
 
 
 class RequestHandlerProtocol(FlowProtocol):
-    """One client's connection: a request in, its reply out in the same form.
+    """One client's connection. Each message is a request; its reply is sent in the same form.
 
-    What takes time is in collaborators that are made on first use: calls, and subscriptions.
+    Calls that take time and subscriptions are objects of their own, made on first use.
     """
 
     close_reason: CloseReason | None = None
@@ -73,8 +73,8 @@ class RequestHandlerProtocol(FlowProtocol):
     _greeting: Deferred[Any] | None = None
     _is_greeted = False
 
-    # Whether a subclass, of this or of the factory, has changed how a message becomes a request
-    # or where its router is; set, too, for an access log.
+    # Whether a subclass of this or of the factory overrides `_decode_message` or `router`, or
+    # there is an access log.
     _has_own_requests: ClassVar[bool] = False
     _access_log: ClassVar[AccessLog | None] = None
 
@@ -185,7 +185,7 @@ class RequestHandlerProtocol(FlowProtocol):
             self._access_log.note(self.peer, request, len(sent), status)
 
     def log_reply(self, request: Request | None, size: int) -> None:
-        """Note that so many bytes have answered a request."""
+        """Log that a request was answered with `size` bytes."""
         if self._access_log is not None:
             self._access_log.note(self.peer, request, size)
 
@@ -233,7 +233,7 @@ class RequestHandlerProtocol(FlowProtocol):
 
     def _refuse_rate(self, payload: bytes, is_binary: bool) -> None:
         request: Request | None = None
-        with suppress(Exception):  # whatever it is, it is one too many
+        with suppress(Exception):  # it is refused whatever it is
             request = self._decode_message(payload, is_binary)
         failure = TooManyMessages()
         self._reply(request, render_failure(request, failure), is_binary, failure.status)
@@ -243,7 +243,7 @@ class RequestHandlerProtocol(FlowProtocol):
 
     @property
     def subscriber(self) -> Subscriptions:
-        """What this connection subscribes to."""
+        """The subscriptions of this connection, with their pushes."""
         if self._subscriptions is None:
             self._subscriptions = Subscriptions(self)
         return self._subscriptions
@@ -262,9 +262,9 @@ class RequestHandlerProtocol(FlowProtocol):
         event_name: Any = None,
         binary: bool | None = None,
     ) -> dict[str, Any]:
-        """Let the client have the pushes of a topic; return `topic`, `epoch` and `offset`.
+        """Subscribe the client to a topic; return `topic`, `epoch` and `offset`.
 
-        What was missed after `since` comes first. No permission is checked: that is the caller's.
+        What was missed after `since` is sent first. Permissions are not checked.
         Pushes have the `event_name` given, or that of `request`; they are binary if `binary` says
         so, by default if the client sends binary messages itself. With `request` the application's
         `presence_info` is asked what others may know of this client.
@@ -282,12 +282,12 @@ class RequestHandlerProtocol(FlowProtocol):
         return told
 
     def unsubscribe(self, topic: str) -> None:
-        """Send the client no more pushes of a topic."""
+        """End the subscription to a topic."""
         if self._subscriptions is not None:
             self._subscriptions.unsubscribe(topic)
 
     def resumeProducing(self) -> None:
-        """Go on: the client has read what it was sent."""
+        """Continue: the client has read what it was sent."""
         super().resumeProducing()
         if self._subscriptions is not None:
             self._subscriptions.send_queued()

@@ -1,4 +1,4 @@
-"""A line in the log for each reply: who asked for what, and what became of it."""
+"""The access log: one line for each reply."""
 
 import logging
 import time

@@ -69,7 +69,7 @@ INITIAL: dict[str, Any] = {
     "websocket_version": 13,
 }
 
-# What the opening handshake leaves behind, and a property below finds again; with what
+# What the opening handshake leaves behind and a property below can make again, and what
 # Autobahn keeps for its own test suite.
 NOT_KEPT = (
     "_transport_details",
@@ -94,10 +94,10 @@ _CONNECTING = ConnectionState(WebSocketServerProtocol.STATE_CONNECTING)
 
 
 class CompactProtocol(WebSocketServerProtocol):
-    """Autobahn's protocol, holding no more than this connection's own.
+    """Autobahn's protocol, without the attributes that all connections share.
 
-    What each message asks for is in slots, here and in what derives from this: a slot takes less
-    room than a key, and is found faster than what stands in the class for those who have none.
+    What each message needs is in slots, here and in derived classes: a slot takes less memory
+    than a key of `__dict__`, and is read faster than a class attribute.
     """
 
     __slots__ = ("_state", "autoPingTimeoutCall", "factory", "trafficStats")
@@ -139,7 +139,7 @@ class CompactProtocol(WebSocketServerProtocol):
 
     def __init__(self) -> None:
         super().__init__()
-        # Futures for those who wait, events for those who listen: most have neither.
+        # Futures and event lists, which most connections never use.
         vars(self).clear()
 
     @property
@@ -175,7 +175,7 @@ class CompactProtocol(WebSocketServerProtocol):
         del self.utf8validator  # the one below is made when there is something to look at
 
     def connectionLost(self, reason: Any = connectionDone) -> None:
-        """End, with `onClose`, which may raise."""
+        """End the connection, and call `onClose`, which may raise."""
         try:
             WebSocketProtocol._connectionLost(self, reason)
         finally:
@@ -193,8 +193,8 @@ class CompactProtocol(WebSocketServerProtocol):
             self.trafficStats.preopenOutgoingOctetsWireLevel += len(data)
 
     def succeedHandshake(self, res: Any) -> None:
-        """Answer the opening handshake, and forget what can be found again."""
-        vars(self).setdefault("is_open", Deferred())  # made now, it has not fired yet
+        """Answer the opening handshake, and forget what can be parsed again."""
+        vars(self).setdefault("is_open", Deferred())  # made before it is due to fire
         super().succeedHandshake(res)
         # Unless data that came with it has started something already.
         if not (self.inside_message or self.triggered or self.state == self.STATE_CLOSED):
@@ -208,7 +208,7 @@ class CompactProtocol(WebSocketServerProtocol):
             members.pop("peer", None)
         if not members.get("websocket_extensions_in_use"):
             members.pop("websocket_extensions_in_use", None)
-        # A new dict: one that has been large stays so.
+        # A new dict: a dict never shrinks.
         self.__dict__ = {
             name: value
             for name, value in members.items()
@@ -216,7 +216,7 @@ class CompactProtocol(WebSocketServerProtocol):
         }
 
     def on(self, event: str, handler: Any) -> None:
-        """Call `handler` for each event of that name; there is `message`."""
+        """Call `handler` for each event of that name. The only one is `message`."""
         if self._valid_events is None:
             self.set_valid_events(["message"])  # type: ignore[no-untyped-call]
         super().on(event, handler)  # type: ignore[no-untyped-call]
@@ -276,15 +276,15 @@ class CompactProtocol(WebSocketServerProtocol):
         )
 
     def _sends_as_given(self) -> bool:
-        """Tell whether a message is written as it is: not compressed, and not behind pieces."""
+        """Tell whether a message is written as it is, neither compressed nor queued."""
         return self._perMessageCompress is None and not self.triggered
 
     def _leave_unread(self, data: bytes) -> None:
-        """Let `data` be what Autobahn has received and not parsed."""
+        """Leave `data` to Autobahn, as received and not parsed."""
         self.data = data
 
     def _restart_ping(self) -> None:
-        """Take what was received for an answer to the ping that is under way."""
+        """Treat what was received as the pong that Autobahn waits for."""
         self._cancelAutoPingTimeoutCall()  # type: ignore[no-untyped-call]
 
     def _ping(self) -> None:
@@ -316,7 +316,7 @@ class CompactProtocol(WebSocketServerProtocol):
 
     @on_demand
     def peer(self) -> str:
-        """The address of the client, `tcp4:127.0.0.1:52914` say."""
+        """The address of the client, such as `tcp4:127.0.0.1:52914`."""
         return peer2str(self.transport)
 
     @on_demand

@@ -1,4 +1,4 @@
-"""The calls of a connection that run: how many, until when, and how they are ended."""
+"""The running calls of a connection: their number, their deadlines, and how they end."""
 
 import binascii
 from collections import deque
@@ -25,7 +25,7 @@ from aiorest_ws.wrappers import Request
 
 __all__ = ("STOPPING", "CallOwner", "Calls", "may_end_something")
 
-# An `id` has 128 bytes at most, a topic 200; what is larger than this waits like other messages.
+# An `id` has at most 128 bytes, a topic 200; larger messages are queued like all others.
 MAX_ENDING_BYTES = 1024
 
 STOPPING = "The server is shutting down."
@@ -74,7 +74,7 @@ class _Call:
 
 
 class Calls:
-    """The calls of one connection that take their time, by what they wait for.
+    """The calls of one connection that have not been answered at once.
 
     A call that is answered early, because its deadline has passed or its client cancelled it,
     keeps its place until what it awaited has really ended. So does a stream, among the streams.
@@ -85,9 +85,9 @@ class Calls:
     def __init__(self, connection: CallOwner) -> None:
         self._connection = connection
         self._running: dict[Deferred[Any], _Call] = {}
-        # What runs and is to be answered, by the `id` of its request.
+        # The calls that are to be answered, by the `id` of their requests.
         self.by_id: dict[str | int, Deferred[Any]] = {}
-        # How many of the calls are streams, and those that have something to do.
+        # The number of streams among the calls, and those that wait for their turn.
         self._streams = 0
         self._turns: deque[Deferred[None]] | None = None
         self._is_closed = False
@@ -112,7 +112,7 @@ class Calls:
             raise MalformedMessage("`id` belongs to a call that is still running.")
 
     def cancel(self, request_id: str | int) -> None:
-        """End a call; one that is not running has been answered."""
+        """End a call; a call that is not running has been answered."""
         pending = self.by_id.get(request_id)
         if pending is not None:
             self._end(pending, CallCancelled())
@@ -222,7 +222,7 @@ class Calls:
             return
         del self._running[pending]
         connection = self._connection
-        # An override may raise as it sends; the calls that wait for this one go on.
+        # An override may raise while it sends; queued messages are handled all the same.
         try:
             if not call.is_answered:
                 ends_at = call.timer.getTime() if call.timer is not None else None
@@ -240,7 +240,7 @@ class Calls:
 
     def _stream_ended(self, failure: Any, pending: Deferred[Any], call: _Call) -> None:
         if isinstance(failure, Failure):
-            # An override has raised as it sent an item.
+            # An override raised while it sent an item.
             logger.error("a stream could not be sent", exc_info=failure.value)
         if self._is_closed:
             return

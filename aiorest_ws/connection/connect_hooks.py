@@ -1,4 +1,4 @@
-"""The hooks of an application at the start and at the end of a connection."""
+"""Run an application's connect and disconnect hooks."""
 
 from collections.abc import Callable, Iterable
 from typing import Any

@@ -23,7 +23,7 @@ _LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 
 
 class ConnectionFactory(CompactFactory):
-    """Autobahn's factory, with limits on what a client may cost; it knows its connections."""
+    """Autobahn's factory, with limits and a set of open connections."""
 
     server: str
 
@@ -110,7 +110,7 @@ class ConnectionFactory(CompactFactory):
         return last_closed
 
     def keep(self, pending: Deferred[Any]) -> None:
-        """Hold on to what runs on its own until it is done: asyncio itself would not."""
+        """Keep a reference to what runs on its own: asyncio does not."""
         self._kept.add(pending)
         pending.addBoth(lambda _: self._kept.discard(pending))
 

@@ -1,4 +1,4 @@
-"""The fast path: ordinary messages pass by Autobahn's state machine.
+"""The fast path: ordinary messages bypass Autobahn's state machine.
 
 It may be taken while the connection is open, between two messages, with nothing buffered, by
 messages that `framing` takes. A byte of anything else goes to Autobahn as it came. Whether it may
@@ -40,15 +40,15 @@ _log = Logger("aiorest-ws")
 MESSAGES_PER_TURN = 64
 SECONDS_PER_TURN = 0.001
 
-# A reply above this is not kept back to leave with others.
+# A larger reply is written at once.
 CORKED_BYTES = 64 * 1024
 
-# Pushes that are written together.
+# The most pushes in one write.
 CORKED_FRAMES = 64
 
 
 class FastPathProtocol(GuardedProtocol):
-    """Autobahn's protocol; ordinary messages come to `onMessage`, and leave, without it.
+    """Autobahn's protocol; ordinary messages reach `onMessage`, and are sent, without it.
 
     A client that pipelines gets a bounded part of each turn of the loop. What is sent while the
     messages of one read are handled leaves in one write.
@@ -78,8 +78,8 @@ class FastPathProtocol(GuardedProtocol):
     _sends_in_parts: ClassVar[bool] = False
     _has_own_replies: ClassVar[bool] = False
 
-    # What the options of the class say, once they have been asked; a connection that has changed
-    # one for itself has its own.
+    # The limits by the options of the class, once they have been read; a connection that has set
+    # an option for itself has its own.
     _fast_path_limits: ClassVar[tuple[int, int] | None] = None
 
     def __new__(cls, *arguments: Any, **keywords: Any) -> Self:
@@ -115,7 +115,7 @@ class FastPathProtocol(GuardedProtocol):
 
     @property
     def transport(self) -> Any:
-        """The transport, with nothing of this connection kept back from it."""
+        """The transport; delayed writes are written first."""
         if self._corked:
             self.flush()
         return self._transport
@@ -127,7 +127,7 @@ class FastPathProtocol(GuardedProtocol):
     # Receiving
 
     def dataReceived(self, data: bytes) -> None:
-        """Take bytes from the transport; one chunk comes in one turn of the loop."""
+        """Handle one read from the transport."""
         limit = self._receive_limit
         if limit == CLOSED:
             self._begin_turn()
@@ -171,7 +171,7 @@ class FastPathProtocol(GuardedProtocol):
         self._choose_path()
 
     def processData(self) -> bool:
-        """Take a part of a frame out of what has been received, unless others are due first."""
+        """Parse a part of a frame, unless this turn of the loop is over."""
         if FlowState.YIELDING in self._flow or self._yields():
             return False
         return bool(super().processData())
@@ -201,7 +201,7 @@ class FastPathProtocol(GuardedProtocol):
         return taken
 
     def onFrameEnd(self) -> Any:
-        """Handle a frame, which counts as a message: one may be a ping, or a part of a message."""
+        """Handle a frame; it counts as a message, be it a ping or a fragment."""
         self._count_message()
         return super().onFrameEnd()
 
@@ -227,7 +227,7 @@ class FastPathProtocol(GuardedProtocol):
         return True
 
     def _go_on_soon(self) -> None:
-        """Go on in the next turn with what has been received."""
+        """Continue in the next turn of the loop with what has been received."""
         if FlowState.YIELDING not in self._flow:
             self._change_flow(add=FlowState.YIELDING)
             self.factory.reactor.callLater(0, self._go_on_next_turn)
@@ -292,7 +292,7 @@ class FastPathProtocol(GuardedProtocol):
                 self.flush()
 
     def push_frame(self, frame: bytes, size: int) -> bool:
-        """Send a frame that others get, too, if nothing is special about this connection.
+        """Send a frame that was made for many connections, if it fits this one.
 
         `size` is that of its payload. Tells whether it was sent.
         """
@@ -306,7 +306,7 @@ class FastPathProtocol(GuardedProtocol):
             self._transport.write(frame)
         else:
             self._corked.append(frame)
-            # A view may publish any number: the transport has to tell when they are too many.
+            # A view may publish any number; the transport must be able to pause them.
             if size > CORKED_BYTES or len(self._corked) >= CORKED_FRAMES:
                 self.flush()
         return True
@@ -314,21 +314,21 @@ class FastPathProtocol(GuardedProtocol):
     # Writing at once
 
     def corked(self) -> AbstractContextManager[None]:
-        """Keep back what is sent in the block, and write it in one go at its end."""
+        """Delay what is sent in the block, and write it at once at its end."""
         return NOTHING if self._corked is not None else Cork(self)
 
     def cork(self) -> None:
-        """Keep back what is sent, until `uncork`: see `corked`."""
+        """Delay writes until `uncork`; use `corked`."""
         self._corked = []
 
     def uncork(self) -> None:
-        """Write what was kept back, and what is sent from now on as it comes."""
+        """Write what was delayed, and write at once from now on."""
         if self._corked:
             self.flush()
         self._corked = None
 
     def flush(self) -> None:
-        """Write what is kept back now."""
+        """Write what was delayed so far."""
         if self._corked:
             frames, self._corked = self._corked, []
             self._transport.write(frames[0] if len(frames) == 1 else b"".join(frames))
@@ -368,12 +368,12 @@ class FastPathProtocol(GuardedProtocol):
             self._receive_limit = receive_limit
 
     def forget_options(self) -> None:
-        """Look at the options again, which this connection has set for itself."""
+        """Read the options again: this connection has set one for itself."""
         vars(self)["_fast_path_limits"] = None
         self._choose_path()
 
     def _read_options(self) -> tuple[int, int]:
-        """Return the limits that the options leave to messages, in and out; remember them."""
+        """Return the limits for incoming and outgoing messages by the options; remember them."""
         limits = limits_of_options(
             self, receives=not self._receives_in_parts, sends=not self._sends_in_parts
         )
@@ -394,6 +394,6 @@ class FastPathProtocol(GuardedProtocol):
         self._choose_path()
 
     def setTrackTimings(self, enable: bool) -> None:
-        """Note when a message passes the stations of Autobahn's way, or stop it."""
+        """Let Autobahn record when a message passes the stations of Autobahn's way, or stop it."""
         super().setTrackTimings(enable)
         self._choose_path()

@@ -1,7 +1,6 @@
 """Flow control: when a client stops reading, the server stops reading from it.
 
-Ordinary messages pass nothing of this. A connection that is write-paused or queueing leaves the
-fast path until it is not.
+Ordinary messages never get here. A write-paused or queueing connection does not use the fast path.
 """
 
 from typing import TYPE_CHECKING, Any, Self
@@ -42,7 +41,7 @@ class FlowProtocol(FastPathProtocol):
     # Why it was aborted, for `close_reason`: a slow client never reads a close frame.
     _abort_reason: str | None = None
 
-    # All of them are made when they are needed.
+    # Each is made when it is needed.
     _slow_client: SlowClientWatch | None = None
     _queue: MessageQueue | None = None
     _rate: MessageRate | None = None
@@ -78,7 +77,7 @@ class FlowProtocol(FastPathProtocol):
         super().connectionMade()
 
     def connectionLost(self, reason: Any = connectionDone) -> None:
-        """End, and discard what is queued."""
+        """End the connection, and discard what is queued."""
         self.factory.unsent.forget(self)
         self._queue = None
         self._stop_watching()
@@ -88,17 +87,17 @@ class FlowProtocol(FastPathProtocol):
         try:
             super().connectionLost(reason)
         finally:
-            # It is part of a cycle, and may wait for the collector: what it has read need not.
+            # The garbage collector may free the connection late; free its buffers now.
             for name in ("data", "message_data", "frame_data"):
                 vars(self).pop(name, None)
 
     def dropConnection(self, abort: bool = False) -> None:
-        """Close the connection; what a client has not read soon is lost with it."""
+        """Close the connection; what the client does not read in `closing_seconds` is lost."""
         was_closed = self._state == self.STATE_CLOSED
         if self._writers is not None:
             self._writers.stop()  # Autobahn would only forget it
         if abort and self.wasClean and self.unsent_bytes:
-            abort = False  # what the client is owed, be it the frame that says what is wrong
+            abort = False  # the client still gets its last replies and the close frame
         if self._transport is not None:
             self._transport.unregisterProducer()
         super().dropConnection(abort)
@@ -135,7 +134,7 @@ class FlowProtocol(FastPathProtocol):
         return FlowState.WRITE_PAUSED in self._flow
 
     def pauseProducing(self) -> None:
-        """Read nothing more: the client does not keep up."""
+        """Stop reading: the client does not read what it is sent."""
         if self.is_write_paused:
             return
         self._change_flow(add=FlowState.WRITE_PAUSED)
@@ -147,7 +146,7 @@ class FlowProtocol(FastPathProtocol):
             self._writers.pause()
 
     def resumeProducing(self) -> None:
-        """Go on: the client has read what it was sent."""
+        """Continue: the client has read what it was sent."""
         if not self.is_write_paused:
             return
         self._stop_watching()
@@ -159,13 +158,13 @@ class FlowProtocol(FastPathProtocol):
             self._writers.resume()
 
     def writable(self) -> Deferred[None]:
-        """Return a Deferred that fires when the client keeps up, or is gone."""
+        """Return a Deferred that fires when the client has read what it was sent, or is gone."""
         if not self.is_write_paused or self._state != self.STATE_OPEN:
             return succeed(None)
         return self._all_writers().wait()
 
     def stopProducing(self) -> None:
-        """Note that the connection is gone; `connectionLost` says so, too, and is what counts."""
+        """Do nothing: `connectionLost` follows."""
 
     # What a client does not read
 
@@ -181,7 +180,7 @@ class FlowProtocol(FastPathProtocol):
         return sent - self.unsent_bytes
 
     def sendData(self, data: bytes, sync: bool = False, chopsize: int | None = None) -> None:
-        """Write bytes; a connection that is too far behind is aborted."""
+        """Write bytes; abort the connection of a client that is too far behind."""
         super().sendData(data, sync, chopsize)
         if self.is_write_paused:
             self._check_unsent()
@@ -214,7 +213,7 @@ class FlowProtocol(FastPathProtocol):
 
     def _take_message(self, payload: bytes, is_binary: bool) -> None:
         if self._state != self.STATE_OPEN:
-            self.onMessage(payload, is_binary)  # Autobahn's way with what follows a close frame
+            self.onMessage(payload, is_binary)  # as Autobahn does
         elif FlowState.COUNTING in self._flow and not self._is_within_rate():
             self._refuse_rate(payload, is_binary)
         elif self._flow & _WAITING and not self._is_urgent(payload, is_binary):
@@ -231,11 +230,11 @@ class FlowProtocol(FastPathProtocol):
             self._transport.pauseProducing()
 
     def start_queueing(self) -> None:
-        """Let new messages wait."""
+        """Queue new messages."""
         self._change_flow(add=FlowState.QUEUEING)
 
     def stop_queueing(self) -> None:
-        """Handle what waits, in the next turn of the loop."""
+        """Handle queued messages in the next turn of the loop."""
         if FlowState.QUEUEING in self._flow:
             self._change_flow(remove=FlowState.QUEUEING)
             self._go_on_soon()
@@ -262,7 +261,7 @@ class FlowProtocol(FastPathProtocol):
         return FlowState.FINISHING in self._flow or not self._flow & _HELD_UP
 
     def processData(self) -> bool:
-        """Take a part of a frame out of what has been received, if there is room for it."""
+        """Parse a part of a frame, if there is room for it."""
         if self._flow & _BEHIND and self._state == self.STATE_OPEN:
             is_held_up = self.is_write_paused or self.queued_bytes > self._max_waiting_bytes()
             if is_held_up and FlowState.FINISHING not in self._flow:
@@ -280,7 +279,7 @@ class FlowProtocol(FastPathProtocol):
 
     @property
     def queued_bytes(self) -> int:
-        """What messages take that have been read and not handled."""
+        """The memory that messages take which have been read and not handled."""
         return 0 if self._queue is None else self._queue.size
 
     def _max_waiting_bytes(self) -> int:
@@ -301,7 +300,7 @@ class FlowProtocol(FastPathProtocol):
             self._resume_reading()
 
     def onMessageFrameData(self, payload: bytes) -> None:
-        """Keep a piece of a message; an empty one would only take room."""
+        """Keep a piece of a message, unless it is empty."""
         if payload:
             super().onMessageFrameData(payload)
 
@@ -320,7 +319,7 @@ class FlowProtocol(FastPathProtocol):
     def _close_over_rate(self) -> None:
         self.factory.limit_hits.note("messages_per_second", self.peer, "429, closed with 1008")
         self.sendCloseFrame(WS_MESSAGE_VIOLATE_POLICY, b"too many messages", isReply=False)
-        self.failedByMe = True  # what comes now is not for anybody
+        self.failedByMe = True  # Autobahn ignores what is received from now on
 
     # Calls that take their time
 
@@ -331,12 +330,12 @@ class FlowProtocol(FastPathProtocol):
 
     @property
     def running(self) -> list[Request | None]:
-        """The requests whose calls run and are to be answered."""
+        """The requests that are still to be answered."""
         return [] if self._calls is None else self._calls.unanswered
 
     @property
     def calls_in_flight(self) -> int:
-        """How many calls run, those included that have been answered and have not ended."""
+        """The number of running calls, including those that were answered and have not ended."""
         return 0 if self._calls is None else len(self._calls)
 
     @property
@@ -346,7 +345,7 @@ class FlowProtocol(FastPathProtocol):
 
     @property
     def unanswered(self) -> int:
-        """How many messages have been read and not answered."""
+        """The number of messages that have been read and not answered."""
         return len(self.running) + len(self._queue or ())
 
     @property
@@ -355,7 +354,7 @@ class FlowProtocol(FastPathProtocol):
         return self._state == self.STATE_OPEN and FlowState.DRAINING not in self._flow
 
     def drain(self) -> None:
-        """Answer what comes from now on with 503."""
+        """Answer new calls with 503."""
         self._change_flow(add=FlowState.DRAINING)
 
     def cut_calls(self) -> int:
@@ -368,10 +367,10 @@ class FlowProtocol(FastPathProtocol):
         """Drop a client that has not answered a ping, unless its answer may be unread."""
         timers = self.factory.timers
         if not self._reads():
-            # Nor is the end of a client read that is gone, but to write to it ends the connection.
+            # If the client is gone, writing to it ends the connection.
             self._ping()
         elif timers.lateness > STALL_SECONDS:
-            # The answer may be there, and the loop has been kept from reading it.
+            # The pong may have arrived while the loop was blocked.
             self.autoPingTimeoutCall = timers.call_later(STALL_SECONDS, self.onAutoPingTimeout)
         else:
             super().onAutoPingTimeout()

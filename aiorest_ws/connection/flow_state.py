@@ -19,7 +19,7 @@ class FlowState(Flag):
     # New messages wait for a call to end, or for the connect hooks.
     QUEUEING = auto()
 
-    # Messages that have waited are not all handled.
+    # Queued messages are not all handled.
     BACKLOG = auto()
 
     # Each message is counted: `Limits.messages_per_second`.
@@ -32,7 +32,7 @@ class FlowState(Flag):
     DRAINING = auto()
 
 
-# What a message that is read must not pass by.
+# The flags that keep incoming messages from the fast path.
 NOT_RECEIVING = (
     FlowState.WRITE_PAUSED
     | FlowState.YIELDING

@@ -1,4 +1,4 @@
-"""Messages that wait, and how many may come in a second."""
+"""Queued messages, and the rate of messages."""
 
 from collections import deque
 from collections.abc import Callable
@@ -6,7 +6,7 @@ from math import ceil
 
 __all__ = ("MessageQueue", "MessageRate")
 
-# What a message that waits takes besides its bytes.
+# The memory of a queued message besides its bytes.
 MESSAGE_OVERHEAD_BYTES = 128
 
 
@@ -35,7 +35,7 @@ class MessageQueue:
 
 
 class MessageRate:
-    """A bucket that fills with `per_second` messages, and holds as many, but one at least."""
+    """A token bucket: it gains `per_second` messages, and holds as many, at least one."""
 
     __slots__ = ("_allowance", "_at", "_burst", "_per_second", "_seconds")
 

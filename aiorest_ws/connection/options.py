@@ -1,4 +1,4 @@
-"""What of a class, or of one connection, keeps messages from the fast path."""
+"""Overrides and options that keep messages from the fast path."""
 
 import sys
 from collections.abc import Iterable
@@ -17,10 +17,10 @@ __all__ = (
 # The limit of a fast path that no message may take.
 CLOSED = -1
 
-# Methods of Autobahn's that see all that is sent, if a subclass has them.
+# Autobahn's methods that see everything that is sent, if a subclass overrides them.
 SENDING = ("sendFrame", "sendData")
 
-# What a reply passes, unless nobody has changed it.
+# The methods that a reply passes, if a subclass overrides them.
 REPLYING = ("sendMessage", "_encode_message")
 
 # Options that open the fast path or close it.
@@ -39,7 +39,7 @@ WATCHED = frozenset(
 
 
 def is_changed(kind: type, names: Iterable[str]) -> bool:
-    """Tell whether an application's class has a method of one of these names."""
+    """Tell whether an application has overridden one of these methods."""
     return any(_owner(kind, name).partition(".")[0] not in _OURS for name in names)
 
 

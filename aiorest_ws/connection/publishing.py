@@ -20,7 +20,7 @@ from aiorest_ws.wrappers import Request
 
 __all__ = ("PublishingFactory",)
 
-# Of a router that knows nothing of topics.
+# For a router without topics.
 _NO_TOPICS = TopicRoutes()
 
 
@@ -89,7 +89,7 @@ class PublishingFactory(ConnectionFactory):
         return user_key(request)
 
     def presence_info(self, request: Request) -> Any:
-        """Return what others may know of who subscribes; may be a coroutine. Here: nothing."""
+        """Return what other subscribers may know of a client; may be a coroutine."""
         return None if self._presence_info is None else self._presence_info(request)
 
     def startFactory(self) -> None:

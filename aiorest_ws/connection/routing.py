@@ -1,4 +1,4 @@
-"""The router of all connections, and the threads of its blocking views."""
+"""The router of all connections, and the threads for blocking views."""
 
 from collections.abc import Callable
 from typing import Any
@@ -18,7 +18,7 @@ BLOCKING_THREADS = 20
 
 
 class RoutingFactory(PublishingFactory):
-    """A factory whose connections answer by a router."""
+    """A factory with a router."""
 
     def __init__(
         self,

@@ -1,10 +1,10 @@
-"""The time that a client has to read what it was sent."""
+"""Abort clients that stop reading."""
 
 from typing import Any
 
 __all__ = ("SlowClientWatch",)
 
-# How often a client that does not read is looked at while its time runs.
+# The number of checks in the time of the limit.
 CHECKS_PER_LIMIT = 4
 
 
@@ -21,7 +21,7 @@ class SlowClientWatch:
         self._check_later()
 
     def stop(self) -> None:
-        """Check no more: the client keeps up, or is gone."""
+        """Stop checking: the client has read, or is gone."""
         timer, self._timer = self._timer, None
         if timer is not None:
             timer.cancel()

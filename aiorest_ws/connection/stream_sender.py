@@ -1,4 +1,4 @@
-"""A stream of one connection: from its first item until all of it is closed."""
+"""Send a stream: from its first item until it is closed."""
 
 import time
 from collections.abc import Callable
@@ -63,7 +63,7 @@ class StreamCalls(Protocol):
 
 
 class StreamSender:
-    """Send what a stream has at the pace of its connection.
+    """Send the items of a stream at the pace of the client.
 
     `pending` fires when the stream is closed. Cancelling it ends the stream.
     """
@@ -107,7 +107,7 @@ class StreamSender:
     def _cancel(self, _: Deferred[Any]) -> None:
         self._is_cancelled = True
         if self._is_stepping:
-            # By what the generator itself does: it has to wait for something first.
+            # Called from the generator itself: it can be interrupted only when it waits.
             self._connection.factory.reactor.callLater(0, self._interrupt)
         else:
             self._interrupt()

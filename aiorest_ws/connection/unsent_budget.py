@@ -1,4 +1,4 @@
-"""What all clients together have not read."""
+"""Bound what all clients together have not read."""
 
 from collections.abc import Iterable
 from typing import Protocol
@@ -18,7 +18,7 @@ class SlowConnection(Protocol):
 
 
 class UnsentBudget:
-    """Bounds what all clients together have not read; those with most are aborted.
+    """Bound the unsent bytes of all connections; the largest are aborted.
 
     `note` is called for each write-paused client. Clients below that mark are looked at by
     `audit`.

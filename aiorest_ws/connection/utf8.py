@@ -1,4 +1,4 @@
-"""Autobahn's incremental UTF-8 validator, on Python's decoder: twenty times as fast."""
+"""Incremental UTF-8 validation by Python's decoder, twenty times as fast as Autobahn's."""
 
 from codecs import utf_8_decode
 from typing import Any

@@ -1,4 +1,4 @@
-"""Who writes to a connection at its pace: producers, and what waits until it is writable."""
+"""Write at the pace of the client: producers, and Deferreds that wait until it is writable."""
 
 from typing import Any
 

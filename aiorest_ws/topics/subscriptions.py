@@ -1,4 +1,4 @@
-"""What a connection subscribes to, and the pushes that it gets."""
+"""The subscriptions of a connection, and their pushes."""
 
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -65,8 +65,8 @@ class PushedConnection(Protocol):
 class Subscriptions:
     """The topics that one connection subscribes to.
 
-    What its client does not read waits in a queue of `Limits.push_bytes`; then the policy of the
-    topic decides.
+    Pushes to a write-paused connection are queued, in `Limits.push_bytes`; when the queue is full,
+    the policy of the topic decides.
     """
 
     __slots__ = (
@@ -86,9 +86,9 @@ class Subscriptions:
         # SUBSCRIBEs without a decision, with their topics, and those without their answer.
         self._subscribing: dict[Request, str] = {}
         self.unanswered: dict[Request, Subscription] = {}
-        # Topics whose UNSUBSCRIBE has not waited.
+        # Topics whose UNSUBSCRIBE was not queued.
         self._unsubscribing: frozenset[str] = frozenset()
-        # For each message to each subscriber: a slot is found faster than a method.
+        # Used for each push: a slot is read faster than a method.
         self.push_frame = connection.push_frame
 
     @property
@@ -98,7 +98,7 @@ class Subscriptions:
 
     @property
     def queued_bytes(self) -> int:
-        """What pushes take that wait until the client has read others."""
+        """The memory that queued pushes take."""
         return 0 if self._pushes is None else self._pushes.size
 
     async def subscribe(
@@ -117,7 +117,7 @@ class Subscriptions:
         connection, factory = self._connection, self._connection.factory
         self._check_room(topic)
         if len(encode_json(echo)) > ENVELOPE_BYTES:
-            # It is kept, and stands in each push.
+            # It is kept, and is part of each push.
             raise MalformedMessage(f"`event_name` of a SUBSCRIBE has over {ENVELOPE_BYTES} bytes.")
         if isinstance(since, dict):
             since = Position(since["epoch"], since["offset"])
@@ -128,7 +128,7 @@ class Subscriptions:
         try:
             if not connection.accepts_calls:
                 raise ServiceUnavailable
-            self._check_room(topic)  # others may have come in the meantime
+            self._check_room(topic)  # others may have subscribed meanwhile
         except BaseAPIException:
             factory.topics.unsubscribe(subscription)
             raise
@@ -149,7 +149,7 @@ class Subscriptions:
 
     @contextmanager
     def subscribing(self, request: Request, topic: str) -> Iterator[None]:
-        """Let an UNSUBSCRIBE that comes meanwhile be for the subscription that is on its way."""
+        """Let an UNSUBSCRIBE that arrives in the block end the subscription that is being made."""
         self._subscribing[request] = topic
         try:
             yield
@@ -157,7 +157,7 @@ class Subscriptions:
             self._subscribing.pop(request, None)
 
     def start(self, request: Request) -> None:
-        """Let the pushes come that a SUBSCRIBE has asked for: it has been answered."""
+        """Start the pushes of a SUBSCRIBE that has been answered."""
         subscription = self.unanswered.pop(request, None)
         if subscription is not None:
             self._connection.factory.topics.start_pushes(subscription)
@@ -181,7 +181,7 @@ class Subscriptions:
 
         That of a topic that waits to be subscribed to is not.
         """
-        # One for each: a middleware may take its time, and they are not counted.
+        # One for each topic: they are not counted against a limit.
         if topic not in self._started or topic in self._unsubscribing:
             return False
         self._unsubscribing |= {topic}
@@ -244,7 +244,7 @@ class Subscriptions:
         return True
 
     def send_queued(self) -> None:
-        """Send what has waited, up to where the client does not keep up again."""
+        """Send queued pushes until the connection is write-paused again."""
         connection = self._connection
         while self._pushes and not connection.is_write_paused:
             if connection.state != connection.STATE_OPEN:
