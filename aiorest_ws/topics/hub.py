@@ -60,6 +60,11 @@ class Hub:
         # Messages that were published while a push was sent: each is sent to all in its turn.
         self._fanning_out: deque[tuple[LocalTopic, Message]] | None = None
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The topics that connections of this process subscribe to."""
+        return tuple(self._topics)
+
     # Start and stop
 
     def start(self) -> Deferred[None]:

@@ -76,6 +76,16 @@ class MemoryBroker(Broker):
         # What is left of an allowance, when that was, and when it will be full again.
         self._allowances: dict[str, tuple[float, float, float]] = {}
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The topics that take memory: with messages, followers or members."""
+        return tuple(self._topics)
+
+    @property
+    def followed(self) -> tuple[str, ...]:
+        """The topics with subscribers."""
+        return tuple(name for name, state in self._topics.items() if state.followers)
+
     async def start(self, receiver: Receiver) -> None:
         """Deliver messages to `receiver`."""
         self._receiver = receiver

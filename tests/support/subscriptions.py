@@ -4,6 +4,7 @@ import json
 
 from aiorest_ws.request import RequestHandlerFactory
 from aiorest_ws.routers import SimpleRouter
+from support.leftovers import members_of
 
 
 def served(pattern="orders/{id}", limits=None, middlewares=(), views=(), **options):
@@ -35,9 +36,8 @@ async def received(client):
 
 def nothing_is_left(factory):
     hub = factory.topics
-    return not hub._topics and not any(
-        state.members or state.followers for state in hub.broker._topics.values()
-    )
+    broker = hub.broker
+    return not hub.names and not broker.followed and not any(map(members_of(broker), broker.names))
 
 
 async def nothing_comes(client):

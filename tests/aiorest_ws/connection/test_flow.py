@@ -12,7 +12,6 @@ from aiorest_ws.decorators import endpoint
 from aiorest_ws.limits import Limits
 from aiorest_ws.request import RequestHandlerFactory
 from aiorest_ws.routers import SimpleRouter
-from aiorest_ws.transports import unsent_bytes
 from support.waiting import until
 
 MiB = 1024**2
@@ -55,7 +54,7 @@ async def test_who_does_not_read_is_not_read_from_and_loses_nothing(network):
     await deferLater(network.reactor, 0.1)
     answered = connection.trafficStats.outgoingWebSocketMessages
     assert answered < 100
-    assert unsent_bytes(connection._transport) < 64 * 1024 + 65 * SIZE
+    assert connection.unsent_bytes < 64 * 1024 + 65 * SIZE
     # Nobody else notices.
     other = await network.connect(network.ports[0].getHost().port)
     assert json.loads(await other.ask({"method": "GET", "url": "/hello"}))["data"] == "hello"
@@ -131,7 +130,7 @@ async def test_of_all_together_the_largest_is_aborted(network):
         connections += [one for one in factory.connections if one not in connections]
         clients[-1].transport.pauseProducing()
     for connection in connections:
-        while unsent_bytes(connection._transport) < 1.2 * MiB:
+        while connection.unsent_bytes < 1.2 * MiB:
             connection.sendMessage(b"x" * SIZE)
     while not gone and connections[1].state == connections[1].STATE_OPEN:
         connections[1].sendMessage(b"x" * SIZE)
@@ -153,7 +152,7 @@ async def test_many_that_let_a_little_wait_are_looked_at_too(network):
     connections = list(factory.connections)
     for _ in range(3000):
         for connection in connections:
-            room = 900 * 1024 - unsent_bytes(connection._transport)
+            room = 900 * 1024 - connection.unsent_bytes
             if connection.state == connection.STATE_OPEN and room > 0:
                 connection.sendMessage(b"x" * 64 * 1024)
         if factory.limit_hits:
@@ -271,7 +270,7 @@ async def test_a_client_that_is_gone_is_noticed_though_nothing_is_read_from_it(n
     for _ in range(1000):
         client.send({"method": "GET", "url": "/hello", "extra": "x" * 1000})
     [connection] = factory.connections
-    await until(lambda: not connection._reads())
+    await until(lambda: connection.queued_bytes >= 1000)
     client.transport.abortConnection()
     await until(lambda: not factory.connections)
 

@@ -13,6 +13,7 @@ from aiorest_ws.exceptions import TopicsUnavailable
 from aiorest_ws.limits import Limits
 from aiorest_ws.request import RequestHandlerFactory
 from aiorest_ws.routers import SimpleRouter
+from aiorest_ws.topics.memory import MemoryBroker
 
 # So slow that nothing comes back while a test runs, whatever the machine.
 PER_HOUR = 1 / 3600
@@ -98,8 +99,9 @@ async def test_what_was_used_comes_back(network):
     router = SimpleRouter()
     router.register_endpoint(name)
     clock = [0.0]
-    factory = RequestHandlerFactory(router=router, limits=Limits(messages_per_second_per_user=2))
-    factory.topics.broker._clock = lambda: clock[0]
+    limits = Limits(messages_per_second_per_user=2)
+    broker = MemoryBroker(lambda: clock[0])
+    factory = RequestHandlerFactory(router=router, limits=limits, topics=broker)
     client = await network.connect(await network.serve(factory=factory))
     assert [await status(client) for _ in range(3)] == [200, 200, 429]
     clock[0] = 0.5
@@ -107,8 +109,8 @@ async def test_what_was_used_comes_back(network):
     clock[0] = 60
     assert [await status(client) for _ in range(3)] == [200, 200, 429]
     clock[0] = 120
-    factory.topics.broker.sweep()
-    assert not factory.topics.broker._allowances
+    broker.sweep()
+    assert not any(one for one in vars(broker).values() if isinstance(one, dict))
 
 
 @pytest_twisted.ensureDeferred

@@ -19,6 +19,7 @@ from aiorest_ws.routers import SimpleRouter
 from aiorest_ws.topics import broker, hub
 from aiorest_ws.transports import install_reactor
 from aiorest_ws.utils.websocket import deflate_offer_accept
+from support.leftovers import loops_of, members_of
 from support.waiting import until
 
 
@@ -61,7 +62,7 @@ def test_what_cannot_be_published_is_refused_at_once(topic, data, options, error
     factory = served()
     with pytest.raises(error):
         factory.publish(topic, data, **options)
-    assert not factory.topics.broker._topics
+    assert not factory.topics.broker.names
 
 
 @pytest_twisted.ensureDeferred
@@ -161,24 +162,28 @@ async def test_nothing_is_left_behind(network):
     factory = served(presence=True)
     port = await network.serve(factory=factory)
     clients = [await subscribed(network, port, f"t/{number % 3}") for number in range(9)]
-    for number in range(3):
-        await factory.publish(f"t/{number}", 1)
     gone = [weakref.ref(connection) for connection in factory.connections]
+    for number in range(3):
+        publishing = factory.publish(f"t/{number}", 1)
+        gone.append(weakref.ref(publishing))
+        await publishing
+    del publishing
     for client in clients:
         client.transport.abortConnection()
     await until(lambda: not factory.connections)
-    assert not factory.topics._topics
-    assert not factory.topics._background.running
-    assert not any(one.members for one in factory.topics.broker._topics.values())
+    broker = factory.topics.broker
+    assert not factory.topics.names
+    assert not broker.followed
+    assert not any(map(members_of(broker), broker.names))
 
     def are_gone():
         gc.collect()
         return not any(one() for one in gone)
 
     await until(are_gone)
-    assert factory.topics._sweeping.running
+    assert loops_of(network.reactor)
     factory.stopFactory()
-    assert not factory.topics._sweeping.running
+    assert not loops_of(network.reactor)
 
 
 @pytest_twisted.ensureDeferred
@@ -238,9 +243,9 @@ async def test_an_override_that_raises_does_not_disturb_the_others(network, capl
 
     factory = served(Breaking)
     port = await network.serve(factory=factory)
-    clients = [await subscribed(network, port) for _ in range(3)]
-    port_of_first = f":{clients[0].transport.getHost().port}"
-    broken += [one for one in factory.connections if one.peer.endswith(port_of_first)]
+    clients = [await subscribed(network, port)]
+    broken += factory.connections
+    clients += [await subscribed(network, port) for _ in range(2)]
     await factory.publish("t/1", 1)
     assert [(await received(client))["data"] for client in clients[1:]] == [1, 1]
     assert [one.message for one in caplog.records if one.levelname == "ERROR"] == [
@@ -268,24 +273,24 @@ async def test_an_override_that_publishes_as_it_sends_makes_no_gap(network):
 
 @pytest_twisted.ensureDeferred
 async def test_connections_that_end_in_the_middle_of_a_fan_out_do_not_disturb_the_others(network):
-    ended, leaving = [], []
-
-    def peer_of(connection):
-        return connection.peer.rpartition(":")[2]
+    ended = []
 
     class Ending(RequestHandlerProtocol):
         def sendMessage(self, payload, *args, **kwargs):
             super().sendMessage(payload, *args, **kwargs)
             if b'"data":1' in payload and not ended:
                 ended.append(self)
-                for one in [one for one in self.factory.connections if peer_of(one) in leaving]:
+                for one in to_end:
                     one.unsubscribe("t/1")
                     one.dropConnection(abort=True)
 
     factory = served(Ending)
     port = await network.serve(factory=factory)
-    clients = [await subscribed(network, port) for _ in range(5)]
-    leaving += [str(client.transport.getHost().port) for client in clients[1:3]]
+    clients = [await subscribed(network, port)]
+    first = set(factory.connections)
+    clients += [await subscribed(network, port) for _ in range(2)]
+    to_end = set(factory.connections) - first
+    clients += [await subscribed(network, port) for _ in range(2)]
     await factory.publish("t/1", 1)
     await factory.publish("t/1", 2)
     for client in (clients[0], *clients[3:]):

@@ -6,11 +6,11 @@ import pytest
 import pytest_twisted
 from twisted.internet.task import deferLater
 
+from aiorest_ws.awaiting import start
 from aiorest_ws.decorators import endpoint
 from aiorest_ws.limits import Limits
 from aiorest_ws.request import RequestHandlerFactory
 from aiorest_ws.routers import SimpleRouter
-from aiorest_ws.transports import unsent_bytes
 from support.waiting import until
 
 PUSH_BYTES = 100_000
@@ -49,7 +49,7 @@ async def stalled(network, policy, **limits):
             number += 1
             await factory.publish("t/1", [number, "x" * SIZE], key="k")
         await deferLater(network.reactor, 0.005)
-        before, unsent = unsent, unsent_bytes(connection._transport)
+        before, unsent = unsent, connection.unsent_bytes
         quiet = quiet + 1 if connection.is_write_paused and unsent == before else 0
     return factory, port, client, connection
 
@@ -77,13 +77,13 @@ def check_complete(pushes, first=1):
 async def test_the_oldest_are_dropped_and_the_client_is_told(network, policy):
     factory, port, client, connection = await stalled(network, policy)
     other = await subscribed(network, factory, port)
-    unsent = unsent_bytes(connection._transport)
+    unsent = connection.unsent_bytes
     pushes = []
     for number in range(100):
         head = await factory.publish("t/1", [number, "x" * SIZE])
         pushes.append(json.loads(await other.receive()))
     assert connection.subscriber.queued_bytes <= PUSH_BYTES
-    assert unsent_bytes(connection._transport) <= unsent
+    assert connection.unsent_bytes <= unsent
     # The others are not disturbed.
     check_complete(pushes, head.offset - 99)
     assert not any("gap" in push for push in pushes)
@@ -142,7 +142,7 @@ async def test_disconnect_closes_with_1008(network):
     await client.closed
     assert client.close[1] == 1008
     assert len(await pushes_to(other, head.offset)) == FITTING + 2
-    await until(lambda: len(factory.topics._topics["t/1"].subscriptions) == 1)
+    await until(lambda: [c.subscriber.names for c in factory.connections] == [("t/1",)])
 
 
 @pytest_twisted.ensureDeferred
@@ -187,7 +187,7 @@ async def test_a_publisher_that_is_cancelled_publishes_nothing(network):
     publishing = None
     while publishing is None or publishing.called:
         publishing = factory.publish("t/1", "x" * SIZE, block=True)
-    before = factory.topics._topics["t/1"].seen
+    before = (await start(factory.topics.broker.head("t/1"))).offset
     publishing.addErrback(lambda failure: None)
     publishing.cancel()
     await publishing

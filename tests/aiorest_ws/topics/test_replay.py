@@ -240,7 +240,7 @@ async def test_a_topic_that_was_freed_meanwhile_is_a_gap(network):
     checker.position = await source.publish(3)
     clock[0] = 1000
     factory.topics.broker.sweep()
-    assert not factory.topics.broker._topics
+    assert not factory.topics.broker.names
     checker.may_gap = True
     client = await session(network, factory, port, checker)
     head = await source.publish()
@@ -560,8 +560,8 @@ class Machine(RuleBasedStateMachine):
         finally:
             self.wait(self.network.close())
         hub = self.factory.topics
-        assert not hub._topics
-        assert not any(state.followers for state in hub.broker._topics.values())
+        assert not hub.names
+        assert not hub.broker.followed
 
     async def all_come_to_the_head(self):
         for topic in ("t/1", "t/2"):

@@ -70,4 +70,5 @@ def test_very_many_names_that_are_asked_for_are_not_remembered():
     for number in range(10_000):
         assert router.topics.find(f"a/{number}")[1] == {"x": str(number)}
         assert router.topics.find(f"b/{number}") is None
-    assert len(router.topics._cache) <= 4096
+    kept = [one for one in vars(router.topics).values() if isinstance(one, dict)]
+    assert 0 < max(map(len, kept)) <= 4096

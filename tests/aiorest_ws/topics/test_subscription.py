@@ -12,6 +12,7 @@ from aiorest_ws.decorators import endpoint
 from aiorest_ws.limits import Limits
 from aiorest_ws.request import RequestHandlerFactory, RequestHandlerProtocol
 from aiorest_ws.routers import SimpleRouter
+from support.leftovers import loops_of
 from support.subscriptions import (
     nothing_comes,
     nothing_is_left,
@@ -94,7 +95,8 @@ async def test_a_repeat_replaces_the_subscription(network):
     await factory.publish("orders/42", 1)
     assert (await received(client))["event_name"] == "two"
     await nothing_comes(client)
-    assert len(factory.topics._topics["orders/42"].subscriptions) == 1
+    [connection] = factory.connections
+    assert connection.subscriber.names == ("orders/42",)
     await unsubscribe(client)
     assert nothing_is_left(factory)
 
@@ -235,7 +237,8 @@ async def test_an_answer_that_is_too_large_leaves_no_subscription(network):
     port = await network.serve(factory=factory)
     replies = [await subscribe(await network.connect(port)) for _ in range(3)]
     assert [reply.get("status") for reply in replies] == [None, None, 413]
-    assert len(factory.topics._topics["orders/42"].subscriptions) == 2
+    names = [connection.subscriber.names for connection in factory.connections]
+    assert sorted(names) == [(), ("orders/42",), ("orders/42",)]
 
 
 # The server stops
@@ -271,7 +274,7 @@ async def test_while_the_server_stops_pushes_come_until_the_close_frame(network)
     assert client.close[1] == 1012
     await stopped
     assert nothing_is_left(service.factory)
-    assert not service.factory.topics._sweeping.running
+    assert not loops_of(network.reactor)
 
 
 @pytest_twisted.ensureDeferred

@@ -302,7 +302,7 @@ async def test_those_that_wait_for_a_hook_do_not_get_past_the_limit(network):
         door.callback(None)
     replies = [await received(client) for _ in range(5)]
     assert sorted(reply.get("status", 200) for reply in replies) == [200, 200, 429, 429, 429]
-    assert len(factory.topics._topics) == 2
+    assert len(factory.topics.names) == 2
 
 
 # Middlewares
