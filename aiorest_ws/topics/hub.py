@@ -48,7 +48,6 @@ class Hub:
     ) -> None:
         self.broker = broker
         self._limits = limits
-        self._reactor = reactor
         self._routes = routes
         self._topics: dict[str, LocalTopic] = {}
         self._replays = Replays(broker, reactor, self._topics)
@@ -82,10 +81,8 @@ class Hub:
         return started
 
     async def _start(self) -> None:
-        retentions = {
-            route.pattern.text: route.retention(self._limits) for route in self._routes()
-        }
         await self.broker.start(self)
+        retentions = {one.pattern.text: one.retention(self._limits) for one in self._routes()}
         await self.broker.declare(retentions)
 
     async def stop(self) -> None:
