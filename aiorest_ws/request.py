@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from twisted.internet.defer import Deferred
 
-from aiorest_ws.awaiting import Ready, is_awaitable
+from aiorest_ws.awaiting import Ready, drive, is_awaitable, maybe_await
 from aiorest_ws.codecs import decode_message, encode_message
 from aiorest_ws.connection import (
+    DRAINING,
     STOPPING,
     AccessLog,
     CloseReason,
     ConnectionHook,
     ConnectionState,
     FlowProtocol,
-    FlowState,
     RoutingFactory,
     encode_reply,
     may_end_something,
@@ -84,7 +84,7 @@ class RequestHandlerProtocol(FlowProtocol):
         cls._has_own_requests = cls._decode_message is not ours
 
     @classmethod
-    def configure(cls, *, access_log: AccessLog | None, has_own_router: bool) -> None:
+    def configure_for_factory(cls, *, access_log: AccessLog | None, has_own_router: bool) -> None:
         """Adapt a class that a factory has made for its connections."""
         cls._access_log = access_log
         if access_log is not None or has_own_router:
@@ -115,15 +115,15 @@ class RequestHandlerProtocol(FlowProtocol):
             if request.url is None and normalize_method(request.method) == CANCEL:
                 self.cancel_call(request)
                 return
-            if self._flow is not _OPEN or (calls is not None and calls.by_id):
+            if self._flow or (calls is not None and calls.by_id):
                 self._check_room_for(request)
             answer = router.process_request(request)
         except BaseAPIException as exc:
             logger.debug("%r refused: %s %s", request, type(exc).__name__, exc.status)
-            self._reply(request, render_failure(request, exc), isBinary, exc.status)
+            self._fail(request, render_failure(request, exc), isBinary, exc.status)
             return
         except Exception as exc:  # noqa: BLE001  an override may raise anything
-            self._reply(request, internal_error_reply(request, exc), isBinary, 500)
+            self._fail(request, internal_error_reply(request, exc), isBinary, 500)
             return
         kind = type(answer)
         subscriptions = self._subscriptions
@@ -135,7 +135,18 @@ class RequestHandlerProtocol(FlowProtocol):
         elif isinstance(answer, bytes) or not is_awaitable(answer):
             self.answer_call(request, bytes(answer) if kind is Ready else answer, isBinary, None)
         else:
-            self._all_calls().wait_for(request, answer, isBinary)
+            self._wait_for(request, answer, isBinary)
+
+    def _wait_for(self, request: Request | None, answer: Any, is_binary: bool) -> None:
+        try:
+            pending = answer if isinstance(answer, Deferred) else drive(maybe_await(answer))
+        except Exception as exc:  # noqa: BLE001  a router of somebody else's may raise anything
+            self._fail(request, internal_error_reply(request, exc), is_binary, 500)
+            return
+        if isinstance(pending, Deferred):
+            self._all_calls().wait_for(request, pending, is_binary)
+        else:
+            self.answer_call(request, pending, is_binary, None)
 
     def _decode_own(self, payload: bytes, isBinary: bool) -> Request:
         started = time.monotonic()
@@ -154,7 +165,7 @@ class RequestHandlerProtocol(FlowProtocol):
         return encode_message(response, isBinary) if isBinary else response
 
     def _check_room_for(self, request: Request) -> None:
-        if FlowState.DRAINING in self._flow:
+        if self._flow & DRAINING:
             raise ServiceUnavailable(STOPPING)
         if self._calls is not None:
             self._calls.check_id(request)
@@ -177,19 +188,27 @@ class RequestHandlerProtocol(FlowProtocol):
         else:
             self._all_calls().send_stream(request, reply, is_binary, seconds_left)
 
+    def _fail(self, request: Request | None, reply: bytes, is_binary: bool, status: int) -> None:
+        if request is not None:
+            self.call_ended(request)
+        self._reply(request, reply, is_binary, status)
+
     def _reply(
         self, request: Request | None, reply: Any, is_binary: bool, status: int | None = None
     ) -> None:
-        sent = self.send_reply(request, reply, is_binary)
-        if self._access_log is not None and isinstance(sent, bytes):
-            self._access_log.note(self.peer, request, len(sent), status)
+        sent = self.send_call_reply(request, reply, is_binary)
+        if isinstance(sent, bytes):
+            # Another failure may have been sent in its place.
+            self.log_call_reply(request, len(sent), status if sent is reply else None)
 
-    def log_reply(self, request: Request | None, size: int) -> None:
+    def log_call_reply(
+        self, request: Request | None, size: int, status: int | None = None
+    ) -> None:
         """Log that a request was answered with `size` bytes."""
         if self._access_log is not None:
-            self._access_log.note(self.peer, request, size)
+            self._access_log.note(self.peer, request, size, status)
 
-    def send_reply(self, request: Request | None, reply: Any, is_binary: bool) -> Any:
+    def send_call_reply(self, request: Request | None, reply: Any, is_binary: bool) -> Any:
         """Send a reply; return what was sent, before it was encoded, or None: it is closed."""
         if self._send_limit < 0 and self._state != self.STATE_OPEN:
             return None
@@ -234,19 +253,23 @@ class RequestHandlerProtocol(FlowProtocol):
     def _refuse_rate(self, payload: bytes, is_binary: bool) -> None:
         request: Request | None = None
         with suppress(Exception):  # it is refused whatever it is
-            request = self._decode_message(payload, is_binary)
-        failure = TooManyMessages()
-        self._reply(request, render_failure(request, failure), is_binary, failure.status)
+            request = self._decode_own(payload, is_binary)
+        reply = render_failure(request, TooManyMessages())
+        self._fail(request, reply, is_binary, TooManyMessages.status)
         self._close_over_rate()
 
     # Topics
 
     @property
-    def subscriber(self) -> Subscriptions:
+    def topic_subscriptions(self) -> Subscriptions:
         """The subscriptions of this connection, with their pushes."""
         if self._subscriptions is None:
             self._subscriptions = Subscriptions(self)
         return self._subscriptions
+
+    def forget_subscriptions(self) -> None:
+        """Free the memory of subscriptions: there are none."""
+        self._subscriptions = None
 
     @property
     def subscriptions(self) -> tuple[str, ...]:
@@ -273,10 +296,9 @@ class RequestHandlerProtocol(FlowProtocol):
         """
         if event_name is None and request is not None:
             event_name = request.event_name
-        echo = {"event_name": event_name}
         is_binary = self._speaks_binary if binary is None else binary
-        subscription, told = await self.subscriber.subscribe(
-            topic, since, request, echo, is_binary
+        subscription, told = await self.topic_subscriptions.subscribe(
+            topic, since, request, {"event_name": event_name}, is_binary
         )
         self.factory.topics.start_pushes(subscription)
         return told
@@ -302,12 +324,11 @@ class RequestHandlerProtocol(FlowProtocol):
             return
         self.factory.add(self)
         super()._opened()
-        hooks = self.factory.connect_hooks
-        if not hooks:
+        if not self.factory.connect_hooks:
             self._is_greeted = True
             return
         self.start_queueing()
-        greeting = run_connect_hooks(hooks, self)
+        greeting = run_connect_hooks(self.factory.connect_hooks, self)
         if isinstance(greeting, Deferred):
             self._greeting = greeting
             greeting.addBoth(self._greeted)
@@ -329,10 +350,9 @@ class RequestHandlerProtocol(FlowProtocol):
         greeting, self._greeting = self._greeting, None
         if greeting is not None:
             greeting.cancel()
-        if self._calls is not None:
-            self._calls.close()
-        if self._subscriptions is not None:
-            self._subscriptions.close()
+        for owned in (self._calls, self._subscriptions):
+            if owned is not None:
+                owned.close()
         try:
             super()._closed(was_clean, code, reason)
         finally:
@@ -341,9 +361,6 @@ class RequestHandlerProtocol(FlowProtocol):
                 for running in run_disconnect_hooks(self.factory.disconnect_hooks, self):
                     self.factory.keep(running)
             self.factory.forget(self)
-
-
-_OPEN = FlowState.OPEN
 
 
 class RequestHandlerFactory(RoutingFactory):
@@ -363,14 +380,14 @@ class RequestHandlerFactory(RoutingFactory):
         known = {name: kwargs.pop(name) for name in _OPTIONS if name in kwargs}
         if kwargs and type(self) is RequestHandlerFactory:
             raise TypeError(_unknown_option(next(iter(kwargs))))
-        super().__init__(*args, **known)
         self.connect_hooks: list[ConnectionHook] = []
         self.disconnect_hooks: list[ConnectionHook] = []
+        super().__init__(*args, **known)
 
     def _configure(self, kind: type[Any], options: tuple[Any, ...]) -> type:
         configured = super()._configure(kind, options)
         if issubclass(configured, RequestHandlerProtocol):
-            configured.configure(
+            configured.configure_for_factory(
                 access_log=AccessLog() if self.access_log else None,
                 has_own_router=type(self).router is not RequestHandlerFactory.router,
             )

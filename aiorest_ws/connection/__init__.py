@@ -11,12 +11,13 @@ from aiorest_ws.connection.connect_hooks import (
     run_disconnect_hooks,
 )
 from aiorest_ws.connection.flow import FlowProtocol
-from aiorest_ws.connection.flow_state import FlowState
+from aiorest_ws.connection.flow_state import DRAINING, FlowState
 from aiorest_ws.connection.replies import encode_reply
 from aiorest_ws.connection.routing import RoutingFactory
 from aiorest_ws.connection.state import CloseReason, ConnectionState
 
 __all__ = (
+    "DRAINING",
     "STOPPING",
     "AccessLog",
     "CloseReason",

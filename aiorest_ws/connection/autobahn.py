@@ -361,7 +361,7 @@ class CompactFactory(WebSocketServerFactory):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)  # type: ignore[no-untyped-call]
-        self._batched_timer = self.timers = TimerWheel(self.reactor)
+        self._batched_timer = self.timer_wheel = TimerWheel(self.reactor)
         self._configured: tuple[type, tuple[Any, ...], type] | None = None
 
     def buildProtocol(self, addr: Any) -> Any:

@@ -8,7 +8,6 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.python.failure import Failure
 
-from aiorest_ws.awaiting import drive, maybe_await
 from aiorest_ws.connection.stream_sender import StreamOwner, StreamSender
 from aiorest_ws.dispatch.failures import internal_error_reply, render_failure
 from aiorest_ws.dispatch.streams import Stream, discard
@@ -58,6 +57,9 @@ class CallOwner(StreamOwner, Protocol):
     def start_queueing(self) -> None:
         """Let new messages wait."""
 
+    def forget_calls(self) -> None:
+        """Free the memory of calls: none is running."""
+
     def resume_calls(self) -> None:
         """Handle messages that have waited for a call to end."""
 
@@ -86,7 +88,7 @@ class Calls:
         self._connection = connection
         self._running: dict[Deferred[Any], _Call] = {}
         # The calls that are to be answered, by the `id` of their requests.
-        self.by_id: dict[str | int, Deferred[Any]] = {}
+        self.by_id: dict[str | int, Deferred[Any]] | None = None
         # The number of streams among the calls, and those that wait for their turn.
         self._streams = 0
         self._turns: deque[Deferred[None]] | None = None
@@ -108,12 +110,12 @@ class Calls:
 
     def check_id(self, request: Request) -> None:
         """Raise MalformedMessage for the `id` of a call that runs."""
-        if request.id is not None and request.id in self.by_id:
+        if request.id is not None and self.by_id and request.id in self.by_id:
             raise MalformedMessage("`id` belongs to a call that is still running.")
 
     def cancel(self, request_id: str | int) -> None:
         """End a call; a call that is not running has been answered."""
-        pending = self.by_id.get(request_id)
+        pending = (self.by_id or {}).get(request_id)
         if pending is not None:
             self._end(pending, CallCancelled())
 
@@ -127,24 +129,17 @@ class Calls:
     def close(self) -> None:
         """Cancel all calls: nobody waits for them."""
         self._is_closed = True
-        running, self._running, self.by_id, self._streams = self._running, {}, {}, 0
+        running, self._running, self.by_id, self._streams = self._running, {}, None, 0
         for pending, call in running.items():
             _stop_timer(call)
             if not call.is_answered:
                 _cancel(pending)
 
-    def wait_for(self, request: Request | None, answer: Any, is_binary: bool) -> None:
-        """Answer a request when an awaitable has its reply."""
-        connection = self._connection
-        try:
-            pending = answer if isinstance(answer, Deferred) else drive(maybe_await(answer))
-        except Exception as exc:  # noqa: BLE001  a router of somebody else's may raise anything
-            pending = internal_error_reply(request, exc)
-        if not isinstance(pending, Deferred):
-            connection.answer_call(request, pending, is_binary, None)
-            return
+    def wait_for(self, request: Request | None, pending: Deferred[Any], is_binary: bool) -> None:
+        """Answer a request with what `pending` fires with."""
         call = _Call(request, is_binary)
         self._start(pending, call, self._seconds_for(request))
+        connection = self._connection
         if len(self._running) - self._streams >= connection.factory.limits.calls_in_flight:
             connection.start_queueing()
         pending.addBoth(self._answered, pending, call)
@@ -198,6 +193,8 @@ class Calls:
     def _start(self, pending: Deferred[Any], call: _Call, seconds: float | None) -> None:
         self._running[pending] = call
         if call.request is not None and call.request.id is not None:
+            if self.by_id is None:
+                self.by_id = {}
             self.by_id[call.request.id] = pending
         if seconds is not None:
             reactor = self._connection.factory.reactor
@@ -236,6 +233,7 @@ class Calls:
         finally:
             if call.request is not None:
                 connection.call_ended(call.request)
+            self._forget_if_idle()
             connection.resume_calls()
 
     def _stream_ended(self, failure: Any, pending: Deferred[Any], call: _Call) -> None:
@@ -248,6 +246,11 @@ class Calls:
             self._note_answered(pending, call)
         self._streams -= 1
         del self._running[pending]
+        self._forget_if_idle()
+
+    def _forget_if_idle(self) -> None:
+        if not self._running and not self._is_closed:
+            self._connection.forget_calls()
 
     def _end(self, pending: Deferred[Any], exc: BaseAPIException) -> None:
         """Answer a call that has not ended with a failure, and cancel what it awaits."""
@@ -270,7 +273,7 @@ class Calls:
         call.is_answered = True
         _stop_timer(call)
         request = call.request
-        if request is None or request.id is None:
+        if request is None or request.id is None or self.by_id is None:
             return
         if self.by_id.get(request.id) is pending:
             del self.by_id[request.id]

@@ -79,7 +79,7 @@ class ConnectionFactory(CompactFactory):
         self.connections.add(connection)
         if not self._is_auditing and self._may_exceed_budget():
             self._is_auditing = True
-            self.timers.call_later(AUDIT_SECONDS, self._audit)
+            self.timer_wheel.call_later(AUDIT_SECONDS, self._audit)
 
     def _may_exceed_budget(self) -> bool:
         # Below the mark nothing is noted; so few connections cannot exceed the limit together.
@@ -90,7 +90,7 @@ class ConnectionFactory(CompactFactory):
         self._is_auditing = self._may_exceed_budget()
         if self._is_auditing:
             self.unsent.audit(self.connections)
-            self.timers.call_later(AUDIT_SECONDS, self._audit)
+            self.timer_wheel.call_later(AUDIT_SECONDS, self._audit)
 
     def forget(self, connection: Any) -> None:
         """Note that a connection has ended."""

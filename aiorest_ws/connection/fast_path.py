@@ -12,19 +12,19 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from twisted.logger import Logger
 
+from aiorest_ws.connection import options
 from aiorest_ws.connection.autobahn import RECEIVING
 from aiorest_ws.connection.cork import NOTHING, Cork
-from aiorest_ws.connection.flow_state import NOT_RECEIVING, FlowState
-from aiorest_ws.connection.handshake import GuardedProtocol
-from aiorest_ws.connection.options import (
-    CLOSED,
-    REPLYING,
-    SENDING,
-    WATCHED,
-    WatchedOption,
-    is_changed,
-    limits_of_options,
+from aiorest_ws.connection.flow_state import (
+    DRAINING,
+    FINISHING,
+    NOT_RECEIVING,
+    WRITE_PAUSED,
+    YIELDING,
+    FlowState,
 )
+from aiorest_ws.connection.handshake import GuardedProtocol
+from aiorest_ws.connection.options import CLOSED
 from aiorest_ws.framing import (
     BINARY,
     SHORT_TEXT_HEADERS,
@@ -67,7 +67,7 @@ class FastPathProtocol(GuardedProtocol):
 
     if TYPE_CHECKING:
         _corked: list[bytes] | None
-        _flow: FlowState
+        _flow: int
         _transport: Any
 
         # Given by the classes that derive from this one.
@@ -88,7 +88,7 @@ class FastPathProtocol(GuardedProtocol):
         # The largest payload that may take the fast path, in bytes.
         self._receive_limit = self._send_limit = self._reply_limit = CLOSED
         self._corked = None
-        self._flow = FlowState.OPEN
+        self._flow = 0
         self._transport = None
         # What is left of this turn of the loop: messages, and the time at which it is over.
         self._messages_left = 0
@@ -98,26 +98,26 @@ class FastPathProtocol(GuardedProtocol):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         cls._fast_path_limits = None
-        for name in WATCHED:
+        for name in options.WATCHED:
             option = getattr_static(cls, name, None)
-            if option is not None and not isinstance(option, WatchedOption):
-                setattr(cls, name, WatchedOption(name, option))
-        cls._receives_in_parts = is_changed(cls, RECEIVING)
-        cls._sends_in_parts = is_changed(cls, SENDING)
-        cls._has_own_replies = is_changed(cls, REPLYING)
+            if option is not None and not isinstance(option, options.WatchedOption):
+                setattr(cls, name, options.WatchedOption(name, option))
+        cls._receives_in_parts = options.is_changed(cls, RECEIVING)
+        cls._sends_in_parts = options.is_changed(cls, options.SENDING)
+        cls._has_own_replies = options.is_changed(cls, options.REPLYING)
 
     @classmethod
     def class_option(cls, name: str, value: Any) -> Any:
         """Return what stands in a class for an option that Autobahn would set on an instance."""
-        if name in WATCHED:
-            return WatchedOption(name, value)
+        if name in options.WATCHED:
+            return options.WatchedOption(name, value)
         return super().class_option(name, value)
 
     @property
     def transport(self) -> Any:
         """The transport; delayed writes are written first."""
         if self._corked:
-            self.flush()
+            self.write_corked()
         return self._transport
 
     @transport.setter
@@ -158,7 +158,7 @@ class FastPathProtocol(GuardedProtocol):
 
     def consumeData(self) -> None:
         """Handle what has been received, as far as this turn goes."""
-        if FlowState.YIELDING in self._flow:
+        if self._flow & YIELDING:
             return
         if self.data:
             data = self.data
@@ -166,13 +166,13 @@ class FastPathProtocol(GuardedProtocol):
             self._choose_path()
             taken = self._take_messages(data) if self._receive_limit != CLOSED else 0
             self._leave_unread(data[taken:])
-        if FlowState.YIELDING not in self._flow:
+        if not self._flow & YIELDING:
             super().consumeData()
         self._choose_path()
 
     def processData(self) -> bool:
         """Parse a part of a frame, unless this turn of the loop is over."""
-        if FlowState.YIELDING in self._flow or self._yields():
+        if self._flow & YIELDING or self._yields():
             return False
         return bool(super().processData())
 
@@ -220,7 +220,7 @@ class FastPathProtocol(GuardedProtocol):
         # One is taken, however slow the machine.
         if left == MESSAGES_PER_TURN or (left > 0 and time.monotonic() < self._turn_ends):
             return False
-        if FlowState.FINISHING in self._flow:
+        if self._flow & FINISHING:
             return False
         self.transport.pauseProducing()
         self._go_on_soon()
@@ -228,12 +228,12 @@ class FastPathProtocol(GuardedProtocol):
 
     def _go_on_soon(self) -> None:
         """Continue in the next turn of the loop with what has been received."""
-        if FlowState.YIELDING not in self._flow:
-            self._change_flow(add=FlowState.YIELDING)
+        if not self._flow & YIELDING:
+            self._change_flow(add=YIELDING)
             self.factory.reactor.callLater(0, self._go_on_next_turn)
 
     def _go_on_next_turn(self) -> None:
-        self._flow &= ~FlowState.YIELDING  # the path is chosen below
+        self._flow &= ~YIELDING  # the path is chosen below
         if self.state == self.STATE_CLOSED:
             return
         self._begin_turn()
@@ -289,7 +289,7 @@ class FastPathProtocol(GuardedProtocol):
         else:
             self._corked.append(frame)
             if size > CORKED_BYTES:
-                self.flush()
+                self.write_corked()
 
     def push_frame(self, frame: bytes, size: int) -> bool:
         """Send a frame that was made for many connections, if it fits this one.
@@ -308,7 +308,7 @@ class FastPathProtocol(GuardedProtocol):
             self._corked.append(frame)
             # A view may publish any number; the transport must be able to pause them.
             if size > CORKED_BYTES or len(self._corked) >= CORKED_FRAMES:
-                self.flush()
+                self.write_corked()
         return True
 
     # Writing at once
@@ -318,30 +318,29 @@ class FastPathProtocol(GuardedProtocol):
         return NOTHING if self._corked is not None else Cork(self)
 
     def cork(self) -> None:
-        """Delay writes until `uncork`; use `corked`."""
+        """Delay writes until `uncork`, and discard those that are delayed; use `corked`."""
         self._corked = []
 
     def uncork(self) -> None:
         """Write what was delayed, and write at once from now on."""
         if self._corked:
-            self.flush()
+            self.write_corked()
         self._corked = None
 
-    def flush(self) -> None:
+    def write_corked(self) -> None:
         """Write what was delayed so far."""
         if self._corked:
             frames, self._corked = self._corked, []
             self._transport.write(frames[0] if len(frames) == 1 else b"".join(frames))
 
-    def _discard_corked(self) -> None:
-        if self._corked:
-            self._corked = []
-
     # Which path
 
-    def _change_flow(
-        self, *, add: FlowState = FlowState.OPEN, remove: FlowState = FlowState.OPEN
-    ) -> None:
+    @property
+    def flow_state(self) -> FlowState:
+        """Whether the connection reads, handles messages and writes."""
+        return FlowState(self._flow)
+
+    def _change_flow(self, *, add: int = 0, remove: int = 0) -> None:
         self._flow = (self._flow | add) & ~remove
         self._choose_path()
 
@@ -350,7 +349,7 @@ class FastPathProtocol(GuardedProtocol):
             self._receive_limit = self._send_limit = self._reply_limit = CLOSED
             if self._state == self.STATE_CLOSING:
                 # A view would run for nothing: no reply follows a close frame.
-                self._flow |= FlowState.DRAINING
+                self._flow |= DRAINING
 
     def _choose_path(self) -> None:
         """Decide which messages may take the fast path from here on."""
@@ -359,12 +358,11 @@ class FastPathProtocol(GuardedProtocol):
             return
         receive_limit, send_limit = self._fast_path_limits or self._read_options()
         flow = self._flow
-        is_held_up = flow is not FlowState.OPEN
-        if self._sends_as_given() and not (is_held_up and FlowState.WRITE_PAUSED in flow):
+        if self._sends_as_given() and not flow & WRITE_PAUSED:
             self._send_limit = send_limit
             if not self._has_own_replies:
                 self._reply_limit = send_limit
-        if self._is_between_messages() and not (is_held_up and flow & NOT_RECEIVING):
+        if self._is_between_messages() and not flow & NOT_RECEIVING:
             self._receive_limit = receive_limit
 
     def forget_options(self) -> None:
@@ -374,7 +372,7 @@ class FastPathProtocol(GuardedProtocol):
 
     def _read_options(self) -> tuple[int, int]:
         """Return the limits for incoming and outgoing messages by the options; remember them."""
-        limits = limits_of_options(
+        limits = options.limits_of_options(
             self, receives=not self._receives_in_parts, sends=not self._sends_in_parts
         )
         if "_fast_path_limits" in vars(self):

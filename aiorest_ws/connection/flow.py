@@ -12,7 +12,15 @@ from zope.interface import implementer
 
 from aiorest_ws.connection.calls import Calls
 from aiorest_ws.connection.fast_path import FastPathProtocol
-from aiorest_ws.connection.flow_state import FlowState
+from aiorest_ws.connection.flow_state import (
+    BACKLOG,
+    COUNTING,
+    DRAINING,
+    FINISHING,
+    QUEUEING,
+    WRITE_PAUSED,
+    YIELDING,
+)
 from aiorest_ws.connection.message_queue import MessageQueue, MessageRate
 from aiorest_ws.connection.slow_client import SlowClientWatch
 from aiorest_ws.connection.writers import Writers
@@ -43,8 +51,8 @@ class FlowProtocol(FastPathProtocol):
 
     # Each is made when it is needed.
     _slow_client: SlowClientWatch | None = None
-    _queue: MessageQueue | None = None
-    _rate: MessageRate | None = None
+    _queued_messages: MessageQueue | None = None
+    _message_rate: MessageRate | None = None
     _writers: Writers | None = None
 
     if TYPE_CHECKING:
@@ -55,9 +63,9 @@ class FlowProtocol(FastPathProtocol):
             self, request: Request | None, reply: Any, is_binary: bool, seconds_left: float | None
         ) -> None: ...
         def call_ended(self, request: Request) -> None: ...
-        def log_reply(self, request: Request | None, size: int) -> None: ...
+        def log_call_reply(self, request: Request | None, size: int) -> None: ...
         def resume_calls(self) -> None: ...
-        def send_reply(self, request: Request | None, reply: Any, is_binary: bool) -> Any: ...
+        def send_call_reply(self, request: Request | None, reply: Any, is_binary: bool) -> Any: ...
         def _is_urgent(self, payload: bytes, is_binary: bool) -> bool: ...
         def _refuse_rate(self, payload: bytes, is_binary: bool) -> None: ...
 
@@ -72,14 +80,14 @@ class FlowProtocol(FastPathProtocol):
         limits = self.factory.limits
         set_high_water(self._transport, limits.unsent_pause_bytes)
         if limits.messages_per_second is not None:
-            self._change_flow(add=FlowState.COUNTING)
+            self._change_flow(add=COUNTING)
         self._transport.registerProducer(self, True)
         super().connectionMade()
 
     def connectionLost(self, reason: Any = connectionDone) -> None:
         """End the connection, and discard what is queued."""
         self.factory.unsent.forget(self)
-        self._queue = None
+        self._queued_messages = None
         self._stop_watching()
         if self._writers is not None:
             self._writers.stop()
@@ -103,7 +111,7 @@ class FlowProtocol(FastPathProtocol):
         super().dropConnection(abort)
         if not abort and not was_closed and self.unsent_bytes:
             seconds = self.factory.limits.closing_seconds
-            self.factory.timers.call_later(seconds, self._transport.abortConnection)
+            self.factory.timer_wheel.call_later(seconds, self._transport.abortConnection)
 
     def abort_connection(self) -> None:
         """Close the connection at once; what is not sent is lost."""
@@ -131,13 +139,13 @@ class FlowProtocol(FastPathProtocol):
     @property
     def is_write_paused(self) -> bool:
         """Whether the client has not read what it was sent."""
-        return FlowState.WRITE_PAUSED in self._flow
+        return bool(self._flow & WRITE_PAUSED)
 
     def pauseProducing(self) -> None:
         """Stop reading: the client does not read what it is sent."""
         if self.is_write_paused:
             return
-        self._change_flow(add=FlowState.WRITE_PAUSED)
+        self._change_flow(add=WRITE_PAUSED)
         if self._state == self.STATE_OPEN:
             self._transport.pauseProducing()
         self._slow_client = SlowClientWatch(self)
@@ -151,7 +159,7 @@ class FlowProtocol(FastPathProtocol):
             return
         self._stop_watching()
         self.factory.unsent.forget(self)
-        self._change_flow(remove=FlowState.WRITE_PAUSED)
+        self._change_flow(remove=WRITE_PAUSED)
         if self._state != self.STATE_CLOSED:
             self._go_on_soon()
         if self._writers is not None:
@@ -206,7 +214,8 @@ class FlowProtocol(FastPathProtocol):
         self._abort_reason = f"{limit}: {words}"
         self._note_unclean_end(self._abort_reason)
         self.factory.unsent.forget(self)
-        self._discard_corked()  # to write it would ask for this again
+        if self._corked:
+            self.cork()  # discards it: to write it would ask for this again
         self.dropConnection(abort=True)
 
     # What cannot be answered yet
@@ -214,7 +223,7 @@ class FlowProtocol(FastPathProtocol):
     def _take_message(self, payload: bytes, is_binary: bool) -> None:
         if self._state != self.STATE_OPEN:
             self.onMessage(payload, is_binary)  # as Autobahn does
-        elif FlowState.COUNTING in self._flow and not self._is_within_rate():
+        elif self._flow & COUNTING and not self._is_within_rate():
             self._refuse_rate(payload, is_binary)
         elif self._flow & _WAITING and not self._is_urgent(payload, is_binary):
             self._queue_message(payload, is_binary)
@@ -222,21 +231,21 @@ class FlowProtocol(FastPathProtocol):
             self.onMessage(payload, is_binary)
 
     def _queue_message(self, payload: bytes, is_binary: bool) -> None:
-        if self._queue is None:
-            self._queue = MessageQueue()
-            self._change_flow(add=FlowState.BACKLOG)
-        self._queue.put(payload, is_binary)
+        if self._queued_messages is None:
+            self._queued_messages = MessageQueue()
+            self._change_flow(add=BACKLOG)
+        self._queued_messages.put(payload, is_binary)
         if not self._reads():
             self._transport.pauseProducing()
 
     def start_queueing(self) -> None:
         """Queue new messages."""
-        self._change_flow(add=FlowState.QUEUEING)
+        self._change_flow(add=QUEUEING)
 
     def stop_queueing(self) -> None:
         """Handle queued messages in the next turn of the loop."""
-        if FlowState.QUEUEING in self._flow:
-            self._change_flow(remove=FlowState.QUEUEING)
+        if self._flow & QUEUEING:
+            self._change_flow(remove=QUEUEING)
             self._go_on_soon()
 
     def _go_on(self) -> None:
@@ -244,7 +253,7 @@ class FlowProtocol(FastPathProtocol):
         self.consumeData()
 
     def _take_queued(self) -> None:
-        queue = self._queue
+        queue = self._queued_messages
         while queue and self._may_take() and not self._yields():
             payload, is_binary = queue.take()
             self._count_message()
@@ -252,25 +261,25 @@ class FlowProtocol(FastPathProtocol):
         if queue:
             self._choose_path()
         else:
-            self._queue = None
-            self._change_flow(remove=FlowState.BACKLOG)
+            self._queued_messages = None
+            self._change_flow(remove=BACKLOG)
 
     def _may_take(self) -> bool:
         if self._state != self.STATE_OPEN:
             return False
-        return FlowState.FINISHING in self._flow or not self._flow & _HELD_UP
+        return bool(self._flow & FINISHING) or not self._flow & _HELD_UP
 
     def processData(self) -> bool:
         """Parse a part of a frame, if there is room for it."""
         if self._flow & _BEHIND and self._state == self.STATE_OPEN:
             is_held_up = self.is_write_paused or self.queued_bytes > self._max_waiting_bytes()
-            if is_held_up and FlowState.FINISHING not in self._flow:
+            if is_held_up and not self._flow & FINISHING:
                 return False
         return super().processData()
 
     def _reads(self) -> bool:
         """Tell whether more may be read from the client."""
-        if FlowState.YIELDING in self._flow:
+        if self._flow & YIELDING:
             return False
         if self._state != self.STATE_OPEN:
             return True
@@ -280,7 +289,7 @@ class FlowProtocol(FastPathProtocol):
     @property
     def queued_bytes(self) -> int:
         """The memory that messages take which have been read and not handled."""
-        return 0 if self._queue is None else self._queue.size
+        return 0 if self._queued_messages is None else self._queued_messages.size
 
     def _max_waiting_bytes(self) -> int:
         limit: int = self.factory.limits.waiting_bytes
@@ -289,14 +298,12 @@ class FlowProtocol(FastPathProtocol):
     def finish(self, code: int) -> None:
         """Answer all that has been read, and send the close frame."""
         if self._state == self.STATE_OPEN:
-            self._change_flow(
-                add=FlowState.FINISHING, remove=FlowState.YIELDING | FlowState.QUEUEING
-            )
+            self._change_flow(add=FINISHING, remove=YIELDING | QUEUEING)
             self._begin_turn()
             self._go_on()
             # sendClose() refuses most codes that a server has.
             self.sendCloseFrame(code, None, isReply=False)
-            self._change_flow(remove=FlowState.FINISHING)
+            self._change_flow(remove=FINISHING)
             self._resume_reading()
 
     def onMessageFrameData(self, payload: bytes) -> None:
@@ -311,10 +318,10 @@ class FlowProtocol(FastPathProtocol):
             self.message_data = [b"".join(self.message_data)]
 
     def _is_within_rate(self) -> bool:
-        if self._rate is None:
-            factory = self.factory
-            self._rate = MessageRate(factory.limits.messages_per_second, factory.reactor.seconds)
-        return self._rate.admits_one_more()
+        per_second = self.factory.limits.messages_per_second
+        if self._message_rate is None:
+            self._message_rate = MessageRate(self.factory.reactor.seconds)
+        return per_second is None or self._message_rate.admits_one_more(per_second)
 
     def _close_over_rate(self) -> None:
         self.factory.limit_hits.note("messages_per_second", self.peer, "429, closed with 1008")
@@ -327,6 +334,10 @@ class FlowProtocol(FastPathProtocol):
         if self._calls is None:
             self._calls = Calls(self)
         return self._calls
+
+    def forget_calls(self) -> None:
+        """Free the memory of calls: none is running."""
+        self._calls = None
 
     @property
     def running(self) -> list[Request | None]:
@@ -346,16 +357,16 @@ class FlowProtocol(FastPathProtocol):
     @property
     def unanswered(self) -> int:
         """The number of messages that have been read and not answered."""
-        return len(self.running) + len(self._queue or ())
+        return len(self.running) + len(self._queued_messages or ())
 
     @property
     def accepts_calls(self) -> bool:
         """Whether calls are answered: it is open, and the server does not stop."""
-        return self._state == self.STATE_OPEN and FlowState.DRAINING not in self._flow
+        return self._state == self.STATE_OPEN and not self._flow & DRAINING
 
     def drain(self) -> None:
         """Answer new calls with 503."""
-        self._change_flow(add=FlowState.DRAINING)
+        self._change_flow(add=DRAINING)
 
     def cut_calls(self) -> int:
         """Answer the calls that run with 503, and cancel them; return how many they were."""
@@ -365,7 +376,7 @@ class FlowProtocol(FastPathProtocol):
 
     def onAutoPingTimeout(self) -> None:
         """Drop a client that has not answered a ping, unless its answer may be unread."""
-        timers = self.factory.timers
+        timers = self.factory.timer_wheel
         if not self._reads():
             # If the client is gone, writing to it ends the connection.
             self._ping()
@@ -376,6 +387,6 @@ class FlowProtocol(FastPathProtocol):
             super().onAutoPingTimeout()
 
 
-_WAITING = FlowState.QUEUEING | FlowState.BACKLOG
-_HELD_UP = FlowState.QUEUEING | FlowState.WRITE_PAUSED
-_BEHIND = FlowState.BACKLOG | FlowState.WRITE_PAUSED
+_WAITING = QUEUEING | BACKLOG
+_HELD_UP = QUEUEING | WRITE_PAUSED
+_BEHIND = BACKLOG | WRITE_PAUSED

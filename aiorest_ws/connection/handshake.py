@@ -278,7 +278,7 @@ class GuardedProtocol(CompactProtocol):
             return
         transport.loseWriteConnection()
         transport.resumeProducing()
-        self.factory.timers.call_later(LINGER_SECONDS, transport.abortConnection)
+        self.factory.timer_wheel.call_later(LINGER_SECONDS, transport.abortConnection)
 
     # What Autobahn would say in the log itself
 

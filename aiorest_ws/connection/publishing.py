@@ -27,7 +27,7 @@ _NO_TOPICS = TopicRoutes()
 class PublishingFactory(ConnectionFactory):
     """A factory that publishes to topics, and knows who subscribes to them."""
 
-    router: Any  # see RoutingFactory
+    current_router: Any  # see RoutingFactory
 
     def __init__(
         self,
@@ -42,7 +42,7 @@ class PublishingFactory(ConnectionFactory):
         self.topics = Hub(broker, self.limits, self.reactor, self._topic_routes)
 
     def _topic_routes(self) -> TopicRoutes:
-        routes: TopicRoutes = getattr(self.router, "topics", _NO_TOPICS)
+        routes: TopicRoutes = getattr(self.current_router, "topics", _NO_TOPICS)
         return routes
 
     def publish(

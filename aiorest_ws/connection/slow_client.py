@@ -29,7 +29,7 @@ class SlowClientWatch:
     def _check_later(self) -> None:
         factory = self._connection.factory
         seconds = factory.limits.unsent_seconds / CHECKS_PER_LIMIT
-        self._timer = factory.timers.call_later(seconds, self._check)
+        self._timer = factory.timer_wheel.call_later(seconds, self._check)
 
     def _check(self) -> None:
         sent = self._connection.sent_bytes

@@ -39,16 +39,16 @@ class StreamOwner(Protocol):
     def writable(self) -> Deferred[None]:
         """Return a Deferred that fires when the client keeps up, or is gone."""
 
-    def send_reply(self, request: Request | None, reply: Any, is_binary: bool) -> Any:
+    def send_call_reply(self, request: Request | None, reply: Any, is_binary: bool) -> Any:
         """Send a reply; return what was sent, before it was encoded, or None: it is closed."""
 
-    def log_reply(self, request: Request | None, size: int) -> None:
+    def log_call_reply(self, request: Request | None, size: int) -> None:
         """Note that so many bytes have answered a request."""
 
     def corked(self) -> AbstractContextManager[None]:
         """Keep back what is sent in the block, and write it in one go at its end."""
 
-    def flush(self) -> None:
+    def write_corked(self) -> None:
         """Write what is kept back now."""
 
 
@@ -147,18 +147,18 @@ class StreamSender:
                 return
             if self._stream.is_over:
                 self._calls.stream_over(self.pending)
-            sent = connection.send_reply(self._request, reply, self._is_binary)
+            sent = connection.send_call_reply(self._request, reply, self._is_binary)
             if sent is None:
                 return
             size += len(sent)
             if self._stream.is_over or sent is not reply:
                 self._calls.stream_over(self.pending)
-                connection.log_reply(self._request, size)
+                connection.log_call_reply(self._request, size)
                 return
             self._unwritten += len(sent)
             if self._unwritten >= CORKED_BYTES:
                 self._unwritten = 0
-                connection.flush()
+                connection.write_corked()
 
     async def _next_reply(self) -> bytes | None:
         """Return the next item, or None: the stream has been cancelled."""

@@ -52,6 +52,9 @@ class PushedConnection(Protocol):
     def push_frame(self) -> Callable[[bytes, int], bool]:
         """Send a frame made for many connections; return False if it does not fit this one."""
 
+    def forget_subscriptions(self) -> None:
+        """Free the memory of subscriptions: there are none."""
+
     def writable(self) -> Awaitable[None]:
         """Return an awaitable that is done when the client has read what was sent."""
 
@@ -71,6 +74,7 @@ class Subscriptions:
 
     __slots__ = (
         "_connection",
+        "_in_progress",
         "_pushes",
         "_started",
         "_subscribing",
@@ -83,6 +87,8 @@ class Subscriptions:
         self._connection = connection
         self._started: dict[str, Subscription] = {}
         self._pushes: PushQueue | None = None
+        # How many subscriptions are being made.
+        self._in_progress = 0
         # SUBSCRIBEs without a decision, with their topics, and those without their answer.
         self._subscribing: dict[Request, str] = {}
         self.unanswered: dict[Request, Subscription] = {}
@@ -114,6 +120,21 @@ class Subscriptions:
         Pushes have what is in `echo`. Raises NotSpecifiedTopic (404), TooManySubscriptions (429),
         TopicsUnavailable (503).
         """
+        self._in_progress += 1
+        try:
+            return await self._subscribe(topic, since, request, echo, is_binary)
+        finally:
+            self._in_progress -= 1
+            self._forget_if_empty()
+
+    async def _subscribe(
+        self,
+        topic: str,
+        since: Position | dict[str, Any] | None,
+        request: Request | None,
+        echo: dict[str, Any],
+        is_binary: bool,
+    ) -> tuple[Subscription, dict[str, Any]]:
         connection, factory = self._connection, self._connection.factory
         self._check_room(topic)
         if len(encode_json(echo)) > ENVELOPE_BYTES:
@@ -155,11 +176,14 @@ class Subscriptions:
             yield
         finally:
             self._subscribing.pop(request, None)
+            self._forget_if_empty()
 
     def start(self, request: Request) -> None:
         """Start the pushes of a SUBSCRIBE that has been answered."""
         subscription = self.unanswered.pop(request, None)
         if subscription is not None:
+            if not self.unanswered:
+                self.unanswered = {}  # a dict that was emptied keeps its memory
             self._connection.factory.topics.start_pushes(subscription)
 
     def discard(self, request: Request) -> None:
@@ -169,12 +193,14 @@ class Subscriptions:
             if self._started.get(subscription.name) is subscription:
                 self._forget(subscription.name)
             self._connection.factory.topics.unsubscribe(subscription)
+            self._forget_if_empty()
 
     def unsubscribe(self, topic: str) -> None:
         """Send the client no more pushes of a topic."""
         for request in [one for one, name in self._subscribing.items() if name == topic]:
             del self._subscribing[request]
         self._end(topic)
+        self._forget_if_empty()
 
     def is_urgent(self, topic: Any) -> bool:
         """Tell whether an UNSUBSCRIBE is handled before the messages that wait.
@@ -196,6 +222,12 @@ class Subscriptions:
         pushes, self._pushes = self._pushes, None
         if pushes is not None:
             pushes.clear()
+
+    def _forget_if_empty(self) -> None:
+        if not self._subscribing:
+            self._subscribing = {}  # a dict that was emptied keeps its memory
+        if not (self._started or self.unanswered or self._subscribing or self._in_progress):
+            self._connection.forget_subscriptions()
 
     def _check_room(self, topic: str) -> None:
         factory = self._connection.factory

@@ -266,7 +266,7 @@ async def test_a_replay_goes_at_the_pace_of_its_client(network, monkeypatch):
     for _ in range(20):
         await deferLater(network.reactor, 0)
     assert connection.trafficStats.outgoingWebSocketMessages == sent
-    assert not connection.subscriber.queued_bytes
+    assert not connection.topic_subscriptions.queued_bytes
     connection.resumeProducing()
     await until(lambda: len(client.replies.pending) == 70)
     take_all(client, {("t/1", "r"): checker})
