@@ -142,7 +142,7 @@ async def test_disconnect_closes_with_1008(network):
     await client.closed
     assert client.close[1] == 1008
     assert len(await pushes_to(other, head.offset)) == FITTING + 2
-    await until(lambda: [c.subscriber.names for c in factory.connections] == [("t/1",)])
+    await until(lambda: [c.topic_subscriptions.names for c in factory.connections] == [("t/1",)])
 
 
 @pytest_twisted.ensureDeferred
