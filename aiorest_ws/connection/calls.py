@@ -2,13 +2,13 @@
 
 import binascii
 from collections import deque
-from typing import Any, Protocol
+from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.python.failure import Failure
 
-from aiorest_ws.connection.stream_sender import StreamOwner, StreamSender
+from aiorest_ws.connection.stream_sender import StreamSender
 from aiorest_ws.dispatch.failures import internal_error_reply, render_failure
 from aiorest_ws.dispatch.streams import Stream, discard
 from aiorest_ws.exceptions import (
@@ -19,10 +19,11 @@ from aiorest_ws.exceptions import (
     ServiceUnavailable,
     TooManyStreams,
 )
+from aiorest_ws.interfaces import Connection
 from aiorest_ws.log import logger
 from aiorest_ws.wrappers import Request
 
-__all__ = ("STOPPING", "CallOwner", "Calls", "may_end_something")
+__all__ = ("STOPPING", "Calls", "may_end_something")
 
 # An `id` has at most 128 bytes, a topic 200; larger messages are queued like all others.
 MAX_ENDING_BYTES = 1024
@@ -41,27 +42,6 @@ def may_end_something(payload: bytes, is_binary: bool) -> bool:
             return False
     lowered = payload.lower()
     return b"cancel" in lowered or b"unsubscribe" in lowered
-
-
-class CallOwner(StreamOwner, Protocol):
-    """What calls need of a connection."""
-
-    def answer_call(
-        self, request: Request | None, reply: Any, is_binary: bool, seconds_left: float | None
-    ) -> None:
-        """Send a reply, or start a stream."""
-
-    def call_ended(self, request: Request) -> None:
-        """Note that a call has been answered, or failed."""
-
-    def start_queueing(self) -> None:
-        """Let new messages wait."""
-
-    def forget_calls(self) -> None:
-        """Free the memory of calls: none is running."""
-
-    def resume_calls(self) -> None:
-        """Handle messages that have waited for a call to end."""
 
 
 class _Call:
@@ -84,7 +64,7 @@ class Calls:
 
     __slots__ = ("_connection", "_is_closed", "_running", "_streams", "_turns", "by_id")
 
-    def __init__(self, connection: CallOwner) -> None:
+    def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._running: dict[Deferred[Any], _Call] = {}
         # The calls that are to be answered, by the `id` of their requests.

@@ -11,6 +11,7 @@ from aiorest_ws.connection.autobahn import CompactFactory, CompactProtocol
 from aiorest_ws.connection.limit_hits import AddressCount, LimitHits
 from aiorest_ws.connection.on_connect import deciding
 from aiorest_ws.connection.unsent_budget import UnsentBudget
+from aiorest_ws.interfaces import Connection
 from aiorest_ws.limits import UNIX_SOCKET, Limits
 
 __all__ = ("ConnectionFactory",)
@@ -74,7 +75,7 @@ class ConnectionFactory(CompactFactory):
         options.setdefault("allowNullOrigin", self.allowNullOrigin)
         super().setProtocolOptions(*args, **options)  # type: ignore[no-untyped-call]
 
-    def add(self, connection: Any) -> None:
+    def add(self, connection: Connection) -> None:
         """Note that a connection is open."""
         self.connections.add(connection)
         if not self._is_auditing and self._may_exceed_budget():
@@ -92,7 +93,7 @@ class ConnectionFactory(CompactFactory):
             self.unsent.audit(self.connections)
             self.timer_wheel.call_later(AUDIT_SECONDS, self._audit)
 
-    def forget(self, connection: Any) -> None:
+    def forget(self, connection: Connection) -> None:
         """Note that a connection has ended."""
         self.connections.discard(connection)
         if not self.connections:

@@ -3,7 +3,7 @@
 Ordinary messages never get here. A write-paused or queueing connection does not use the fast path.
 """
 
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IPushProducer
@@ -24,6 +24,7 @@ from aiorest_ws.connection.flow_state import (
 from aiorest_ws.connection.message_queue import MessageQueue, MessageRate
 from aiorest_ws.connection.slow_client import SlowClientWatch
 from aiorest_ws.connection.writers import Writers
+from aiorest_ws.interfaces import Connection
 from aiorest_ws.status import WS_MESSAGE_VIOLATE_POLICY
 from aiorest_ws.transports.unsent import set_high_water, unsent_bytes
 from aiorest_ws.wrappers import Request
@@ -59,13 +60,6 @@ class FlowProtocol(FastPathProtocol):
         _calls: Calls | None
 
         # Given by RequestHandlerProtocol
-        def answer_call(
-            self, request: Request | None, reply: Any, is_binary: bool, seconds_left: float | None
-        ) -> None: ...
-        def call_ended(self, request: Request) -> None: ...
-        def log_call_reply(self, request: Request | None, size: int) -> None: ...
-        def resume_calls(self) -> None: ...
-        def send_call_reply(self, request: Request | None, reply: Any, is_binary: bool) -> Any: ...
         def _is_urgent(self, payload: bytes, is_binary: bool) -> bool: ...
         def _refuse_rate(self, payload: bytes, is_binary: bool) -> None: ...
 
@@ -148,7 +142,7 @@ class FlowProtocol(FastPathProtocol):
         self._change_flow(add=WRITE_PAUSED)
         if self._state == self.STATE_OPEN:
             self._transport.pauseProducing()
-        self._slow_client = SlowClientWatch(self)
+        self._slow_client = SlowClientWatch(cast("Connection", self))
         self._check_unsent()
         if self._writers is not None:
             self._writers.pause()
@@ -332,7 +326,7 @@ class FlowProtocol(FastPathProtocol):
 
     def _all_calls(self) -> Calls:
         if self._calls is None:
-            self._calls = Calls(self)
+            self._calls = Calls(cast("Connection", self))
         return self._calls
 
     def forget_calls(self) -> None:

@@ -9,6 +9,7 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from aiorest_ws.awaiting import drive, is_awaitable
+from aiorest_ws.interfaces import Connection
 from aiorest_ws.log import logger
 
 __all__ = ("deciding",)
@@ -42,7 +43,7 @@ def deciding(decide: Callable[..., Any]) -> Callable[..., Any]:
     return onConnect
 
 
-def _denial(connection: Any, exc: BaseException | None) -> ConnectionDeny:
+def _denial(connection: Connection, exc: BaseException | None) -> ConnectionDeny:
     logger.error("%s: onConnect failed", connection.peer, exc_info=exc)
     return ConnectionDeny(HTTPStatus.INTERNAL_SERVER_ERROR, "Internal server error")
 

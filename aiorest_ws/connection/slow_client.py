@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from aiorest_ws.interfaces import Connection
+
 __all__ = ("SlowClientWatch",)
 
 # The number of checks in the time of the limit.
@@ -13,7 +15,7 @@ class SlowClientWatch:
 
     __slots__ = ("_connection", "_idle_checks", "_sent", "_timer")
 
-    def __init__(self, connection: Any) -> None:
+    def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._sent = connection.sent_bytes
         self._idle_checks = 0

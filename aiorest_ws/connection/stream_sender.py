@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, suppress
+from contextlib import suppress
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
@@ -10,46 +10,13 @@ from twisted.internet.defer import Deferred
 from aiorest_ws.awaiting import Outcome, drive, stepped
 from aiorest_ws.connection.fast_path import CORKED_BYTES
 from aiorest_ws.dispatch.streams import CANCELLED, Stream
+from aiorest_ws.interfaces import Connection
 from aiorest_ws.wrappers import Request
 
-__all__ = ("StreamOwner", "StreamSender")
+__all__ = ("StreamSender",)
 
 ITEMS_PER_TURN = 64
 SECONDS_PER_TURN = 0.001
-
-
-class StreamOwner(Protocol):
-    """What a stream needs of a connection."""
-
-    STATE_OPEN: int
-    factory: Any
-
-    @property
-    def peer(self) -> str:
-        """The address of the client, for the log."""
-
-    @property
-    def state(self) -> int:
-        """The state of the WebSocket, in Autobahn's numbers."""
-
-    @property
-    def is_write_paused(self) -> bool:
-        """Whether the client has not read what it was sent."""
-
-    def writable(self) -> Deferred[None]:
-        """Return a Deferred that fires when the client keeps up, or is gone."""
-
-    def send_call_reply(self, request: Request | None, reply: Any, is_binary: bool) -> Any:
-        """Send a reply; return what was sent, before it was encoded, or None: it is closed."""
-
-    def log_call_reply(self, request: Request | None, size: int) -> None:
-        """Note that so many bytes have answered a request."""
-
-    def corked(self) -> AbstractContextManager[None]:
-        """Keep back what is sent in the block, and write it in one go at its end."""
-
-    def write_corked(self) -> None:
-        """Write what is kept back now."""
 
 
 class StreamCalls(Protocol):
@@ -70,7 +37,7 @@ class StreamSender:
 
     def __init__(
         self,
-        connection: StreamOwner,
+        connection: Connection,
         calls: StreamCalls,
         request: Request | None,
         stream: Stream,

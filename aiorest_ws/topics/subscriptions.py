@@ -1,8 +1,8 @@
 """The subscriptions of a connection, and their pushes."""
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any
 
 from twisted.internet.defer import Deferred
 
@@ -15,6 +15,7 @@ from aiorest_ws.exceptions import (
     ServiceUnavailable,
     TooManySubscriptions,
 )
+from aiorest_ws.interfaces import Connection
 from aiorest_ws.log import logger
 from aiorest_ws.status import WS_MESSAGE_VIOLATE_POLICY, WS_UNEXPECTED_CONDITION
 from aiorest_ws.topics.broker import ENVELOPE_BYTES, Message, Position
@@ -22,47 +23,7 @@ from aiorest_ws.topics.push_queue import PushQueue
 from aiorest_ws.topics.subscription import Note, Subscription
 from aiorest_ws.wrappers import Request
 
-__all__ = ("PushedConnection", "Subscriptions")
-
-
-class PushedConnection(Protocol):
-    """What subscriptions need of their connection."""
-
-    STATE_OPEN: int
-    factory: Any
-    maxMessagePayloadSize: int
-
-    @property
-    def peer(self) -> str:
-        """The address of the client, for the log."""
-
-    @property
-    def state(self) -> int:
-        """The state of the WebSocket, in Autobahn's numbers."""
-
-    @property
-    def accepts_calls(self) -> bool:
-        """Whether calls are answered: it is open, and the server does not stop."""
-
-    @property
-    def is_write_paused(self) -> bool:
-        """Whether the client has not read what it was sent."""
-
-    @property
-    def push_frame(self) -> Callable[[bytes, int], bool]:
-        """Send a frame made for many connections; return False if it does not fit this one."""
-
-    def forget_subscriptions(self) -> None:
-        """Free the memory of subscriptions: there are none."""
-
-    def writable(self) -> Awaitable[None]:
-        """Return an awaitable that is done when the client has read what was sent."""
-
-    def sendMessage(self, payload: bytes, isBinary: bool) -> None:
-        """Send a message."""
-
-    def sendCloseFrame(self, code: int, reasonUtf8: bytes | None, isReply: bool) -> None:
-        """Start the closing handshake."""
+__all__ = ("Subscriptions",)
 
 
 class Subscriptions:
@@ -83,7 +44,7 @@ class Subscriptions:
         "unanswered",
     )
 
-    def __init__(self, connection: PushedConnection) -> None:
+    def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._started: dict[str, Subscription] = {}
         self._pushes: PushQueue | None = None
