@@ -294,6 +294,7 @@ async def test_a_message_in_very_many_pieces_is_kept_in_few(network):
     assert json.loads(await client.receive())["data"] == "hello"
 
 
+@pytest.mark.slow
 @pytest_twisted.ensureDeferred
 async def test_a_flood_of_pings_leaves_others_their_turn(network):
     port = await network.serve(factory=served())

@@ -104,6 +104,7 @@ async def test_a_push_producer_is_held_back_by_a_client_that_does_not_read(serve
     assert isinstance(await connection.gone(), ConnectionDone)
 
 
+@pytest.mark.slow
 @with_and_without_tls
 @pytest_twisted.ensureDeferred
 async def test_a_push_producer_that_comes_when_too_much_waits_is_paused_at_once(native, tls):
@@ -127,6 +128,7 @@ async def test_as_much_may_wait_as_with_twisted(native, tls):
     assert connection.transport._loop_transport.get_write_buffer_limits()[1] == 1 << 16
 
 
+@pytest.mark.slow
 @with_and_without_tls
 @pytest_twisted.ensureDeferred
 async def test_what_the_system_has_not_taken_is_unsent_and_nothing_else(native, tls):
@@ -150,6 +152,7 @@ async def test_what_the_system_has_not_taken_is_unsent_and_nothing_else(native, 
     assert transport.unsent_bytes == 0
 
 
+@pytest.mark.slow
 @with_and_without_tls
 @pytest_twisted.ensureDeferred
 async def test_nothing_is_unsent_when_a_connection_is_lost(native, tls):
@@ -213,6 +216,7 @@ async def test_a_producer_hears_of_too_much_that_is_mostly_what_tls_adds(native)
     await connection.gone()
 
 
+@pytest.mark.slow
 @with_and_without_tls
 @pytest_twisted.ensureDeferred
 async def test_a_producer_hears_of_too_much_within_the_write_and_once(native, tls):

@@ -26,6 +26,7 @@ def test_an_unknown_token_is_an_empty_dict(backend):
     assert backend.get("ABC") == backend.get("") == backend.get("' OR 1=1 --") == {}
 
 
+@pytest.mark.slow
 def test_tokens_are_found_by_name_and_user(backend, database):
     users = UserSQLiteModel(database)
     for name in ("anna", "ben"):
