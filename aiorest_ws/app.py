@@ -208,7 +208,7 @@ class Application:
         router = router if router is not None else self.router
         if router is not None:
             factory.router = router
-        elif not factory.router._urls:
+        elif not factory.router.urls:
             raise ImproperlyConfigured(
                 "An Application needs a router: Application(router=...) or run(router=...)."
             )
@@ -220,8 +220,8 @@ class Application:
         set_urlconf(
             {
                 "path": (url or "").rstrip("/"),
-                "urls": factory.router._urls,
-                "routes": factory.router._routes,
+                "urls": factory.router.urls,
+                "routes": factory.router.routes,
             }
         )
         return factory

@@ -25,13 +25,11 @@ __all__ = (
     "PLAIN_TYPES",
     "Outcome",
     "Ready",
-    "begun",
     "drive",
     "explain_await_error",
     "is_awaitable",
     "maybe_await",
     "settled",
-    "sharing",
     "shield",
     "start",
     "stepped",
@@ -41,7 +39,7 @@ __all__ = (
 PLAIN_TYPES = frozenset({bool, bytes, dict, float, int, list, str, tuple, type(None)})
 
 
-def is_awaitable(answer: Any) -> bool:
+def is_awaitable(answer: object) -> bool:
     """Tell whether `answer` has to be awaited."""
     kind = type(answer)
     return kind not in PLAIN_TYPES and hasattr(kind, "__await__")
@@ -172,11 +170,6 @@ def start(coroutine: Coroutine[Any, Any, Any]) -> Deferred[Any]:
     except Exception:  # noqa: BLE001  it becomes the Deferred's failure
         return fail()
     return outcome if isinstance(outcome, Deferred) else succeed(outcome)
-
-
-# Names of earlier revisions.
-begun = start
-sharing = shield
 
 
 @types.coroutine

@@ -18,7 +18,7 @@ __all__ = ("main",)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; return its exit status: 0, 1 for a failure, 2 for wrong arguments."""
+    """Run the command; return the exit status: 0, 1 for a failure, 2 for wrong arguments."""
     options = _parser().parse_args(arguments)
     try:
         if options.command == "demo":
@@ -26,13 +26,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         else:
             _run(options)
     except (CannotListenError, ImproperlyConfigured, OSError, TopicsUnavailable) as exc:
-        print(f"aiorest-ws: {exc}", file=sys.stderr)  # noqa: T201  the command's own voice
+        print(f"aiorest-ws: {exc}", file=sys.stderr)  # noqa: T201  the output of the command
         return 2 if isinstance(exc, ImproperlyConfigured) else 1
     return 0
 
 
 def _run(options: argparse.Namespace) -> None:
-    # Before the user's module is imported: it may import Twisted's reactor.
+    # Before the application is imported: it may import Twisted's reactor.
     install_reactor()
     application = load_application(options.app)
     if options.certificate or options.key:
@@ -72,16 +72,16 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--certificate", help="PEM file; with --key the server speaks wss://")
     run.add_argument("--key", help="PEM file")
 
-    run.add_argument("--access-log", action="store_true", help="a line in the log for each reply")
-    limits = run.add_argument_group("limits", "none is no limit where it may be")
-    for name, default, words in Limits.options():
+    run.add_argument("--access-log", action="store_true", help="log each reply")
+    limits = run.add_argument_group("limits", "`none` means no limit, where that is allowed")
+    for name, default, meaning in Limits.options():
         limits.add_argument(
-            f"--{name.replace('_', '-')}", metavar="N", help=f"{words} ({default})"
+            f"--{name.replace('_', '-')}", metavar="N", help=f"{meaning} ({default})"
         )
 
     demo = commands.add_parser("demo", help="serve a small API and call it")
     demo.add_argument("--port", type=_port, help="TCP port (8080, or a free one if it is busy)")
-    demo.add_argument("--once", action="store_true", help="end when all calls are answered")
+    demo.add_argument("--once", action="store_true", help="exit when all calls are answered")
     return parser
 
 
@@ -95,5 +95,5 @@ def _port(text: str) -> int:
 def _workers(text: str) -> int:
     workers = int(text)
     if workers < 1:
-        raise argparse.ArgumentTypeError("there is at least 1")
+        raise argparse.ArgumentTypeError("it must be at least 1")
     return workers

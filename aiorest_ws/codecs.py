@@ -1,10 +1,10 @@
-"""Payload to `Request`, reply to payload: JSON in text messages, base64 of JSON in binary ones."""
+"""Decode messages and encode replies: JSON in text messages, base64 of JSON in binary ones."""
 
 import binascii
 import json
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -33,12 +33,12 @@ __all__ = (
 MAX_ID_BYTES = 128
 MAX_NESTING = 128
 
-# What is searched for the echo of a message that is too deep to parse.
-_FLATTENED_BYTES = 64 * 1024
-# Possessive, and a string that never ends is taken whole: no text makes it look twice.
+# Up to this size, a message that is nested too deep to parse is searched for what to echo.
+_SEARCHED_BYTES = 64 * 1024
+# Possessive, and an unterminated string is matched whole, so that it never backtracks.
 _STRUCTURE = re.compile(rb'"(?:[^"\\]|\\.)*+(?:"|\Z)|[\[\]{}]')
 
-# A payload must hold an opening and a closing byte for each level.
+# No shorter payload is nested too deep: each level takes an opening and a closing byte.
 _SHALLOW_BYTES = 2 * MAX_NESTING
 
 _ALL_BUT_BRACKETS = bytes(byte for byte in range(256) if byte not in b'[]{}"')
@@ -52,13 +52,13 @@ _value_decoder = msgspec.json.Decoder()
 
 
 def decode_message(payload: bytes, is_binary: bool = False) -> Request:
-    """Return the request in `payload`, or raise MalformedMessage with what is wrong."""
+    """Return the request in `payload`; raise MalformedMessage if it is not one."""
     if is_binary:
         payload = _decode_base64(payload)
     try:
         request = _request_decoder.decode(payload)
-    # A Struct knows no extra keys, and msgspec raises outside its own tree for bad UTF-8 and for
-    # depth; the second reading either copes or finds the words.
+    # The Struct rejects extra keys, and msgspec raises built-in exceptions for invalid UTF-8 and
+    # for depth. Decoding once more either succeeds or finds out what is wrong.
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
         request = _decode_member_by_member(payload)
     else:
@@ -70,18 +70,18 @@ def decode_message(payload: bytes, is_binary: bool = False) -> Request:
 
 
 def encode_message(reply: bytes, is_binary: bool = False) -> bytes:
-    """Return `reply` in the form of the request that it answers."""
+    """Return `reply` in the form of its request, text or binary."""
     return binascii.b2a_base64(reply, newline=False) if is_binary else reply
 
 
-def encode_json(value: Any) -> bytes:
-    """Return `value` as compact JSON in UTF-8 that is valid JavaScript too.
+def encode_json(value: object) -> bytes:
+    """Return `value` as compact JSON in UTF-8 that is also valid JavaScript.
 
-    NaN and infinity become null. SerializerError is raised for what JSON cannot hold.
+    NaN and infinity become null. Raises SerializerError for a value that JSON cannot represent.
     """
     try:
         encoded = encoder.encode(value)
-    # A hook may call code of the user's types.
+    # The hook may run code of the program.
     except Exception as exc:
         raise SerializerError from exc
     return encoded if encoded.isascii() else for_javascript(encoded)
@@ -89,19 +89,22 @@ def encode_json(value: Any) -> bytes:
 
 def for_javascript(encoded: bytes) -> bytes:
     """Return JSON with U+2028 and U+2029 escaped: they end a line in JavaScript."""
-    # Looking for one byte is a hundred times as fast as for two.
+    # Searching for one byte is a hundred times as fast as for two.
     if b"\xe2" in encoded:
         encoded = encoded.replace(b"\xe2\x80\xa8", b"\\u2028").replace(b"\xe2\x80\xa9", b"\\u2029")
     return encoded
 
 
 def load_json(encoded: bytes) -> Any:
-    """Return the value that `encode_json` has written."""
+    """Return the value of JSON from `encode_json`."""
     return _value_decoder.decode(encoded)
 
 
 def encode_failure(exc: BaseAPIException, request: Request | None = None) -> bytes:
-    """Return the JSON of a failure; the request it answers may be known, or only parts of it."""
+    """Return the JSON of a failure, and note its status on the request.
+
+    Without a request, `exc` may have the keys to echo.
+    """
     response = Response()
     response.wrap_exception(exc)
     if request is None:
@@ -115,7 +118,7 @@ def encode_failure(exc: BaseAPIException, request: Request | None = None) -> byt
 
 
 def encode_internal_error(request: Request | None = None) -> bytes:
-    """Return the JSON of a fault of ours, whatever state the request is in."""
+    """Return the JSON of an internal error, even if the request cannot be echoed."""
     try:
         return encode_failure(InternalError(), request)
     except SerializerError:
@@ -123,7 +126,7 @@ def encode_internal_error(request: Request | None = None) -> bytes:
 
 
 def _decode_base64(payload: bytes) -> bytes:
-    # MIME's line breaks are harmless; every other foreign byte is a damaged message.
+    # MIME breaks lines. Any other byte outside the alphabet means that the message is damaged.
     compact = payload.translate(None, b" \t\r\n")
     try:
         return binascii.a2b_base64(compact, strict_mode=True)
@@ -155,15 +158,15 @@ def _decode_member_by_member(payload: bytes) -> Request:
     if broken:
         raise MalformedMessage(broken, **echo)
     for name, (expected, accepts) in _MEMBER_TYPES.items():
-        if values.get(name) is not None and not accepts(values[name]):  # type: ignore[no-untyped-call]
+        if values.get(name) is not None and not accepts(values[name]):
             raise MalformedMessage(
                 f"`{name}` must be {expected}, not {_json_type(values[name])}.", **echo
             )
     return Request(**values)
 
 
-def _echo(event_name: Any, request_id: Any) -> dict[str, Any]:
-    """Return what a failure may repeat of a message that is refused."""
+def _echo(event_name: object, request_id: object) -> dict[str, Any]:
+    """Return the keys of a rejected message that the failure may echo."""
     return {
         "event_name": _if_echoable(event_name),
         "request_id": request_id if _is_id(request_id) else None,
@@ -171,7 +174,7 @@ def _echo(event_name: Any, request_id: Any) -> dict[str, Any]:
 
 
 def _echo_of_other_json(payload: bytes) -> dict[str, Any]:
-    """Return the echo of what msgspec does not read: NaN, half a surrogate pair, great depth."""
+    """Return the echo of JSON that msgspec rejects: NaN, half a surrogate pair, depth."""
     try:
         members = json.loads(payload)
     except RecursionError:
@@ -184,7 +187,7 @@ def _echo_of_other_json(payload: bytes) -> dict[str, Any]:
 
 
 def _describe(exc: Exception, subject: str, payload: bytes | msgspec.Raw) -> str:
-    """Return what is wrong with JSON that msgspec refuses, in words that no release changes."""
+    """Return what is wrong with JSON that msgspec rejects, in words of ours."""
     encoded = bytes(payload)
     too_deep = f"{subject} is nested deeper than {MAX_NESTING} levels."
     if isinstance(exc, RecursionError):
@@ -211,12 +214,12 @@ def _describe(exc: Exception, subject: str, payload: bytes | msgspec.Raw) -> str
 
 
 def _as_null(constant: str) -> None:
-    """Stand for NaN and Infinity, so that only a number out of range is infinite."""
+    """Replace NaN and Infinity, so that only a number out of range is infinite."""
 
 
-def _members_without_depth(payload: bytes) -> Any:
-    """Return the members of a JSON object with None for those that are nested too deep."""
-    if len(payload) > _FLATTENED_BYTES:
+def _members_without_depth(payload: bytes) -> object:
+    """Return the members of a JSON object; None for those that are nested too deep."""
+    if len(payload) > _SEARCHED_BYTES:
         return None
     kept: list[bytes] = []
     level = deepest = begin = end = 0
@@ -238,21 +241,21 @@ def _members_without_depth(payload: bytes) -> Any:
         return None
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: object) -> bool:
     return type(value) in (int, float)
 
 
-def _is_id(value: Any) -> bool:
+def _is_id(value: object) -> bool:
     if isinstance(value, str):
         try:
             return len(value) <= MAX_ID_BYTES and len(value.encode()) <= MAX_ID_BYTES
         except UnicodeEncodeError:
             return False
-    # 10 ** 128 has 426 bits: the text is made of small numbers only.
+    # 10 ** 128 has 426 bits. Larger numbers are slow to convert to text.
     return type(value) is int and value.bit_length() < 450 and len(str(value)) <= MAX_ID_BYTES
 
 
-_MEMBER_TYPES = {
+_MEMBER_TYPES: dict[str, tuple[str, Callable[[object], bool]]] = {
     "url": ("a string", lambda value: isinstance(value, str)),
     "args": ("an object", lambda value: isinstance(value, dict)),
     "id": ("a string or an integer", lambda value: type(value) in (str, int)),
@@ -262,7 +265,7 @@ _MEMBER_TYPES = {
 }
 
 
-def _json_type(value: Any) -> str:
+def _json_type(value: object) -> str:
     if isinstance(value, bool):
         return "a boolean"
     names = {str: "a string", int: "an integer", float: "a number", list: "an array"}
@@ -270,7 +273,7 @@ def _json_type(value: Any) -> str:
 
 
 def _check_reserved(request: Request) -> None:
-    """Refuse values of the right type that make no sense."""
+    """Reject reserved keys with an invalid value of the right type."""
     detail = None
     request_id = request.id
     if request_id is not None and not _is_id(request_id):
@@ -289,8 +292,8 @@ def _is_position(since: dict[str, Any]) -> bool:
     return type(since.get("epoch")) is str and type(offset) is int and offset >= 0
 
 
-def _if_echoable(value: Any) -> Any:
-    """Return `value` if a reply may repeat it, else None."""
+def _if_echoable(value: object) -> object:
+    """Return `value` if a reply may echo it, else None."""
     try:
         return value if _nesting(encode_json(value)) <= MAX_NESTING else None
     except SerializerError:
@@ -301,9 +304,9 @@ _STRINGS = re.compile(rb'"[^"]*"')
 
 
 def _nesting(payload: bytes | msgspec.Raw) -> int:
-    """Return how deep the arrays and objects of a valid JSON text are nested, if it matters.
+    """Return how deep the arrays and objects of a valid JSON text are nested.
 
-    0 is less than MAX_NESTING, and MAX_NESTING + 1 is any depth above it.
+    Returns 0 if it cannot exceed MAX_NESTING, and stops counting at MAX_NESTING + 1.
     """
     text = bytes(payload)
     if b"\\" in text:
@@ -314,7 +317,7 @@ def _nesting(payload: bytes | msgspec.Raw) -> int:
     brackets = brackets.replace(b'""', b"")
     if b'"' in brackets:
         brackets = _STRINGS.sub(b"", brackets)
-    # The innermost pairs go, and those around them are the next.
+    # Each turn removes the innermost pairs.
     depth = 0
     while brackets and depth <= MAX_NESTING:
         brackets = brackets.replace(b"[]", b"")
@@ -322,9 +325,9 @@ def _nesting(payload: bytes | msgspec.Raw) -> int:
     return depth
 
 
-def _encode_foreign(value: Any) -> Any:
-    """Encode what msgspec refuses and the standard library's json takes."""
-    # These two come here as keys only.
+def _encode_foreign(value: object) -> object:
+    """Convert values that the standard library's json accepts and msgspec does not."""
+    # msgspec passes these here only as keys.
     if value is None or isinstance(value, bool):
         return {None: "null", False: "false", True: "true"}[value]
     if isinstance(value, str):
@@ -338,5 +341,5 @@ def _encode_foreign(value: Any) -> Any:
     raise NotImplementedError(f"JSON cannot hold a {type(value).__qualname__}")
 
 
-# For those who look at the text themselves; `encode_json` does that, too.
+# Unlike `encode_json`, its output may not be valid JavaScript.
 encoder = msgspec.json.Encoder(enc_hook=_encode_foreign)

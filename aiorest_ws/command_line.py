@@ -1,4 +1,4 @@
-"""Options of a program, read from its command line."""
+"""The command line options of a program."""
 
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
@@ -8,7 +8,7 @@ __all__ = ("CommandLine",)
 
 
 class CommandLine:
-    """Collect the options of a program and parse them."""
+    """Defines and parses the options of a program."""
 
     def __init__(self) -> None:
         self.options = ArgumentParser()
@@ -31,5 +31,5 @@ class CommandLine:
         self._defined.add(name)
 
     def parse_command_line(self) -> Namespace:
-        """Parse `sys.argv`; a mistake in it ends the program with status 2 and the usage."""
+        """Parse `sys.argv`; for invalid options print the usage and exit with status 2."""
         return self.options.parse_args()

@@ -1,4 +1,4 @@
-"""The demo: a small API, and a client that calls it over a real socket."""
+"""The demo: a small API, and a client that calls it over a socket."""
 
 import asyncio
 import base64
@@ -60,7 +60,7 @@ class Calculator(MethodBasedView):
 
 
 class Clock(MethodBasedView):
-    """Tell the time, after a pause that holds nobody else up."""
+    """Tell the time, after a pause that does not block other calls."""
 
     async def get(self, request: Request, utc_offset_hours: int = 0) -> dict[str, Any]:  # noqa: ARG002
         """Return the time of day."""
@@ -92,7 +92,7 @@ def make_router() -> SimpleRouter:
 
 
 class DemoClientFactory(WebSocketClientFactory):
-    """Make one client; `done` fires when it has all its replies."""
+    """Makes one client; `done` fires when it has all replies."""
 
     def __init__(self, url: str, reactor: Any) -> None:
         super().__init__(url, reactor=reactor)  # type: ignore[no-untyped-call]
@@ -101,7 +101,7 @@ class DemoClientFactory(WebSocketClientFactory):
 
 
 class DemoClient(WebSocketClientProtocol):
-    """Send the calls one after another, and print what goes out and what comes back."""
+    """Sends the calls one after another, and prints requests and replies."""
 
     def onOpen(self) -> None:
         """Send the first call."""
@@ -111,11 +111,11 @@ class DemoClient(WebSocketClientProtocol):
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
         """Print a reply and send the next call."""
         text = base64.b64decode(payload).decode() if isBinary else payload.decode()
-        print(f"  <-- {_form(isBinary)} {text}\n")  # noqa: T201  it is what the demo is for
+        print(f"  <-- {_form(isBinary)} {text}\n")  # noqa: T201  the output of the demo
         self._send_next()
 
     def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:  # noqa: ARG002
-        """End the demo, in failure if replies are missing."""
+        """End the demo; fail if replies are missing."""
         if not self.factory.done.called:
             self.factory.done.errback(ConnectionError(f"closed early: {code} {reason}"))
 
@@ -136,7 +136,8 @@ class DemoClient(WebSocketClientProtocol):
 def run_demo(port: int | None = None, *, once: bool = False) -> None:
     """Serve the demo's API and call it; go on serving until Ctrl-C unless `once`.
 
-    Without a port it takes 8080, or a free one if that is busy. Blocks; raises what went wrong.
+    Without a port it takes 8080, or a free one if that is busy. Blocks; raises the exception of a
+    call that failed.
     """
     service = Application(router=make_router()).tcp_service(
         HOST, _preferred_port() if port is None else port, log_level="warning"
@@ -150,7 +151,8 @@ def run_demo(port: int | None = None, *, once: bool = False) -> None:
         if once or failures:
             reactor.stop()
         else:
-            print("The server goes on: call it yourself, or end it with Ctrl-C.", flush=True)  # noqa: T201
+            words = "The server is still running: call it yourself, or stop it with Ctrl-C."
+            print(words, flush=True)  # noqa: T201
 
     service.listening.addCallback(_call, reactor).addBoth(called)
     service.run()
@@ -169,7 +171,7 @@ def _preferred_port() -> int:
 
 
 def _call(listening: Any, reactor: Any) -> Deferred[None]:
-    """Connect to the server and make all the calls."""
+    """Connect to the server and make all calls."""
     port = listening.getHost().port
     factory = DemoClientFactory(f"ws://{HOST}:{port}/", reactor)
     factory.done.addTimeout(ANSWER_SECONDS, reactor)

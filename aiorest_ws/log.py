@@ -1,8 +1,10 @@
-"""The logger of the server, and the ways from it to where a person reads."""
+"""The logger of the server, its levels and its handlers."""
 
+import inspect
 import logging
 import sys
 from functools import cache, partial
+from types import FrameType
 from typing import Any, TextIO
 
 from twisted.logger import ILogObserver, Logger, LogLevel, STDLibLogObserver, globalLogBeginner
@@ -12,7 +14,7 @@ __all__ = ("LEVELS", "ConnectionLog", "log_to_stream", "log_to_twisted", "logger
 
 logger = logging.getLogger("aiorest-ws")
 
-# Python's words and txaio's, which programs written for 1.1 pass.
+# Python's names of levels, and those of txaio, which programs written for 1.1 use.
 LEVELS = {
     "trace": logging.DEBUG,
     "debug": logging.DEBUG,
@@ -25,35 +27,35 @@ LEVELS = {
 
 
 def set_level(level: str) -> None:
-    """Set the level of the server's logger; raise ValueError for an unknown word."""
+    """Set the level of the server's logger; raise ValueError for an unknown level."""
     if level not in LEVELS:
-        raise ValueError(f"unknown log level {level!r}; there are {', '.join(LEVELS)}")
+        raise ValueError(f"unknown log level {level!r}; the levels are {', '.join(LEVELS)}")
     logger.setLevel(LEVELS[level])
 
 
 def log_to_stream(stream: TextIO | None = None) -> None:
-    """Write the server's lines, and Twisted's warnings, to a stream (standard error).
+    """Log the server's lines and Twisted's warnings to a stream, by default standard error.
 
-    A program that has set up `logging` itself keeps what it has.
+    If the program has configured `logging`, its handlers are used instead.
     """
     if not logger.handlers and not logging.getLogger().handlers:
         handler = logging.StreamHandler(stream or sys.stderr)
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
         logger.addHandler(handler)
         logger.propagate = False
-    # Otherwise nobody hears of an unhandled failure in a Deferred.
-    _begin_twisted_log()
+    # Unhandled failures of Deferreds are only in Twisted's log.
+    _start_twisted_log()
 
 
 @cache
-def _begin_twisted_log() -> None:
+def _start_twisted_log() -> None:
     globalLogBeginner.beginLoggingTo([_TwistedWarnings()], redirectStandardIO=False)
 
 
 def log_to_twisted() -> None:
-    """Write the server's lines to Twisted's log, as under twist and twistd.
+    """Log the server's lines to Twisted's log, as under twist and twistd.
 
-    A program that has set up `logging` itself keeps what it has.
+    If the program has configured `logging`, its handlers are used instead.
     """
     if not logger.handlers and not logging.getLogger().handlers:
         logger.addHandler(_ToTwisted())
@@ -93,30 +95,35 @@ class _ToTwisted(logging.Handler):
 
 
 class ConnectionLog:
-    """A connection's `log`, with the lines of the application, and without Autobahn's own.
+    """The `log` of a connection: it drops Autobahn's lines below `error`.
 
-    Those hold whole requests, `Authorization` and `Cookie` included, and warn of what is a
-    client's fault. Autobahn's errors go through.
+    They contain whole requests, `Authorization` and `Cookie` included, and warn of mistakes of
+    clients. Lines of the application are logged.
     """
 
     def __init__(self, logger: Any) -> None:
         self._logger = logger
 
     def debug(self, *args: Any, **values: Any) -> None:
-        """Log a line of the application's, if anybody has asked for lines so small."""
+        """Log a line of the application, if the level is low enough."""
         own = self._logger.debug
-        if isinstance(own, partial):  # txaio's way; what is off is a function
-            caller = sys._getframe(1).f_globals.get("__name__", "")
-            if not caller.startswith("autobahn."):
-                own(*args, **values)
+        # txaio's are partial objects; those of a level that is off are functions.
+        if isinstance(own, partial) and not _is_autobahn(inspect.currentframe()):
+            own(*args, **values)
 
     def __getattr__(self, name: str) -> Any:
-        if name not in ("error", "critical", "failure"):
-            caller = sys._getframe(1).f_globals.get("__name__", "")
-            if caller.startswith("autobahn."):
-                return _say_nothing
+        is_error = name in ("error", "critical", "failure")
+        if not is_error and _is_autobahn(inspect.currentframe()):
+            return _log_nothing
         return getattr(self._logger, name)
 
 
-def _say_nothing(*args: Any, **values: Any) -> None:
-    """Take a line that is not to be logged."""
+def _is_autobahn(frame: FrameType | None) -> bool:
+    """Tell whether the function of `frame` was called by Autobahn."""
+    caller = frame.f_back if frame is not None else None
+    name: str = caller.f_globals.get("__name__", "") if caller is not None else ""
+    return name.startswith("autobahn.")
+
+
+def _log_nothing(*args: Any, **values: Any) -> None:
+    """Drop a line."""

@@ -2,32 +2,29 @@
 
 import difflib
 import time
-from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from twisted.internet.defer import Deferred
 
-from aiorest_ws.abstract import AbstractRouter
-from aiorest_ws.awaiting import Ready, is_awaitable
+from aiorest_ws.awaiting import Ready, drive, is_awaitable, maybe_await
 from aiorest_ws.codecs import decode_message, encode_message
-from aiorest_ws.connection.access_log import AccessLog
-from aiorest_ws.connection.autobahn import CompactProtocol
-from aiorest_ws.connection.calls import STOPPING, may_end_something
-from aiorest_ws.connection.connect_hooks import (
+from aiorest_ws.connection import (
+    DRAINING,
+    STOPPING,
+    AccessLog,
+    CloseReason,
     ConnectionHook,
+    ConnectionState,
+    FlowProtocol,
+    RoutingFactory,
+    encode_reply,
+    may_end_something,
     run_connect_hooks,
     run_disconnect_hooks,
 )
-from aiorest_ws.connection.flow import FlowProtocol
-from aiorest_ws.connection.flow_state import FlowState
-from aiorest_ws.connection.publishing import PublishingFactory
-from aiorest_ws.connection.replies import encode_reply
-from aiorest_ws.connection.state import CloseReason, ConnectionState
-from aiorest_ws.dispatch.blocking import BlockingPool
 from aiorest_ws.dispatch.failures import internal_error_reply, render_failure
 from aiorest_ws.dispatch.streams import Stream, discard
-from aiorest_ws.dispatch.user_rate import UserRateMiddleware
 from aiorest_ws.exceptions import (
     BaseAPIException,
     MalformedMessage,
@@ -36,7 +33,6 @@ from aiorest_ws.exceptions import (
     TooManyMessages,
 )
 from aiorest_ws.log import logger
-from aiorest_ws.routers import SimpleRouter
 from aiorest_ws.status import (
     WS_MESSAGE_VIOLATE_POLICY,
     WS_SERVICE_RESTART,
@@ -44,8 +40,6 @@ from aiorest_ws.status import (
 )
 from aiorest_ws.topics.broker import Position
 from aiorest_ws.topics.subscriptions import Subscriptions
-from aiorest_ws.topics.urls import MEMORY
-from aiorest_ws.transports.reactor import install_reactor
 from aiorest_ws.wrappers import CANCEL, UNSUBSCRIBE, Request, normalize_method
 
 __all__ = (
@@ -57,19 +51,16 @@ __all__ = (
 )
 
 
-_AUTOBAHN_OPTIONS = ("url", "protocols", "server", "headers", "externalPort", "reactor")
-_OWN_OPTIONS = (
-    *("router", "limits", "blocking_threads", "access_log"),
-    *("topics", "presence_info"),
+_OPTIONS = (
+    *("url", "protocols", "server", "headers", "externalPort", "reactor"),
+    *("router", "limits", "blocking_threads", "topics", "presence_info"),
 )
-
-BLOCKING_THREADS = 20
 
 
 class RequestHandlerProtocol(FlowProtocol):
-    """One client's connection: a request in, its reply out in the same form.
+    """One client's connection. Each message is a request; its reply is sent in the same form.
 
-    What takes time is in collaborators that are made on first use: calls, and subscriptions.
+    Calls that take time and subscriptions are objects of their own, made on first use.
     """
 
     close_reason: CloseReason | None = None
@@ -82,8 +73,8 @@ class RequestHandlerProtocol(FlowProtocol):
     _greeting: Deferred[Any] | None = None
     _is_greeted = False
 
-    # Whether a subclass, of this or of the factory, has changed how a message becomes a request
-    # or where its router is; set, too, for an access log.
+    # Whether a subclass of this or of the factory overrides `_decode_message` or `router`, or
+    # there is an access log.
     _has_own_requests: ClassVar[bool] = False
     _access_log: ClassVar[AccessLog | None] = None
 
@@ -91,6 +82,15 @@ class RequestHandlerProtocol(FlowProtocol):
         super().__init_subclass__(**kwargs)
         ours = RequestHandlerProtocol._decode_message
         cls._has_own_requests = cls._decode_message is not ours
+
+    @classmethod
+    def configure_for_factory(cls, *, access_log: AccessLog | None, has_own_router: bool) -> None:
+        """Adapt a class that a factory has made for its connections."""
+        cls._access_log = access_log
+        if access_log is not None or has_own_router:
+            cls._has_own_requests = True
+        if access_log is not None:
+            cls._has_own_replies = True  # each reply passes what notes it
 
     if TYPE_CHECKING:
 
@@ -115,15 +115,15 @@ class RequestHandlerProtocol(FlowProtocol):
             if request.url is None and normalize_method(request.method) == CANCEL:
                 self.cancel_call(request)
                 return
-            if self._flow is not _OPEN or (calls is not None and calls.by_id):
+            if self._flow or (calls is not None and calls.by_id):
                 self._check_room_for(request)
             answer = router.process_request(request)
         except BaseAPIException as exc:
             logger.debug("%r refused: %s %s", request, type(exc).__name__, exc.status)
-            self._reply(request, render_failure(request, exc), isBinary, exc.status)
+            self._fail(request, render_failure(request, exc), isBinary, exc.status)
             return
         except Exception as exc:  # noqa: BLE001  an override may raise anything
-            self._reply(request, internal_error_reply(request, exc), isBinary, 500)
+            self._fail(request, internal_error_reply(request, exc), isBinary, 500)
             return
         kind = type(answer)
         subscriptions = self._subscriptions
@@ -135,7 +135,18 @@ class RequestHandlerProtocol(FlowProtocol):
         elif isinstance(answer, bytes) or not is_awaitable(answer):
             self.answer_call(request, bytes(answer) if kind is Ready else answer, isBinary, None)
         else:
-            self._all_calls().wait_for(request, answer, isBinary)
+            self._wait_for(request, answer, isBinary)
+
+    def _wait_for(self, request: Request | None, answer: Any, is_binary: bool) -> None:
+        try:
+            pending = answer if isinstance(answer, Deferred) else drive(maybe_await(answer))
+        except Exception as exc:  # noqa: BLE001  a router of somebody else's may raise anything
+            self._fail(request, internal_error_reply(request, exc), is_binary, 500)
+            return
+        if isinstance(pending, Deferred):
+            self._all_calls().wait_for(request, pending, is_binary)
+        else:
+            self.answer_call(request, pending, is_binary, None)
 
     def _decode_own(self, payload: bytes, isBinary: bool) -> Request:
         started = time.monotonic()
@@ -154,7 +165,7 @@ class RequestHandlerProtocol(FlowProtocol):
         return encode_message(response, isBinary) if isBinary else response
 
     def _check_room_for(self, request: Request) -> None:
-        if FlowState.DRAINING in self._flow:
+        if self._flow & DRAINING:
             raise ServiceUnavailable(STOPPING)
         if self._calls is not None:
             self._calls.check_id(request)
@@ -177,19 +188,27 @@ class RequestHandlerProtocol(FlowProtocol):
         else:
             self._all_calls().send_stream(request, reply, is_binary, seconds_left)
 
+    def _fail(self, request: Request | None, reply: bytes, is_binary: bool, status: int) -> None:
+        if request is not None:
+            self.call_ended(request)
+        self._reply(request, reply, is_binary, status)
+
     def _reply(
         self, request: Request | None, reply: Any, is_binary: bool, status: int | None = None
     ) -> None:
-        sent = self.send_reply(request, reply, is_binary)
-        if self._access_log is not None and isinstance(sent, bytes):
-            self._access_log.note(self.peer, request, len(sent), status)
+        sent = self.send_call_reply(request, reply, is_binary)
+        if isinstance(sent, bytes):
+            # Another failure may have been sent in its place.
+            self.log_call_reply(request, len(sent), status if sent is reply else None)
 
-    def log_reply(self, request: Request | None, size: int) -> None:
-        """Note that so many bytes have answered a request."""
+    def log_call_reply(
+        self, request: Request | None, size: int, status: int | None = None
+    ) -> None:
+        """Log that a request was answered with `size` bytes."""
         if self._access_log is not None:
-            self._access_log.note(self.peer, request, size)
+            self._access_log.note(self.peer, request, size, status)
 
-    def send_reply(self, request: Request | None, reply: Any, is_binary: bool) -> Any:
+    def send_call_reply(self, request: Request | None, reply: Any, is_binary: bool) -> Any:
         """Send a reply; return what was sent, before it was encoded, or None: it is closed."""
         if self._send_limit < 0 and self._state != self.STATE_OPEN:
             return None
@@ -233,20 +252,24 @@ class RequestHandlerProtocol(FlowProtocol):
 
     def _refuse_rate(self, payload: bytes, is_binary: bool) -> None:
         request: Request | None = None
-        with suppress(Exception):  # whatever it is, it is one too many
-            request = self._decode_message(payload, is_binary)
-        failure = TooManyMessages()
-        self._reply(request, render_failure(request, failure), is_binary, failure.status)
+        with suppress(Exception):  # it is refused whatever it is
+            request = self._decode_own(payload, is_binary)
+        reply = render_failure(request, TooManyMessages())
+        self._fail(request, reply, is_binary, TooManyMessages.status)
         self._close_over_rate()
 
     # Topics
 
     @property
-    def subscriber(self) -> Subscriptions:
-        """What this connection subscribes to."""
+    def topic_subscriptions(self) -> Subscriptions:
+        """The subscriptions of this connection, with their pushes."""
         if self._subscriptions is None:
             self._subscriptions = Subscriptions(self)
         return self._subscriptions
+
+    def forget_subscriptions(self) -> None:
+        """Free the memory of subscriptions: there are none."""
+        self._subscriptions = None
 
     @property
     def subscriptions(self) -> tuple[str, ...]:
@@ -262,9 +285,9 @@ class RequestHandlerProtocol(FlowProtocol):
         event_name: Any = None,
         binary: bool | None = None,
     ) -> dict[str, Any]:
-        """Let the client have the pushes of a topic; return `topic`, `epoch` and `offset`.
+        """Subscribe the client to a topic; return `topic`, `epoch` and `offset`.
 
-        What was missed after `since` comes first. No permission is checked: that is the caller's.
+        What was missed after `since` is sent first. Permissions are not checked.
         Pushes have the `event_name` given, or that of `request`; they are binary if `binary` says
         so, by default if the client sends binary messages itself. With `request` the application's
         `presence_info` is asked what others may know of this client.
@@ -273,21 +296,20 @@ class RequestHandlerProtocol(FlowProtocol):
         """
         if event_name is None and request is not None:
             event_name = request.event_name
-        echo = {"event_name": event_name}
         is_binary = self._speaks_binary if binary is None else binary
-        subscription, told = await self.subscriber.subscribe(
-            topic, since, request, echo, is_binary
+        subscription, told = await self.topic_subscriptions.subscribe(
+            topic, since, request, {"event_name": event_name}, is_binary
         )
         self.factory.topics.start_pushes(subscription)
         return told
 
     def unsubscribe(self, topic: str) -> None:
-        """Send the client no more pushes of a topic."""
+        """End the subscription to a topic."""
         if self._subscriptions is not None:
             self._subscriptions.unsubscribe(topic)
 
     def resumeProducing(self) -> None:
-        """Go on: the client has read what it was sent."""
+        """Continue: the client has read what it was sent."""
         super().resumeProducing()
         if self._subscriptions is not None:
             self._subscriptions.send_queued()
@@ -302,12 +324,11 @@ class RequestHandlerProtocol(FlowProtocol):
             return
         self.factory.add(self)
         super()._opened()
-        hooks = self.factory.connect_hooks
-        if not hooks:
+        if not self.factory.connect_hooks:
             self._is_greeted = True
             return
         self.start_queueing()
-        greeting = run_connect_hooks(hooks, self)
+        greeting = run_connect_hooks(self.factory.connect_hooks, self)
         if isinstance(greeting, Deferred):
             self._greeting = greeting
             greeting.addBoth(self._greeted)
@@ -329,10 +350,9 @@ class RequestHandlerProtocol(FlowProtocol):
         greeting, self._greeting = self._greeting, None
         if greeting is not None:
             greeting.cancel()
-        if self._calls is not None:
-            self._calls.close()
-        if self._subscriptions is not None:
-            self._subscriptions.close()
+        for owned in (self._calls, self._subscriptions):
+            if owned is not None:
+                owned.close()
         try:
             super()._closed(was_clean, code, reason)
         finally:
@@ -343,10 +363,7 @@ class RequestHandlerProtocol(FlowProtocol):
             self.factory.forget(self)
 
 
-_OPEN = FlowState.OPEN
-
-
-class RequestHandlerFactory(PublishingFactory):
+class RequestHandlerFactory(RoutingFactory):
     """Make a protocol for each client, and hold what all of them share.
 
     Besides Autobahn's own arguments (`url`, `protocols`, `server`, `headers`, `externalPort`,
@@ -359,67 +376,25 @@ class RequestHandlerFactory(PublishingFactory):
     protocol = RequestHandlerProtocol
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        router = kwargs.pop("router", None)
-        threads = kwargs.pop("blocking_threads", BLOCKING_THREADS)
-        limits = kwargs.pop("limits", None)
         self.access_log = bool(kwargs.pop("access_log", False))
-        topics = kwargs.pop("topics", MEMORY)
-        presence_info = kwargs.pop("presence_info", None)
-        known = {name: kwargs.pop(name) for name in _AUTOBAHN_OPTIONS if name in kwargs}
+        known = {name: kwargs.pop(name) for name in _OPTIONS if name in kwargs}
         if kwargs and type(self) is RequestHandlerFactory:
-            raise TypeError(
-                unknown_option(next(iter(kwargs)), (*_AUTOBAHN_OPTIONS, *_OWN_OPTIONS))
-            )
-        if known.get("reactor") is None:
-            known["reactor"] = install_reactor()
-        super().__init__(*args, limits=limits, topics=topics, presence_info=presence_info, **known)
+            raise TypeError(_unknown_option(next(iter(kwargs))))
         self.connect_hooks: list[ConnectionHook] = []
         self.disconnect_hooks: list[ConnectionHook] = []
-        # For each message: a property would be slower.
-        self.current_router: AbstractRouter = SimpleRouter()
-        self._blocking_pool = BlockingPool(self.reactor, threads)
-        if router is not None:
-            self.router = router
+        super().__init__(*args, **known)
 
-    @property
-    def router(self) -> AbstractRouter:
-        """The router of every connection."""
-        return self.current_router
-
-    @router.setter
-    def router(self, router: AbstractRouter) -> None:
-        if not isinstance(router, AbstractRouter):
-            raise TypeError(f"router must be an AbstractRouter, not {router!r}")
-        self.current_router = router
-        per_second = self.limits.messages_per_second_per_user
-        own = router.middlewares
-        if per_second is not None and not any(isinstance(one, UserRateMiddleware) for one in own):
-            # Others that are added go before a router's own: who calls is known by then.
-            own.append(UserRateMiddleware(per_second, self.reactor))
-
-    def run_blocking(self, call: Callable[[], Any]) -> Deferred[Any]:
-        """Run `call` in the thread pool; raise ServiceUnavailable when too many wait already."""
-        return self._blocking_pool.run(call)
-
-    def _configure(self, kind: type[CompactProtocol], options: tuple[Any, ...]) -> type:
-        configured: Any = super()._configure(kind, options)
-        if self.access_log:
-            configured._access_log = AccessLog()
-            # Each message and each reply passes what notes them.
-            configured._has_own_requests = configured._has_own_replies = True
-        if type(self).router is not RequestHandlerFactory.router:
-            configured._has_own_requests = True
-        made: type = configured
-        return made
-
-    def stopFactory(self) -> None:
-        """Stop the thread pool; a thread that is still busy ends with the process."""
-        super().stopFactory()
-        self._blocking_pool.stop()
+    def _configure(self, kind: type[Any], options: tuple[Any, ...]) -> type:
+        configured = super()._configure(kind, options)
+        if issubclass(configured, RequestHandlerProtocol):
+            configured.configure_for_factory(
+                access_log=AccessLog() if self.access_log else None,
+                has_own_router=type(self).router is not RequestHandlerFactory.router,
+            )
+        return configured
 
 
-def unknown_option(name: str, known: Iterable[str]) -> str:
-    """Return the words for an option that does not exist, with the nearest that does."""
-    nearest = difflib.get_close_matches(name, known, n=1)
+def _unknown_option(name: str) -> str:
+    nearest = difflib.get_close_matches(name, (*_OPTIONS, "access_log"), n=1)
     hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
     return f"unknown option {name!r}{hint}"

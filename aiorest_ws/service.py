@@ -1,4 +1,4 @@
-"""Names that programs import from here; the code is in `aiorest_ws.serving`."""
+"""Names that programs import from here; the code is in `aiorest_ws.serving.service`."""
 
 from aiorest_ws.serving.service import ApplicationService, FactoryHook
 

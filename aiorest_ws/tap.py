@@ -1,4 +1,4 @@
-"""`twist aiorest-ws`: the options and the service that Twisted asks a plugin for."""
+"""`twist aiorest-ws`: the options and the service of the Twisted plugin."""
 
 from typing import Any
 
@@ -27,17 +27,17 @@ class Options(usage.Options):
         ("topics", None, None, "memory, or the URL of a Redis server."),
         ("log-level", None, "info", f"One of {', '.join(LEVELS)}."),
         *(
-            (name.replace("_", "-"), None, None, f"Limit: {words} ({default}).")
-            for name, default, words in Limits.options()
+            (name.replace("_", "-"), None, None, f"Limit: {meaning} ({default}).")
+            for name, default, meaning in Limits.options()
         ),
     )
     optFlags = (
         ("compress", None, "Offer permessage-deflate."),
-        ("access-log", None, "A line in the log for each reply."),
+        ("access-log", None, "Log each reply."),
     )
 
     def postOptions(self) -> None:
-        """Install the reactor, which twist does only later, and find the application."""
+        """Install the reactor, before twist does, and load the application."""
         if not self["app"]:
             raise usage.UsageError("--app is required: package.module:name")
         if self["log-level"] not in LEVELS:

@@ -14,7 +14,7 @@ from aiorest_ws.wrappers import normalize_method
 __all__ = ("check_and_set_subclass", "check_methods", "check_route")
 
 
-def check_route(path: Any, handler: Any, methods: Any, name: Any = None) -> None:
+def check_route(path: object, handler: object, methods: object, name: object = None) -> None:
     """Check the arguments of a registration.
 
     Raises InvalidPathArgument, InvalidHandler or NotSupportedArgumentType.

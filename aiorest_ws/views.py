@@ -34,7 +34,7 @@ _RESERVED_NAMES = frozenset({"self", "request", "preferred_format"})
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
-def method_word(method: Any) -> str:
+def method_word(method: object) -> str:
     """Return the method of a request in lower case, one of `http_methods`.
 
     Raises NotSpecifiedMethodName, IncorrectMethodNameType or MethodNotAllowed.
@@ -191,7 +191,7 @@ class MethodBasedView(View, metaclass=MethodViewMeta):
         keywords = signature_of(type(self), word).bind(len(args), kwargs)
         return handler(request, *args, **keywords)
 
-    def get_renderer(self, preferred_format: Any, *args: Any, **kwargs: Any) -> BaseRenderer:  # noqa: ARG002  for overrides
+    def get_renderer(self, preferred_format: object, *args: Any, **kwargs: Any) -> BaseRenderer:  # noqa: ARG002  for overrides
         """Return the renderer for `preferred_format`, or the first one."""
         renderers = self.renderers
         if not isinstance(renderers, (list, tuple)):

@@ -34,7 +34,7 @@ UNSUBSCRIBE = "unsubscribe"
 RESERVED_EXTRA_NAMES = frozenset({"connection", "factory", "token_payload", "user"})
 
 
-def normalize_method(method: Any) -> str:
+def normalize_method(method: object) -> str:
     """Return `method` stripped and in lower case, or an empty string if it is not a string."""
     return method.strip().lower() if isinstance(method, str) else ""
 
@@ -240,7 +240,7 @@ class Response:
         return self._content
 
     @content.setter
-    def content(self, value: Any) -> None:
+    def content(self, value: object) -> None:
         self._content.pop("detail", None)
         self.status = None
         self._content["data"] = value

@@ -31,9 +31,7 @@ from networkpype.rest.method import RESTMethod
 from networkpype.rest.request import RESTRequest
 from networkpype.rest.response import RESTResponse
 from networkpype.retry import RetryBudget, RetryPolicy
-from networkpype.throttler.rate_limit import LinkedLimitWeightPair, RateLimit
-from networkpype.throttler.server_limits import ServerLimits
-from networkpype.throttler.throttler import AsyncThrottler
+from networkpype.throttler import AsyncThrottler, LinkedLimitWeightPair, RateLimit, ServerLimits
 from networkpype.time_synchronizer import TimeSynchronizer
 from networkpype.websocket.buffer import OverflowPolicy, ReceiveBuffer
 from networkpype.websocket.manager import WebSocketManager

@@ -1,3 +1,3 @@
-"""Tokens, users, permissions, and the middleware that wires them in."""
+"""Tokens, users, permissions, and the middleware that applies them."""
 
 __all__: tuple[str, ...] = ()

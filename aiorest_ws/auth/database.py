@@ -1,4 +1,4 @@
-"""The SQLite database behind users and stored tokens."""
+"""The SQLite database of users and stored tokens."""
 
 import sqlite3
 import threading
@@ -13,8 +13,8 @@ __all__ = ("IN_MEMORY", "Database", "open_database")
 
 IN_MEMORY = ":memory:"
 
-# Tables of 1.1, by their old names. AUTOINCREMENT: the id of a deleted user never comes back, so
-# that no token of theirs ever speaks for somebody else.
+# The tables of 1.1. With AUTOINCREMENT the id of a deleted user is never used again, so that their
+# tokens never authenticate another user.
 _TABLES = (
     """
     CREATE TABLE IF NOT EXISTS aiorest_auth_user (
@@ -41,7 +41,7 @@ _TABLES = (
     )
     """,
 )
-# What a table made by 1.1 may lack.
+# Columns that a table of 1.1 may not have.
 _LATER_COLUMNS = (
     ("aiorest_auth_user", "email", "CHAR(255)"),
     ("aiorest_auth_token", "user_id", "INTEGER REFERENCES aiorest_auth_user (id)"),
@@ -53,10 +53,10 @@ _INDEXES = (
 
 
 class Database:
-    """One connection with the tables of users and tokens, usable from any thread.
+    """A connection with the tables of users and tokens, usable from any thread.
 
-    Raises `ImproperlyConfigured` if the file cannot be used. It closes itself when nobody holds
-    it any longer.
+    Raises `ImproperlyConfigured` if the file cannot be used. The connection is closed when the
+    object is garbage collected.
     """
 
     def __init__(self, path: str = IN_MEMORY) -> None:
@@ -82,7 +82,7 @@ class Database:
         return not self._close.alive
 
     def close(self) -> None:
-        """Close the connection, for all who share it; again does nothing."""
+        """Close the connection, for all users of this object; may be called again."""
         with self._lock:
             self._close()
 
@@ -110,14 +110,14 @@ class Database:
             self.execute(sql)
 
 
-# `:memory:` named in the settings is one database for the process, as it was in 1.1; it lives as
-# long as somebody uses it.
+# `:memory:` in the settings is one database per process, as in 1.1; it exists as long as it is
+# referenced.
 _shared_in_memory: weakref.WeakValueDictionary[str, Database] = weakref.WeakValueDictionary()
 _shared_lock = threading.Lock()
 
 
 def open_database() -> Database:
-    """Open the database that `DATABASES["default"]["name"]` names; a private one if none does."""
+    """Open the database `DATABASES["default"]["name"]`; without DATABASES a private one."""
     if not settings.DATABASES:
         return Database()
     options = settings.DATABASES.get("default", {})

@@ -1,4 +1,4 @@
-"""Errors of authentication: 403, known or not, the caller may not do this."""
+"""Errors of authorization (403)."""
 
 from aiorest_ws.exceptions import BaseAPIException
 from aiorest_ws.status import STATUS_FORBIDDEN, WS_MESSAGE_VIOLATE_POLICY
@@ -7,7 +7,7 @@ __all__ = ("BaseAuthException", "PermissionDeniedException")
 
 
 class BaseAuthException(BaseAPIException):
-    """Authentication refuses the request."""
+    """The request is not allowed."""
 
     default_detail = "The caller could not be authenticated."
     status_code = WS_MESSAGE_VIOLATE_POLICY

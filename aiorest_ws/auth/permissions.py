@@ -9,10 +9,10 @@ __all__ = ("IsAuthenticated",)
 
 
 class IsAuthenticated(AbstractPermission):
-    """Allow users who are known, and nobody else."""
+    """Allows authenticated users."""
 
     @staticmethod
     def check(request: Request, handler: Any) -> bool:  # noqa: ARG004 - AbstractPermission's
-        """Tell whether the user of the request is authenticated; without a user, false."""
+        """Tell whether the request has an authenticated user."""
         user = getattr(request, "user", None)
         return user is not None and bool(user.is_authenticated())

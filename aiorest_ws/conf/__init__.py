@@ -21,10 +21,10 @@ def is_setting_name(name: str) -> bool:
 
 
 class Settings:
-    """Hold the settings as attributes, read all together when the first of them is used.
+    """Holds the settings as attributes; all are loaded when the first one is read.
 
-    Reading raises `ImproperlyConfigured` when the named module cannot be imported. What the
-    settings module itself reads from here while it is imported are the defaults.
+    Loading raises `ImproperlyConfigured` if the settings module cannot be imported. While it is
+    imported, it reads the defaults from here.
     """
 
     # Names of the object's own attributes; `__setattr__` takes no others but settings.
@@ -38,8 +38,8 @@ class Settings:
         self._module_name = ""
 
     def __getattr__(self, name: str) -> Any:
-        # Python comes here only for what the instance does not have: after the first read a
-        # setting is an ordinary attribute, and this method costs it nothing.
+        # Called only for attributes that the instance does not have: after loading, a setting is
+        # an ordinary attribute.
         if not is_setting_name(name):
             raise AttributeError(f"{name!r} is not a setting: only upper-case names are")
         values = self._values()
@@ -87,7 +87,7 @@ class Settings:
             finally:
                 self._defaults = None
         self.__dict__.update(values)
-        # Last: who reads without the lock goes by it.
+        # Last: other threads check it without the lock.
         self._is_loaded = True
 
 

@@ -1,4 +1,4 @@
-"""Defaults of every setting; a settings module overrides them one by one."""
+"""The defaults of all settings; a settings module overrides single ones."""
 
 from typing import Any
 
@@ -51,6 +51,6 @@ SQLALCHEMY_SESSION: Any = None
 REST_CONFIG = {"NON_FIELD_ERRORS_KEY": "non_field_errors", "URL_FIELD_NAME": "url"}
 MIDDLEWARE_CLASSES: tuple[Any, ...] = ()
 
-# Who signs tokens has to choose a secret: the token manager refuses an empty one.
+# Must be set to sign tokens: the token manager refuses an empty secret.
 HASH_ALGORITHM = "HS256"
 SECRET_KEY: str | bytes = ""

@@ -1,3 +1,33 @@
-"""One client's socket."""
+"""One client's socket: what a connection is made of.
 
-__all__ = ()
+`RequestHandlerProtocol` puts it together.
+"""
+
+from aiorest_ws.connection.access_log import AccessLog
+from aiorest_ws.connection.calls import STOPPING, may_end_something
+from aiorest_ws.connection.connect_hooks import (
+    ConnectionHook,
+    run_connect_hooks,
+    run_disconnect_hooks,
+)
+from aiorest_ws.connection.flow import FlowProtocol
+from aiorest_ws.connection.flow_state import DRAINING, FlowState
+from aiorest_ws.connection.replies import encode_reply
+from aiorest_ws.connection.routing import RoutingFactory
+from aiorest_ws.connection.state import CloseReason, ConnectionState
+
+__all__ = (
+    "DRAINING",
+    "STOPPING",
+    "AccessLog",
+    "CloseReason",
+    "ConnectionHook",
+    "ConnectionState",
+    "FlowProtocol",
+    "FlowState",
+    "RoutingFactory",
+    "encode_reply",
+    "may_end_something",
+    "run_connect_hooks",
+    "run_disconnect_hooks",
+)

@@ -1,4 +1,4 @@
-"""A line in the log for each reply: who asked for what, and what became of it."""
+"""The access log: one line for each reply."""
 
 import logging
 import time
@@ -20,10 +20,13 @@ class AccessLog:
     ) -> None:
         """Write the line of a reply of `size` bytes; `status` by default is the request's."""
         now = time.monotonic()
+        if status is None:
+            # Without a request, only a failure can have been sent: of an override that raised.
+            status = 500 if request is None else getattr(request, "_status", 200)
         fields = {
             "peer": peer,
             "request_id": request.log_id if request is not None else "-",
-            "status": getattr(request, "_status", 200) if status is None else status,
+            "status": status,
             "bytes": size,
             "milliseconds": (now - getattr(request, "_started", now)) * 1000,
         }

@@ -30,7 +30,7 @@ from aiorest_ws.connection.transport_details import transport_details
 from aiorest_ws.connection.utf8 import FastUtf8Validator
 from aiorest_ws.log import logger
 
-__all__ = ("RECEIVING", "CompactFactory", "CompactProtocol")
+__all__ = ("INITIAL", "NOT_KEPT", "RECEIVING", "CompactFactory", "CompactProtocol")
 
 
 # Where Autobahn hands over parts of messages; a subclass that looks there sees all of them.
@@ -44,42 +44,34 @@ RECEIVING = (
 )
 
 # What Autobahn sets on each instance as it begins, as attributes of the class.
-_INITIAL: dict[str, Any] = {
-    "_perMessageCompress": None,
-    "autoPingPending": None,
-    "autoPingPendingCall": None,
-    "autoPingPendingSent": None,
+INITIAL: dict[str, Any] = {
+    **dict.fromkeys(
+        (
+            *("_perMessageCompress", "autoPingPending", "autoPingPendingCall"),
+            *("autoPingPendingSent", "closeHandshakeTimeoutCall", "current_frame"),
+            *("localCloseCode", "localCloseReason", "openHandshakeTimeoutCall"),
+            *("remoteCloseCode", "remoteCloseReason", "trackedTimings"),
+            *("wasNotCleanReason", "websocket_protocol_in_use"),
+        )
+    ),
+    **dict.fromkeys(
+        (
+            *("closedByMe", "droppedByMe", "failedByMe", "inside_message", "triggered"),
+            *("wasClean", "wasCloseHandshakeTimeout", "wasMaxFramePayloadSizeExceeded"),
+            *("wasMaxMessagePayloadSizeExceeded", "wasOpenHandshakeTimeout"),
+            *("wasServerConnectionDropTimeout", "wasServingFlashSocketPolicyFile"),
+        ),
+        False,
+    ),
     "autoPingPendingSeq": 0,
-    "closeHandshakeTimeoutCall": None,
-    "closedByMe": False,
-    "current_frame": None,
     "data": b"",
-    "droppedByMe": False,
-    "failedByMe": False,
-    "inside_message": False,
-    "localCloseCode": None,
-    "localCloseReason": None,
-    "openHandshakeTimeoutCall": None,
-    "remoteCloseCode": None,
-    "remoteCloseReason": None,
     "send_state": 0,
-    "trackedTimings": None,
-    "triggered": False,
-    "wasClean": False,
-    "wasCloseHandshakeTimeout": False,
-    "wasMaxFramePayloadSizeExceeded": False,
-    "wasMaxMessagePayloadSizeExceeded": False,
-    "wasNotCleanReason": None,
-    "wasOpenHandshakeTimeout": False,
-    "wasServerConnectionDropTimeout": False,
-    "wasServingFlashSocketPolicyFile": False,
-    "websocket_protocol_in_use": None,
     "websocket_version": 13,
 }
 
-# What the opening handshake leaves behind, and a property below finds again; with what
+# What the opening handshake leaves behind and a property below can make again, and what
 # Autobahn keeps for its own test suite.
-_NOT_KEPT = (
+NOT_KEPT = (
     "_transport_details",
     "_wskey",
     "http_headers",
@@ -102,10 +94,10 @@ _CONNECTING = ConnectionState(WebSocketServerProtocol.STATE_CONNECTING)
 
 
 class CompactProtocol(WebSocketServerProtocol):
-    """Autobahn's protocol, holding no more than this connection's own.
+    """Autobahn's protocol, without the attributes that all connections share.
 
-    What each message asks for is in slots, here and in what derives from this: a slot takes less
-    room than a key, and is found faster than what stands in the class for those who have none.
+    What each message needs is in slots, here and in derived classes: a slot takes less memory
+    than a key of `__dict__`, and is read faster than a class attribute.
     """
 
     __slots__ = ("_state", "autoPingTimeoutCall", "factory", "trafficStats")
@@ -147,7 +139,7 @@ class CompactProtocol(WebSocketServerProtocol):
 
     def __init__(self) -> None:
         super().__init__()
-        # Futures for those who wait, events for those who listen: most have neither.
+        # Futures and event lists, which most connections never use.
         vars(self).clear()
 
     @property
@@ -169,7 +161,7 @@ class CompactProtocol(WebSocketServerProtocol):
         # A function in a class would become a method.
         return staticmethod(value) if callable(value) else value
 
-    # The next three are Autobahn's own without what they format for a log that is mostly off, a
+    # The next four are Autobahn's own without what they format for a log that is mostly off, a
     # fifth of a handshake. Its `connectionMade` would also ask for the transport's details, and
     # demands Twisted's own TLS of a secure one.
 
@@ -183,11 +175,15 @@ class CompactProtocol(WebSocketServerProtocol):
         del self.utf8validator  # the one below is made when there is something to look at
 
     def connectionLost(self, reason: Any = connectionDone) -> None:
-        """End, with `onClose`, which may raise."""
+        """End the connection, and call `onClose`, which may raise."""
         try:
             WebSocketProtocol._connectionLost(self, reason)
         finally:
             self.factory.countConnections -= 1
+
+    def dataReceived(self, data: bytes) -> None:
+        """Handle one read from the transport."""
+        self._dataReceived(data)
 
     def sendData(self, data: bytes, sync: bool = False, chopsize: int | None = None) -> None:
         """Write bytes; in pieces of `chopsize`, each in a turn of its own, if that is given."""
@@ -201,30 +197,30 @@ class CompactProtocol(WebSocketServerProtocol):
             self.trafficStats.preopenOutgoingOctetsWireLevel += len(data)
 
     def succeedHandshake(self, res: Any) -> None:
-        """Answer the opening handshake, and forget what can be found again."""
-        vars(self).setdefault("is_open", Deferred())  # made now, it has not fired yet
+        """Answer the opening handshake, and forget what can be parsed again."""
+        vars(self).setdefault("is_open", Deferred())  # made before it is due to fire
         super().succeedHandshake(res)
-        # Unless what came with it has begun something already.
+        # Unless data that came with it has started something already.
         if not (self.inside_message or self.triggered or self.state == self.STATE_CLOSED):
             self._forget_handshake()
 
     def _forget_handshake(self) -> None:
         members = vars(self)
-        for name in _NOT_KEPT:
+        for name in NOT_KEPT:
             members.pop(name, None)
         if not (self.trustXForwardedFor or self._is_forwarded):
             members.pop("peer", None)
         if not members.get("websocket_extensions_in_use"):
             members.pop("websocket_extensions_in_use", None)
-        # A new dict: one that has been large stays so.
+        # A new dict: a dict never shrinks.
         self.__dict__ = {
             name: value
             for name, value in members.items()
-            if name not in _INITIAL or _INITIAL[name] is not value
+            if name not in INITIAL or INITIAL[name] is not value
         }
 
     def on(self, event: str, handler: Any) -> None:
-        """Call `handler` for each event of that name; there is `message`."""
+        """Call `handler` for each event of that name. The only one is `message`."""
         if self._valid_events is None:
             self.set_valid_events(["message"])  # type: ignore[no-untyped-call]
         super().on(event, handler)  # type: ignore[no-untyped-call]
@@ -255,9 +251,6 @@ class CompactProtocol(WebSocketServerProtocol):
         elif self._state != self.STATE_CLOSED:
             super()._dataReceived(data)
 
-    def _take_bytes(self, data: bytes) -> None:
-        self._dataReceived(data)
-
     def _closeConnection(self, abort: bool = False) -> None:
         self._close_transport(abort)
 
@@ -287,15 +280,15 @@ class CompactProtocol(WebSocketServerProtocol):
         )
 
     def _sends_as_given(self) -> bool:
-        """Tell whether a message is written as it is: not compressed, and not behind pieces."""
+        """Tell whether a message is written as it is, neither compressed nor queued."""
         return self._perMessageCompress is None and not self.triggered
 
     def _leave_unread(self, data: bytes) -> None:
-        """Let `data` be what Autobahn has received and not parsed."""
+        """Leave `data` to Autobahn, as received and not parsed."""
         self.data = data
 
     def _restart_ping(self) -> None:
-        """Take what was received for an answer to the ping that is under way."""
+        """Treat what was received as the pong that Autobahn waits for."""
         self._cancelAutoPingTimeoutCall()  # type: ignore[no-untyped-call]
 
     def _ping(self) -> None:
@@ -327,7 +320,7 @@ class CompactProtocol(WebSocketServerProtocol):
 
     @on_demand
     def peer(self) -> str:
-        """The address of the client, `tcp4:127.0.0.1:52914` say."""
+        """The address of the client, such as `tcp4:127.0.0.1:52914`."""
         return peer2str(self.transport)
 
     @on_demand
@@ -359,7 +352,7 @@ class CompactProtocol(WebSocketServerProtocol):
         return self.http_headers["sec-websocket-key"].strip()
 
 
-for _name, _value in _INITIAL.items():
+for _name, _value in INITIAL.items():
     setattr(CompactProtocol, _name, _value)
 
 
@@ -368,7 +361,7 @@ class CompactFactory(WebSocketServerFactory):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)  # type: ignore[no-untyped-call]
-        self._batched_timer = self.timers = TimerWheel(self.reactor)
+        self._batched_timer = self.timer_wheel = TimerWheel(self.reactor)
         self._configured: tuple[type, tuple[Any, ...], type] | None = None
 
     def buildProtocol(self, addr: Any) -> Any:

@@ -1,15 +1,14 @@
-"""The calls of a connection that run: how many, until when, and how they are ended."""
+"""The running calls of a connection: their number, their deadlines, and how they end."""
 
 import binascii
 from collections import deque
-from typing import Any, Protocol
+from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.python.failure import Failure
 
-from aiorest_ws.awaiting import drive, maybe_await
-from aiorest_ws.connection.stream_sender import StreamOwner, StreamSender
+from aiorest_ws.connection.stream_sender import StreamSender
 from aiorest_ws.dispatch.failures import internal_error_reply, render_failure
 from aiorest_ws.dispatch.streams import Stream, discard
 from aiorest_ws.exceptions import (
@@ -20,12 +19,13 @@ from aiorest_ws.exceptions import (
     ServiceUnavailable,
     TooManyStreams,
 )
+from aiorest_ws.interfaces import Connection
 from aiorest_ws.log import logger
 from aiorest_ws.wrappers import Request
 
-__all__ = ("STOPPING", "CallOwner", "Calls", "may_end_something")
+__all__ = ("STOPPING", "Calls", "may_end_something")
 
-# An `id` has 128 bytes at most, a topic 200; what is larger than this waits like other messages.
+# An `id` has at most 128 bytes, a topic 200; larger messages are queued like all others.
 MAX_ENDING_BYTES = 1024
 
 STOPPING = "The server is shutting down."
@@ -44,24 +44,6 @@ def may_end_something(payload: bytes, is_binary: bool) -> bool:
     return b"cancel" in lowered or b"unsubscribe" in lowered
 
 
-class CallOwner(StreamOwner, Protocol):
-    """What calls need of a connection."""
-
-    def answer_call(
-        self, request: Request | None, reply: Any, is_binary: bool, seconds_left: float | None
-    ) -> None:
-        """Send a reply, or start a stream."""
-
-    def call_ended(self, request: Request) -> None:
-        """Note that a call has been answered, or failed."""
-
-    def start_queueing(self) -> None:
-        """Let new messages wait."""
-
-    def resume_calls(self) -> None:
-        """Handle messages that have waited for a call to end."""
-
-
 class _Call:
     __slots__ = ("is_answered", "is_binary", "is_stream", "request", "timer")
 
@@ -74,7 +56,7 @@ class _Call:
 
 
 class Calls:
-    """The calls of one connection that take their time, by what they wait for.
+    """The calls of one connection that have not been answered at once.
 
     A call that is answered early, because its deadline has passed or its client cancelled it,
     keeps its place until what it awaited has really ended. So does a stream, among the streams.
@@ -82,12 +64,12 @@ class Calls:
 
     __slots__ = ("_connection", "_is_closed", "_running", "_streams", "_turns", "by_id")
 
-    def __init__(self, connection: CallOwner) -> None:
+    def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._running: dict[Deferred[Any], _Call] = {}
-        # What runs and is to be answered, by the `id` of its request.
-        self.by_id: dict[str | int, Deferred[Any]] = {}
-        # How many of the calls are streams, and those that have something to do.
+        # The calls that are to be answered, by the `id` of their requests.
+        self.by_id: dict[str | int, Deferred[Any]] | None = None
+        # The number of streams among the calls, and those that wait for their turn.
         self._streams = 0
         self._turns: deque[Deferred[None]] | None = None
         self._is_closed = False
@@ -108,12 +90,12 @@ class Calls:
 
     def check_id(self, request: Request) -> None:
         """Raise MalformedMessage for the `id` of a call that runs."""
-        if request.id is not None and request.id in self.by_id:
+        if request.id is not None and self.by_id and request.id in self.by_id:
             raise MalformedMessage("`id` belongs to a call that is still running.")
 
     def cancel(self, request_id: str | int) -> None:
-        """End a call; one that is not running has been answered."""
-        pending = self.by_id.get(request_id)
+        """End a call; a call that is not running has been answered."""
+        pending = (self.by_id or {}).get(request_id)
         if pending is not None:
             self._end(pending, CallCancelled())
 
@@ -127,24 +109,17 @@ class Calls:
     def close(self) -> None:
         """Cancel all calls: nobody waits for them."""
         self._is_closed = True
-        running, self._running, self.by_id, self._streams = self._running, {}, {}, 0
+        running, self._running, self.by_id, self._streams = self._running, {}, None, 0
         for pending, call in running.items():
             _stop_timer(call)
             if not call.is_answered:
                 _cancel(pending)
 
-    def wait_for(self, request: Request | None, answer: Any, is_binary: bool) -> None:
-        """Answer a request when an awaitable has its reply."""
-        connection = self._connection
-        try:
-            pending = answer if isinstance(answer, Deferred) else drive(maybe_await(answer))
-        except Exception as exc:  # noqa: BLE001  a router of somebody else's may raise anything
-            pending = internal_error_reply(request, exc)
-        if not isinstance(pending, Deferred):
-            connection.answer_call(request, pending, is_binary, None)
-            return
+    def wait_for(self, request: Request | None, pending: Deferred[Any], is_binary: bool) -> None:
+        """Answer a request with what `pending` fires with."""
         call = _Call(request, is_binary)
         self._start(pending, call, self._seconds_for(request))
+        connection = self._connection
         if len(self._running) - self._streams >= connection.factory.limits.calls_in_flight:
             connection.start_queueing()
         pending.addBoth(self._answered, pending, call)
@@ -198,6 +173,8 @@ class Calls:
     def _start(self, pending: Deferred[Any], call: _Call, seconds: float | None) -> None:
         self._running[pending] = call
         if call.request is not None and call.request.id is not None:
+            if self.by_id is None:
+                self.by_id = {}
             self.by_id[call.request.id] = pending
         if seconds is not None:
             reactor = self._connection.factory.reactor
@@ -222,7 +199,7 @@ class Calls:
             return
         del self._running[pending]
         connection = self._connection
-        # An override may raise as it sends; the calls that wait for this one go on.
+        # An override may raise while it sends; queued messages are handled all the same.
         try:
             if not call.is_answered:
                 ends_at = call.timer.getTime() if call.timer is not None else None
@@ -236,11 +213,12 @@ class Calls:
         finally:
             if call.request is not None:
                 connection.call_ended(call.request)
+            self._forget_if_idle()
             connection.resume_calls()
 
     def _stream_ended(self, failure: Any, pending: Deferred[Any], call: _Call) -> None:
         if isinstance(failure, Failure):
-            # An override has raised as it sent an item.
+            # An override raised while it sent an item.
             logger.error("a stream could not be sent", exc_info=failure.value)
         if self._is_closed:
             return
@@ -248,6 +226,11 @@ class Calls:
             self._note_answered(pending, call)
         self._streams -= 1
         del self._running[pending]
+        self._forget_if_idle()
+
+    def _forget_if_idle(self) -> None:
+        if not self._running and not self._is_closed:
+            self._connection.forget_calls()
 
     def _end(self, pending: Deferred[Any], exc: BaseAPIException) -> None:
         """Answer a call that has not ended with a failure, and cancel what it awaits."""
@@ -270,7 +253,7 @@ class Calls:
         call.is_answered = True
         _stop_timer(call)
         request = call.request
-        if request is None or request.id is None:
+        if request is None or request.id is None or self.by_id is None:
             return
         if self.by_id.get(request.id) is pending:
             del self.by_id[request.id]

@@ -1,4 +1,4 @@
-"""The hooks of an application at the start and at the end of a connection."""
+"""Run an application's connect and disconnect hooks."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from aiorest_ws.awaiting import drive, maybe_await
+from aiorest_ws.interfaces import Connection
 from aiorest_ws.log import logger
 
 __all__ = ("ConnectionHook", "run_connect_hooks", "run_disconnect_hooks")
@@ -13,25 +14,27 @@ __all__ = ("ConnectionHook", "run_connect_hooks", "run_disconnect_hooks")
 ConnectionHook = Callable[[Any], Any]
 
 
-def run_connect_hooks(hooks: Iterable[ConnectionHook], connection: Any) -> Any:
+def run_connect_hooks(hooks: Iterable[ConnectionHook], connection: Connection) -> Any:
     """Return whether all hooks have succeeded, or a Deferred of it."""
     return drive(_connect(hooks, connection))
 
 
-def run_disconnect_hooks(hooks: Iterable[ConnectionHook], connection: Any) -> list[Deferred[Any]]:
+def run_disconnect_hooks(
+    hooks: Iterable[ConnectionHook], connection: Connection
+) -> list[Deferred[Any]]:
     """Run all hooks at once; return those that have not finished."""
     running = [drive(_succeeds("on_disconnect", hook, connection)) for hook in hooks]
     return [one for one in running if isinstance(one, Deferred)]
 
 
-async def _connect(hooks: Iterable[ConnectionHook], connection: Any) -> bool:
+async def _connect(hooks: Iterable[ConnectionHook], connection: Connection) -> bool:
     for hook in hooks:
         if not await _succeeds("on_connect", hook, connection):
             return False
     return True
 
 
-async def _succeeds(name: str, hook: ConnectionHook, connection: Any) -> bool:
+async def _succeeds(name: str, hook: ConnectionHook, connection: Connection) -> bool:
     try:
         await maybe_await(hook(connection))
     except Exception as exc:  # noqa: BLE001  a hook may raise anything

@@ -1,26 +1,26 @@
-"""What is sent in a block leaves in one write."""
+"""Send what a block of code sends in one write."""
 
 from contextlib import nullcontext
 from typing import Protocol
 
 __all__ = ("NOTHING", "Cork")
 
-# A block inside another one: the outer one writes.
+# A block inside another one; the outer one writes.
 NOTHING = nullcontext()
 
 
 class Corkable(Protocol):
-    """What can keep back what it sends."""
+    """A connection that can delay its writes."""
 
     def cork(self) -> None:
-        """Keep back what is sent."""
+        """Delay writes."""
 
     def uncork(self) -> None:
-        """Write what was kept back."""
+        """Write what was delayed."""
 
 
 class Cork:
-    """A block in which a connection keeps back what it sends."""
+    """A block in which a connection delays its writes."""
 
     __slots__ = ("_connection",)
 

@@ -11,19 +11,20 @@ from aiorest_ws.connection.autobahn import CompactFactory, CompactProtocol
 from aiorest_ws.connection.limit_hits import AddressCount, LimitHits
 from aiorest_ws.connection.on_connect import deciding
 from aiorest_ws.connection.unsent_budget import UnsentBudget
+from aiorest_ws.interfaces import Connection
 from aiorest_ws.limits import UNIX_SOCKET, Limits
 
 __all__ = ("ConnectionFactory",)
 
-# How often the bytes are added up that very many clients have not read.
+# How often the unsent bytes of all connections are added up.
 AUDIT_SECONDS = 1
 
-# Names of this machine for itself. Another name that leads here is an attack: DNS rebinding.
+# This machine's names for itself. Another name that leads here is DNS rebinding.
 _LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 
 
 class ConnectionFactory(CompactFactory):
-    """Autobahn's factory, with limits on what a client may cost; it knows its connections."""
+    """Autobahn's factory, with limits and a set of open connections."""
 
     server: str
 
@@ -35,7 +36,7 @@ class ConnectionFactory(CompactFactory):
         kwargs.setdefault("server", "aiorest-ws")
         super().__init__(*args, **kwargs)
         self.is_stopping = False
-        self.judges_origins = True
+        self.checks_origins = True
         self.limit_hits = LimitHits(self.reactor.seconds)
         self.connections_at_most = self.limits.connections_at_most()
         self.trusts_unix = UNIX_SOCKET in self.limits.trusted_proxies
@@ -66,23 +67,23 @@ class ConnectionFactory(CompactFactory):
     def setProtocolOptions(self, *args: Any, **options: Any) -> None:
         """Set options of Autobahn's; those that are not named stay as they are.
 
-        With `allowedOrigins` Autobahn judges origins, and `allowed_origins` is not looked at.
+        With `allowedOrigins`, Autobahn checks origins, and `allowed_origins` is ignored.
         """
         if options.get("allowedOrigins") is not None:
-            self.judges_origins = False
+            self.checks_origins = False
         # Autobahn takes an `allowNullOrigin` that is not named for False.
         options.setdefault("allowNullOrigin", self.allowNullOrigin)
         super().setProtocolOptions(*args, **options)  # type: ignore[no-untyped-call]
 
-    def add(self, connection: Any) -> None:
+    def add(self, connection: Connection) -> None:
         """Note that a connection is open."""
         self.connections.add(connection)
         if not self._is_auditing and self._may_exceed_budget():
             self._is_auditing = True
-            self.timers.call_later(AUDIT_SECONDS, self._audit)
+            self.timer_wheel.call_later(AUDIT_SECONDS, self._audit)
 
     def _may_exceed_budget(self) -> bool:
-        # With less than the mark each, which nobody tells of, so many cannot be over the limit.
+        # Below the mark nothing is noted; so few connections cannot exceed the limit together.
         limits = self.limits
         return len(self.connections) * limits.unsent_pause_bytes > limits.unsent_bytes_in_all
 
@@ -90,9 +91,9 @@ class ConnectionFactory(CompactFactory):
         self._is_auditing = self._may_exceed_budget()
         if self._is_auditing:
             self.unsent.audit(self.connections)
-            self.timers.call_later(AUDIT_SECONDS, self._audit)
+            self.timer_wheel.call_later(AUDIT_SECONDS, self._audit)
 
-    def forget(self, connection: Any) -> None:
+    def forget(self, connection: Connection) -> None:
         """Note that a connection has ended."""
         self.connections.discard(connection)
         if not self.connections:
@@ -110,7 +111,7 @@ class ConnectionFactory(CompactFactory):
         return last_closed
 
     def keep(self, pending: Deferred[Any]) -> None:
-        """Hold on to what runs on its own until it is done: asyncio itself would not."""
+        """Keep a reference to what runs on its own: asyncio does not."""
         self._kept.add(pending)
         pending.addBoth(lambda _: self._kept.discard(pending))
 

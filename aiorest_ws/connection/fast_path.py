@@ -1,11 +1,10 @@
-"""The fast path: ordinary messages pass by Autobahn's state machine.
+"""The fast path: ordinary messages bypass Autobahn's state machine.
 
 It may be taken while the connection is open, between two messages, with nothing buffered, by
 messages that `framing` takes. A byte of anything else goes to Autobahn as it came. Whether it may
 be taken is decided when something changes, so a message has one number to look at.
 """
 
-import sys
 import time
 from contextlib import AbstractContextManager
 from inspect import getattr_static
@@ -13,11 +12,19 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from twisted.logger import Logger
 
+from aiorest_ws.connection import options
 from aiorest_ws.connection.autobahn import RECEIVING
 from aiorest_ws.connection.cork import NOTHING, Cork
-from aiorest_ws.connection.flow_state import NOT_RECEIVING, FlowState
+from aiorest_ws.connection.flow_state import (
+    DRAINING,
+    FINISHING,
+    NOT_RECEIVING,
+    WRITE_PAUSED,
+    YIELDING,
+    FlowState,
+)
 from aiorest_ws.connection.handshake import GuardedProtocol
-from aiorest_ws.connection.options import REPLYING, SENDING, WATCHED, WatchedOption, is_changed
+from aiorest_ws.connection.options import CLOSED
 from aiorest_ws.framing import (
     BINARY,
     SHORT_TEXT_HEADERS,
@@ -33,17 +40,15 @@ _log = Logger("aiorest-ws")
 MESSAGES_PER_TURN = 64
 SECONDS_PER_TURN = 0.001
 
-# A reply above this is not kept back to leave with others.
+# A larger reply is written at once.
 CORKED_BYTES = 64 * 1024
 
-# Pushes that are written together.
+# The most pushes in one write.
 CORKED_FRAMES = 64
-
-_CLOSED = -1
 
 
 class FastPathProtocol(GuardedProtocol):
-    """Autobahn's protocol; ordinary messages come to `onMessage`, and leave, without it.
+    """Autobahn's protocol; ordinary messages reach `onMessage`, and are sent, without it.
 
     A client that pipelines gets a bounded part of each turn of the loop. What is sent while the
     messages of one read are handled leaves in one write.
@@ -62,7 +67,7 @@ class FastPathProtocol(GuardedProtocol):
 
     if TYPE_CHECKING:
         _corked: list[bytes] | None
-        _flow: FlowState
+        _flow: int
         _transport: Any
 
         # Given by the classes that derive from this one.
@@ -73,17 +78,17 @@ class FastPathProtocol(GuardedProtocol):
     _sends_in_parts: ClassVar[bool] = False
     _has_own_replies: ClassVar[bool] = False
 
-    # What the options of the class say, once they have been asked; a connection that has changed
-    # one for itself has its own.
+    # The limits by the options of the class, once they have been read; a connection that has set
+    # an option for itself has its own.
     _fast_path_limits: ClassVar[tuple[int, int] | None] = None
 
     def __new__(cls, *arguments: Any, **keywords: Any) -> Self:
         """Make a protocol that is not connected."""
         self = super().__new__(cls, *arguments, **keywords)
         # The largest payload that may take the fast path, in bytes.
-        self._receive_limit = self._send_limit = self._reply_limit = _CLOSED
+        self._receive_limit = self._send_limit = self._reply_limit = CLOSED
         self._corked = None
-        self._flow = FlowState.OPEN
+        self._flow = 0
         self._transport = None
         # What is left of this turn of the loop: messages, and the time at which it is over.
         self._messages_left = 0
@@ -93,26 +98,26 @@ class FastPathProtocol(GuardedProtocol):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         cls._fast_path_limits = None
-        for name in WATCHED:
+        for name in options.WATCHED:
             option = getattr_static(cls, name, None)
-            if option is not None and not isinstance(option, WatchedOption):
-                setattr(cls, name, WatchedOption(name, option))
-        cls._receives_in_parts = is_changed(cls, RECEIVING)
-        cls._sends_in_parts = is_changed(cls, SENDING)
-        cls._has_own_replies = is_changed(cls, REPLYING)
+            if option is not None and not isinstance(option, options.WatchedOption):
+                setattr(cls, name, options.WatchedOption(name, option))
+        cls._receives_in_parts = options.is_changed(cls, RECEIVING)
+        cls._sends_in_parts = options.is_changed(cls, options.SENDING)
+        cls._has_own_replies = options.is_changed(cls, options.REPLYING)
 
     @classmethod
     def class_option(cls, name: str, value: Any) -> Any:
         """Return what stands in a class for an option that Autobahn would set on an instance."""
-        if name in WATCHED:
-            return WatchedOption(name, value)
+        if name in options.WATCHED:
+            return options.WatchedOption(name, value)
         return super().class_option(name, value)
 
     @property
     def transport(self) -> Any:
-        """The transport, with nothing of this connection kept back from it."""
+        """The transport; delayed writes are written first."""
         if self._corked:
-            self.flush()
+            self.write_corked()
         return self._transport
 
     @transport.setter
@@ -122,11 +127,11 @@ class FastPathProtocol(GuardedProtocol):
     # Receiving
 
     def dataReceived(self, data: bytes) -> None:
-        """Take bytes from the transport; one chunk comes in one turn of the loop."""
+        """Handle one read from the transport."""
         limit = self._receive_limit
-        if limit == _CLOSED:
+        if limit == CLOSED:
             self._begin_turn()
-            self._take_bytes(data)
+            super().dataReceived(data)
             return
         stats = self.trafficStats
         stats.incomingOctetsWireLevel += len(data)
@@ -137,7 +142,7 @@ class FastPathProtocol(GuardedProtocol):
             # Unless there is more, a message has closed the path, or this turn is over.
             if (
                 taken < len(data)
-                or self._receive_limit == _CLOSED
+                or self._receive_limit == CLOSED
                 or self._messages_left <= 0
                 or time.monotonic() >= self._turn_ends
             ):
@@ -153,21 +158,21 @@ class FastPathProtocol(GuardedProtocol):
 
     def consumeData(self) -> None:
         """Handle what has been received, as far as this turn goes."""
-        if FlowState.YIELDING in self._flow:
+        if self._flow & YIELDING:
             return
         if self.data:
             data = self.data
             self._leave_unread(b"")
             self._choose_path()
-            taken = self._take_messages(data) if self._receive_limit != _CLOSED else 0
+            taken = self._take_messages(data) if self._receive_limit != CLOSED else 0
             self._leave_unread(data[taken:])
-        if FlowState.YIELDING not in self._flow:
+        if not self._flow & YIELDING:
             super().consumeData()
         self._choose_path()
 
     def processData(self) -> bool:
-        """Take a part of a frame out of what has been received, unless others are due first."""
-        if FlowState.YIELDING in self._flow or self._yields():
+        """Parse a part of a frame, unless this turn of the loop is over."""
+        if self._flow & YIELDING or self._yields():
             return False
         return bool(super().processData())
 
@@ -196,7 +201,7 @@ class FastPathProtocol(GuardedProtocol):
         return taken
 
     def onFrameEnd(self) -> Any:
-        """Handle a frame, which counts as a message: one may be a ping, or a part of a message."""
+        """Handle a frame; it counts as a message, be it a ping or a fragment."""
         self._count_message()
         return super().onFrameEnd()
 
@@ -215,20 +220,20 @@ class FastPathProtocol(GuardedProtocol):
         # One is taken, however slow the machine.
         if left == MESSAGES_PER_TURN or (left > 0 and time.monotonic() < self._turn_ends):
             return False
-        if FlowState.FINISHING in self._flow:
+        if self._flow & FINISHING:
             return False
         self.transport.pauseProducing()
         self._go_on_soon()
         return True
 
     def _go_on_soon(self) -> None:
-        """Go on in the next turn with what has been received."""
-        if FlowState.YIELDING not in self._flow:
-            self._change_flow(add=FlowState.YIELDING)
+        """Continue in the next turn of the loop with what has been received."""
+        if not self._flow & YIELDING:
+            self._change_flow(add=YIELDING)
             self.factory.reactor.callLater(0, self._go_on_next_turn)
 
     def _go_on_next_turn(self) -> None:
-        self._flow &= ~FlowState.YIELDING  # the path is chosen below
+        self._flow &= ~YIELDING  # the path is chosen below
         if self.state == self.STATE_CLOSED:
             return
         self._begin_turn()
@@ -284,10 +289,10 @@ class FastPathProtocol(GuardedProtocol):
         else:
             self._corked.append(frame)
             if size > CORKED_BYTES:
-                self.flush()
+                self.write_corked()
 
     def push_frame(self, frame: bytes, size: int) -> bool:
-        """Send a frame that others get, too, if nothing is special about this connection.
+        """Send a frame that was made for many connections, if it fits this one.
 
         `size` is that of its payload. Tells whether it was sent.
         """
@@ -301,91 +306,80 @@ class FastPathProtocol(GuardedProtocol):
             self._transport.write(frame)
         else:
             self._corked.append(frame)
-            # A view may publish any number: the transport has to tell when they are too many.
+            # A view may publish any number; the transport must be able to pause them.
             if size > CORKED_BYTES or len(self._corked) >= CORKED_FRAMES:
-                self.flush()
+                self.write_corked()
         return True
 
     # Writing at once
 
     def corked(self) -> AbstractContextManager[None]:
-        """Keep back what is sent in the block, and write it in one go at its end."""
+        """Delay what is sent in the block, and write it at once at its end."""
         return NOTHING if self._corked is not None else Cork(self)
 
     def cork(self) -> None:
-        """Keep back what is sent, until `uncork`: see `corked`."""
+        """Delay writes until `uncork`, and discard those that are delayed; use `corked`."""
         self._corked = []
 
     def uncork(self) -> None:
-        """Write what was kept back, and what is sent from now on as it comes."""
+        """Write what was delayed, and write at once from now on."""
         if self._corked:
-            self.flush()
+            self.write_corked()
         self._corked = None
 
-    def flush(self) -> None:
-        """Write what is kept back now."""
+    def write_corked(self) -> None:
+        """Write what was delayed so far."""
         if self._corked:
             frames, self._corked = self._corked, []
             self._transport.write(frames[0] if len(frames) == 1 else b"".join(frames))
 
-    def _discard_corked(self) -> None:
-        if self._corked:
-            self._corked = []
-
     # Which path
 
-    def _change_flow(
-        self, *, add: FlowState = FlowState.OPEN, remove: FlowState = FlowState.OPEN
-    ) -> None:
+    @property
+    def flow_state(self) -> FlowState:
+        """Whether the connection reads, handles messages and writes."""
+        return FlowState(self._flow)
+
+    def _change_flow(self, *, add: int = 0, remove: int = 0) -> None:
         self._flow = (self._flow | add) & ~remove
         self._choose_path()
 
     def _state_changed(self) -> None:
         if self._state != self.STATE_OPEN:
-            self._receive_limit = self._send_limit = self._reply_limit = _CLOSED
+            self._receive_limit = self._send_limit = self._reply_limit = CLOSED
             if self._state == self.STATE_CLOSING:
                 # A view would run for nothing: no reply follows a close frame.
-                self._flow |= FlowState.DRAINING
+                self._flow |= DRAINING
 
     def _choose_path(self) -> None:
         """Decide which messages may take the fast path from here on."""
-        self._receive_limit = self._send_limit = self._reply_limit = _CLOSED
+        self._receive_limit = self._send_limit = self._reply_limit = CLOSED
         if self._state != self.STATE_OPEN or self.trackedTimings is not None:
             return
         receive_limit, send_limit = self._fast_path_limits or self._read_options()
         flow = self._flow
-        is_held_up = flow is not FlowState.OPEN
-        if self._sends_as_given() and not (is_held_up and FlowState.WRITE_PAUSED in flow):
+        if self._sends_as_given() and not flow & WRITE_PAUSED:
             self._send_limit = send_limit
             if not self._has_own_replies:
                 self._reply_limit = send_limit
-        if self._is_between_messages() and not (is_held_up and flow & NOT_RECEIVING):
+        if self._is_between_messages() and not flow & NOT_RECEIVING:
             self._receive_limit = receive_limit
 
     def forget_options(self) -> None:
-        """Look at the options again, which this connection has set for itself."""
+        """Read the options again: this connection has set one for itself."""
         vars(self)["_fast_path_limits"] = None
         self._choose_path()
 
     def _read_options(self) -> tuple[int, int]:
-        """Return the limits that the options leave to messages, in and out; remember them."""
-        limits = self._limits_of_options()
+        """Return the limits for incoming and outgoing messages by the options; remember them."""
+        limits = options.limits_of_options(
+            self, receives=not self._receives_in_parts, sends=not self._sends_in_parts
+        )
         if "_fast_path_limits" in vars(self):
             vars(self)["_fast_path_limits"] = limits
         else:
             type(self)._fast_path_limits = limits
         return limits
-
-    def _limits_of_options(self) -> tuple[int, int]:
-        if self.logOctets or self.logFrames:
-            return _CLOSED, _CLOSED
-        message, frame = (
-            limit if limit > 0 else sys.maxsize
-            for limit in (self.maxMessagePayloadSize, self.maxFramePayloadSize)
-        )
-        receives = not self._receives_in_parts and self.applyMask and self.utf8validateIncoming
-        sends = not (self._sends_in_parts or self.maskServerFrames or self.autoFragmentSize > 0)
-        return min(message, frame) if receives else _CLOSED, message if sends else _CLOSED
 
     def succeedHandshake(self, res: Any) -> None:
         """Answer the opening handshake, and open the fast path."""
@@ -398,6 +392,6 @@ class FastPathProtocol(GuardedProtocol):
         self._choose_path()
 
     def setTrackTimings(self, enable: bool) -> None:
-        """Note when a message passes the stations of Autobahn's way, or stop it."""
+        """Let Autobahn record when a message passes the stations of Autobahn's way, or stop it."""
         super().setTrackTimings(enable)
         self._choose_path()

@@ -1,10 +1,9 @@
 """Flow control: when a client stops reading, the server stops reading from it.
 
-Ordinary messages pass nothing of this. A connection that is write-paused or queueing leaves the
-fast path until it is not.
+Ordinary messages never get here. A write-paused or queueing connection does not use the fast path.
 """
 
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IPushProducer
@@ -13,10 +12,19 @@ from zope.interface import implementer
 
 from aiorest_ws.connection.calls import Calls
 from aiorest_ws.connection.fast_path import FastPathProtocol
-from aiorest_ws.connection.flow_state import FlowState
+from aiorest_ws.connection.flow_state import (
+    BACKLOG,
+    COUNTING,
+    DRAINING,
+    FINISHING,
+    QUEUEING,
+    WRITE_PAUSED,
+    YIELDING,
+)
 from aiorest_ws.connection.message_queue import MessageQueue, MessageRate
 from aiorest_ws.connection.slow_client import SlowClientWatch
 from aiorest_ws.connection.writers import Writers
+from aiorest_ws.interfaces import Connection
 from aiorest_ws.status import WS_MESSAGE_VIOLATE_POLICY
 from aiorest_ws.transports.unsent import set_high_water, unsent_bytes
 from aiorest_ws.wrappers import Request
@@ -42,23 +50,16 @@ class FlowProtocol(FastPathProtocol):
     # Why it was aborted, for `close_reason`: a slow client never reads a close frame.
     _abort_reason: str | None = None
 
-    # All of them are made when they are needed.
+    # Each is made when it is needed.
     _slow_client: SlowClientWatch | None = None
-    _queue: MessageQueue | None = None
-    _rate: MessageRate | None = None
+    _queued_messages: MessageQueue | None = None
+    _message_rate: MessageRate | None = None
     _writers: Writers | None = None
 
     if TYPE_CHECKING:
         _calls: Calls | None
 
         # Given by RequestHandlerProtocol
-        def answer_call(
-            self, request: Request | None, reply: Any, is_binary: bool, seconds_left: float | None
-        ) -> None: ...
-        def call_ended(self, request: Request) -> None: ...
-        def log_reply(self, request: Request | None, size: int) -> None: ...
-        def resume_calls(self) -> None: ...
-        def send_reply(self, request: Request | None, reply: Any, is_binary: bool) -> Any: ...
         def _is_urgent(self, payload: bytes, is_binary: bool) -> bool: ...
         def _refuse_rate(self, payload: bytes, is_binary: bool) -> None: ...
 
@@ -73,14 +74,14 @@ class FlowProtocol(FastPathProtocol):
         limits = self.factory.limits
         set_high_water(self._transport, limits.unsent_pause_bytes)
         if limits.messages_per_second is not None:
-            self._change_flow(add=FlowState.COUNTING)
+            self._change_flow(add=COUNTING)
         self._transport.registerProducer(self, True)
         super().connectionMade()
 
     def connectionLost(self, reason: Any = connectionDone) -> None:
-        """End, and let go of what waits."""
+        """End the connection, and discard what is queued."""
         self.factory.unsent.forget(self)
-        self._queue = None
+        self._queued_messages = None
         self._stop_watching()
         if self._writers is not None:
             self._writers.stop()
@@ -88,23 +89,23 @@ class FlowProtocol(FastPathProtocol):
         try:
             super().connectionLost(reason)
         finally:
-            # It is part of a cycle, and may wait for the collector: what it has read need not.
+            # The garbage collector may free the connection late; free its buffers now.
             for name in ("data", "message_data", "frame_data"):
                 vars(self).pop(name, None)
 
     def dropConnection(self, abort: bool = False) -> None:
-        """Close the connection; what a client has not read soon is lost with it."""
+        """Close the connection; what the client does not read in `closing_seconds` is lost."""
         was_closed = self._state == self.STATE_CLOSED
         if self._writers is not None:
             self._writers.stop()  # Autobahn would only forget it
         if abort and self.wasClean and self.unsent_bytes:
-            abort = False  # what the client is owed, be it the frame that says what is wrong
+            abort = False  # the client still gets its last replies and the close frame
         if self._transport is not None:
             self._transport.unregisterProducer()
         super().dropConnection(abort)
         if not abort and not was_closed and self.unsent_bytes:
             seconds = self.factory.limits.closing_seconds
-            self.factory.timers.call_later(seconds, self._transport.abortConnection)
+            self.factory.timer_wheel.call_later(seconds, self._transport.abortConnection)
 
     def abort_connection(self) -> None:
         """Close the connection at once; what is not sent is lost."""
@@ -132,40 +133,40 @@ class FlowProtocol(FastPathProtocol):
     @property
     def is_write_paused(self) -> bool:
         """Whether the client has not read what it was sent."""
-        return FlowState.WRITE_PAUSED in self._flow
+        return bool(self._flow & WRITE_PAUSED)
 
     def pauseProducing(self) -> None:
-        """Read nothing more: the client does not keep up."""
+        """Stop reading: the client does not read what it is sent."""
         if self.is_write_paused:
             return
-        self._change_flow(add=FlowState.WRITE_PAUSED)
+        self._change_flow(add=WRITE_PAUSED)
         if self._state == self.STATE_OPEN:
             self._transport.pauseProducing()
-        self._slow_client = SlowClientWatch(self)
+        self._slow_client = SlowClientWatch(cast("Connection", self))
         self._check_unsent()
         if self._writers is not None:
             self._writers.pause()
 
     def resumeProducing(self) -> None:
-        """Go on: the client has read what it was sent."""
+        """Continue: the client has read what it was sent."""
         if not self.is_write_paused:
             return
         self._stop_watching()
         self.factory.unsent.forget(self)
-        self._change_flow(remove=FlowState.WRITE_PAUSED)
+        self._change_flow(remove=WRITE_PAUSED)
         if self._state != self.STATE_CLOSED:
             self._go_on_soon()
         if self._writers is not None:
             self._writers.resume()
 
     def writable(self) -> Deferred[None]:
-        """Return a Deferred that fires when the client keeps up, or is gone."""
+        """Return a Deferred that fires when the client has read what it was sent, or is gone."""
         if not self.is_write_paused or self._state != self.STATE_OPEN:
             return succeed(None)
         return self._all_writers().wait()
 
     def stopProducing(self) -> None:
-        """Note that the connection is gone; `connectionLost` says so, too, and is what counts."""
+        """Do nothing: `connectionLost` follows."""
 
     # What a client does not read
 
@@ -181,7 +182,7 @@ class FlowProtocol(FastPathProtocol):
         return sent - self.unsent_bytes
 
     def sendData(self, data: bytes, sync: bool = False, chopsize: int | None = None) -> None:
-        """Write bytes; a connection that is too far behind is aborted."""
+        """Write bytes; abort the connection of a client that is too far behind."""
         super().sendData(data, sync, chopsize)
         if self.is_write_paused:
             self._check_unsent()
@@ -207,15 +208,16 @@ class FlowProtocol(FastPathProtocol):
         self._abort_reason = f"{limit}: {words}"
         self._note_unclean_end(self._abort_reason)
         self.factory.unsent.forget(self)
-        self._discard_corked()  # to write it would ask for this again
+        if self._corked:
+            self.cork()  # discards it: to write it would ask for this again
         self.dropConnection(abort=True)
 
     # What cannot be answered yet
 
     def _take_message(self, payload: bytes, is_binary: bool) -> None:
         if self._state != self.STATE_OPEN:
-            self.onMessage(payload, is_binary)  # Autobahn's way with what follows a close frame
-        elif FlowState.COUNTING in self._flow and not self._is_within_rate():
+            self.onMessage(payload, is_binary)  # as Autobahn does
+        elif self._flow & COUNTING and not self._is_within_rate():
             self._refuse_rate(payload, is_binary)
         elif self._flow & _WAITING and not self._is_urgent(payload, is_binary):
             self._queue_message(payload, is_binary)
@@ -223,21 +225,21 @@ class FlowProtocol(FastPathProtocol):
             self.onMessage(payload, is_binary)
 
     def _queue_message(self, payload: bytes, is_binary: bool) -> None:
-        if self._queue is None:
-            self._queue = MessageQueue()
-            self._change_flow(add=FlowState.BACKLOG)
-        self._queue.put(payload, is_binary)
+        if self._queued_messages is None:
+            self._queued_messages = MessageQueue()
+            self._change_flow(add=BACKLOG)
+        self._queued_messages.put(payload, is_binary)
         if not self._reads():
             self._transport.pauseProducing()
 
     def start_queueing(self) -> None:
-        """Let new messages wait."""
-        self._change_flow(add=FlowState.QUEUEING)
+        """Queue new messages."""
+        self._change_flow(add=QUEUEING)
 
     def stop_queueing(self) -> None:
-        """Handle what waits, in the next turn of the loop."""
-        if FlowState.QUEUEING in self._flow:
-            self._change_flow(remove=FlowState.QUEUEING)
+        """Handle queued messages in the next turn of the loop."""
+        if self._flow & QUEUEING:
+            self._change_flow(remove=QUEUEING)
             self._go_on_soon()
 
     def _go_on(self) -> None:
@@ -245,7 +247,7 @@ class FlowProtocol(FastPathProtocol):
         self.consumeData()
 
     def _take_queued(self) -> None:
-        queue = self._queue
+        queue = self._queued_messages
         while queue and self._may_take() and not self._yields():
             payload, is_binary = queue.take()
             self._count_message()
@@ -253,25 +255,25 @@ class FlowProtocol(FastPathProtocol):
         if queue:
             self._choose_path()
         else:
-            self._queue = None
-            self._change_flow(remove=FlowState.BACKLOG)
+            self._queued_messages = None
+            self._change_flow(remove=BACKLOG)
 
     def _may_take(self) -> bool:
         if self._state != self.STATE_OPEN:
             return False
-        return FlowState.FINISHING in self._flow or not self._flow & _HELD_UP
+        return bool(self._flow & FINISHING) or not self._flow & _HELD_UP
 
     def processData(self) -> bool:
-        """Take a part of a frame out of what has been received, if there is room for it."""
+        """Parse a part of a frame, if there is room for it."""
         if self._flow & _BEHIND and self._state == self.STATE_OPEN:
             is_held_up = self.is_write_paused or self.queued_bytes > self._max_waiting_bytes()
-            if is_held_up and FlowState.FINISHING not in self._flow:
+            if is_held_up and not self._flow & FINISHING:
                 return False
         return super().processData()
 
     def _reads(self) -> bool:
         """Tell whether more may be read from the client."""
-        if FlowState.YIELDING in self._flow:
+        if self._flow & YIELDING:
             return False
         if self._state != self.STATE_OPEN:
             return True
@@ -280,8 +282,8 @@ class FlowProtocol(FastPathProtocol):
 
     @property
     def queued_bytes(self) -> int:
-        """What messages take that have been read and not handled."""
-        return 0 if self._queue is None else self._queue.size
+        """The memory that messages take which have been read and not handled."""
+        return 0 if self._queued_messages is None else self._queued_messages.size
 
     def _max_waiting_bytes(self) -> int:
         limit: int = self.factory.limits.waiting_bytes
@@ -290,18 +292,16 @@ class FlowProtocol(FastPathProtocol):
     def finish(self, code: int) -> None:
         """Answer all that has been read, and send the close frame."""
         if self._state == self.STATE_OPEN:
-            self._change_flow(
-                add=FlowState.FINISHING, remove=FlowState.YIELDING | FlowState.QUEUEING
-            )
+            self._change_flow(add=FINISHING, remove=YIELDING | QUEUEING)
             self._begin_turn()
             self._go_on()
             # sendClose() refuses most codes that a server has.
             self.sendCloseFrame(code, None, isReply=False)
-            self._change_flow(remove=FlowState.FINISHING)
+            self._change_flow(remove=FINISHING)
             self._resume_reading()
 
     def onMessageFrameData(self, payload: bytes) -> None:
-        """Keep a piece of a message; an empty one would only take room."""
+        """Keep a piece of a message, unless it is empty."""
         if payload:
             super().onMessageFrameData(payload)
 
@@ -312,31 +312,35 @@ class FlowProtocol(FastPathProtocol):
             self.message_data = [b"".join(self.message_data)]
 
     def _is_within_rate(self) -> bool:
-        if self._rate is None:
-            factory = self.factory
-            self._rate = MessageRate(factory.limits.messages_per_second, factory.reactor.seconds)
-        return self._rate.admits_one_more()
+        per_second = self.factory.limits.messages_per_second
+        if self._message_rate is None:
+            self._message_rate = MessageRate(self.factory.reactor.seconds)
+        return per_second is None or self._message_rate.admits_one_more(per_second)
 
     def _close_over_rate(self) -> None:
         self.factory.limit_hits.note("messages_per_second", self.peer, "429, closed with 1008")
         self.sendCloseFrame(WS_MESSAGE_VIOLATE_POLICY, b"too many messages", isReply=False)
-        self.failedByMe = True  # what comes now is not for anybody
+        self.failedByMe = True  # Autobahn ignores what is received from now on
 
     # Calls that take their time
 
     def _all_calls(self) -> Calls:
         if self._calls is None:
-            self._calls = Calls(self)
+            self._calls = Calls(cast("Connection", self))
         return self._calls
+
+    def forget_calls(self) -> None:
+        """Free the memory of calls: none is running."""
+        self._calls = None
 
     @property
     def running(self) -> list[Request | None]:
-        """The requests whose calls run and are to be answered."""
+        """The requests that are still to be answered."""
         return [] if self._calls is None else self._calls.unanswered
 
     @property
     def calls_in_flight(self) -> int:
-        """How many calls run, those included that have been answered and have not ended."""
+        """The number of running calls, including those that were answered and have not ended."""
         return 0 if self._calls is None else len(self._calls)
 
     @property
@@ -346,17 +350,17 @@ class FlowProtocol(FastPathProtocol):
 
     @property
     def unanswered(self) -> int:
-        """How many messages have been read and not answered."""
-        return len(self.running) + len(self._queue or ())
+        """The number of messages that have been read and not answered."""
+        return len(self.running) + len(self._queued_messages or ())
 
     @property
     def accepts_calls(self) -> bool:
         """Whether calls are answered: it is open, and the server does not stop."""
-        return self._state == self.STATE_OPEN and FlowState.DRAINING not in self._flow
+        return self._state == self.STATE_OPEN and not self._flow & DRAINING
 
     def drain(self) -> None:
-        """Answer what comes from now on with 503."""
-        self._change_flow(add=FlowState.DRAINING)
+        """Answer new calls with 503."""
+        self._change_flow(add=DRAINING)
 
     def cut_calls(self) -> int:
         """Answer the calls that run with 503, and cancel them; return how many they were."""
@@ -366,17 +370,17 @@ class FlowProtocol(FastPathProtocol):
 
     def onAutoPingTimeout(self) -> None:
         """Drop a client that has not answered a ping, unless its answer may be unread."""
-        timers = self.factory.timers
+        timers = self.factory.timer_wheel
         if not self._reads():
-            # Nor is the end of a client read that is gone, but to write to it ends the connection.
+            # If the client is gone, writing to it ends the connection.
             self._ping()
         elif timers.lateness > STALL_SECONDS:
-            # The answer may be there, and the loop has been kept from reading it.
+            # The pong may have arrived while the loop was blocked.
             self.autoPingTimeoutCall = timers.call_later(STALL_SECONDS, self.onAutoPingTimeout)
         else:
             super().onAutoPingTimeout()
 
 
-_WAITING = FlowState.QUEUEING | FlowState.BACKLOG
-_HELD_UP = FlowState.QUEUEING | FlowState.WRITE_PAUSED
-_BEHIND = FlowState.BACKLOG | FlowState.WRITE_PAUSED
+_WAITING = QUEUEING | BACKLOG
+_HELD_UP = QUEUEING | WRITE_PAUSED
+_BEHIND = BACKLOG | WRITE_PAUSED

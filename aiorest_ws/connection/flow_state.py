@@ -2,7 +2,17 @@
 
 from enum import Flag, auto
 
-__all__ = ("FlowState",)
+__all__ = (
+    "BACKLOG",
+    "COUNTING",
+    "DRAINING",
+    "FINISHING",
+    "NOT_RECEIVING",
+    "QUEUEING",
+    "WRITE_PAUSED",
+    "YIELDING",
+    "FlowState",
+)
 
 
 class FlowState(Flag):
@@ -19,7 +29,7 @@ class FlowState(Flag):
     # New messages wait for a call to end, or for the connect hooks.
     QUEUEING = auto()
 
-    # Messages that have waited are not all handled.
+    # Queued messages are not all handled.
     BACKLOG = auto()
 
     # Each message is counted: `Limits.messages_per_second`.
@@ -32,11 +42,14 @@ class FlowState(Flag):
     DRAINING = auto()
 
 
-# What a message that is read must not pass by.
-NOT_RECEIVING = (
-    FlowState.WRITE_PAUSED
-    | FlowState.YIELDING
-    | FlowState.QUEUEING
-    | FlowState.BACKLOG
-    | FlowState.COUNTING
-)
+# A connection keeps its flags as an int: an operation on an enum.Flag takes 0.3 to 1.6 us.
+WRITE_PAUSED = FlowState.WRITE_PAUSED.value
+YIELDING = FlowState.YIELDING.value
+QUEUEING = FlowState.QUEUEING.value
+BACKLOG = FlowState.BACKLOG.value
+COUNTING = FlowState.COUNTING.value
+FINISHING = FlowState.FINISHING.value
+DRAINING = FlowState.DRAINING.value
+
+# The flags that keep incoming messages from the fast path.
+NOT_RECEIVING = WRITE_PAUSED | YIELDING | QUEUEING | BACKLOG | COUNTING

@@ -29,16 +29,16 @@ HEALTH_PATH = b"/healthz"
 
 _END_OF_HEAD = b"\r\n\r\n"
 
-# How long a client that was refused may still send, so that it reads why: to close a socket with
-# something unread resets the connection, and the answer may be lost with it.
+# How long a refused client may still send. Closing a socket with unread data resets the
+# connection, and the client may not get the answer.
 LINGER_SECONDS = 1
 
-# Connections over the limit that are told so; further ones are closed at once.
+# Connections over the limit that get an answer; further ones are closed at once.
 REFUSED_AT_ONCE = 50
 
 
 class GuardedProtocol(CompactProtocol):
-    """Autobahn's protocol, taking only a handshake that is HTTP to the letter."""
+    """Autobahn's protocol, accepting only handshakes that are strictly HTTP."""
 
     if TYPE_CHECKING:
         factory: Any  # a ConnectionFactory, or what a subclass needs of its own
@@ -59,13 +59,13 @@ class GuardedProtocol(CompactProtocol):
         return self._address_of(HeadOfRequest(self.http_request_data))
 
     def connectionMade(self) -> None:
-        """Begin the opening handshake, if there is room for a connection more."""
+        """Begin the opening handshake, if another connection is allowed."""
         super().connectionMade()
         factory = self.factory
         if factory.countConnections > factory.connections_at_most + REFUSED_AT_ONCE:
             self._abort_over("connections")
         elif factory.limits.connections_per_address is not None:
-            # One that says nothing counts, too. Whom a proxy speaks for is told by the request.
+            # A silent connection counts, too. The address behind a proxy is in the request.
             host = getattr(self.transport.getPeer(), "host", None)
             if host is not None and not is_in(host, factory.trusted_networks):
                 self.address = host
@@ -78,7 +78,7 @@ class GuardedProtocol(CompactProtocol):
         self.transport.abortConnection()
 
     def connectionLost(self, reason: Any = connectionDone) -> None:
-        """End; the connection counts no more."""
+        """End the connection, and count it no more."""
         if self._is_counted:
             self._is_counted = False
             self.factory.addresses.remove(self.address)
@@ -112,13 +112,13 @@ class GuardedProtocol(CompactProtocol):
                 "handshake_bytes", f"The request is over {limits.handshake_bytes} bytes", 431
             )
         elif end >= 0:
-            self._judge(HeadOfRequest(self.data[:size]))
+            self._check_request(HeadOfRequest(self.data[:size]))
         else:
             fault = early_fault(self.data, max(0, before - 1))
             if fault is not None:
                 self.failHandshake(fault)
 
-    def _judge(self, head: HeadOfRequest) -> None:
+    def _check_request(self, head: HeadOfRequest) -> None:
         if head.fault is not None:
             self.failHandshake(head.fault)
         elif head.asks_for(HEALTH_PATH):
@@ -136,7 +136,7 @@ class GuardedProtocol(CompactProtocol):
     def _has_room(self, head: HeadOfRequest) -> bool:
         factory = self.factory
         if self.trustXForwardedFor:
-            self.trustXForwardedFor = 0  # Autobahn would believe anybody
+            self.trustXForwardedFor = 0  # Autobahn would trust every peer
         is_counting = factory.limits.connections_per_address is not None
         has_proxies = factory.trusted_networks or factory.trusts_unix
         if is_counting or has_proxies:
@@ -150,7 +150,7 @@ class GuardedProtocol(CompactProtocol):
         over = addresses.over(self.address) if self._is_counted else addresses.add(self.address)
         self._is_counted = over <= 0
         if over > 0:
-            addresses.remove(self.address)  # it is told so, and is no burden any more
+            addresses.remove(self.address)  # it gets an answer and is closed
         return self._is_counted
 
     def _address_of(self, head: HeadOfRequest) -> str:
@@ -170,7 +170,7 @@ class GuardedProtocol(CompactProtocol):
         )
 
     def _is_allowed(self, head: HeadOfRequest) -> bool:
-        """Tell whether the request's `Host` and `Origin` are, and refuse it if not."""
+        """Tell whether `Host` and `Origin` are allowed; refuse the request if not."""
         host = (head.values(b"host") or [b""])[0]
         allowed = self.factory.hosts_allowed_at(self.transport)
         if allowed is not None and host and not fits_host(host, allowed):
@@ -178,7 +178,7 @@ class GuardedProtocol(CompactProtocol):
             self._refuse("allowed_hosts", f"The host {shown!a} is not one of this server's", 403)
             return False
         origins = head.values(b"origin")
-        if origins and self.factory.judges_origins and not self._fits_origin(origins[0], host):
+        if origins and self.factory.checks_origins and not self._fits_origin(origins[0], host):
             shown = origins[0].decode("latin-1")[:100]
             self._refuse(
                 "allowed_origins",
@@ -206,7 +206,7 @@ class GuardedProtocol(CompactProtocol):
         if len(self.data) > self.factory.limits.early_bytes:
             self.transport.resumeProducing()
         if self.websocket_extensions:
-            # One that cannot be accepted is declined, not an error (RFC 7692, 7.1).
+            # An offer that cannot be accepted is declined; it is not an error (RFC 7692, 7.1).
             self.websocket_extensions = list(filter(is_offer, self.websocket_extensions))
         try:
             super().succeedHandshake(res)
@@ -220,11 +220,11 @@ class GuardedProtocol(CompactProtocol):
     def failHandshake(
         self, reason: str, code: int = 400, responseHeaders: list[tuple[str, str]] | None = None
     ) -> None:
-        """Answer the opening handshake with a failure of HTTP, and close the connection."""
+        """Answer the opening handshake with an HTTP error, and close the connection."""
         self._decision = None
         if self._state != self.STATE_CONNECTING:
             return
-        # What stands behind a quotation mark is the client's, who may have sent a secret there.
+        # Quoted text comes from the client and may be a secret.
         words = reason.partition('"')[0]
         fields = {"event": "handshake", "peer": self.peer, "status": int(code)}
         logger.info("%s: handshake refused, %d: %s", self.peer, code, words, extra=fields)
@@ -245,7 +245,7 @@ class GuardedProtocol(CompactProtocol):
     def sendHttpErrorResponse(
         self, code: int, reason: str, responseHeaders: list[tuple[str, str]] | None = None
     ) -> None:
-        """Send an answer of HTTP that ends the connection; `reason` is its text, too."""
+        """Send an HTTP response that ends the connection; `reason` is also its body."""
         reason = " ".join(reason.encode("ascii", "backslashreplace").decode()[:300].split())
         lines = [
             f"HTTP/1.1 {int(code)} {reason}",
@@ -278,7 +278,7 @@ class GuardedProtocol(CompactProtocol):
             return
         transport.loseWriteConnection()
         transport.resumeProducing()
-        self.factory.timers.call_later(LINGER_SECONDS, transport.abortConnection)
+        self.factory.timer_wheel.call_later(LINGER_SECONDS, transport.abortConnection)
 
     # What Autobahn would say in the log itself
 

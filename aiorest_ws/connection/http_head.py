@@ -1,7 +1,7 @@
-"""The request of an opening handshake, judged before anything interprets it.
+"""The request of an opening handshake, checked before anything interprets it.
 
-Autobahn takes a request apart with `str.splitlines`, which knows more line ends than HTTP does, so
-that a proxy in front of it may have seen other headers (CVE-2026-44546). What is not HTTP to the
+Autobahn splits a request with `str.splitlines`, which knows more line ends than HTTP, so a proxy
+in front of it may have seen other headers (CVE-2026-44546). What is not HTTP to the
 letter never gets that far.
 """
 
@@ -95,7 +95,7 @@ def fits_host(host: bytes, allowed: Iterable[str]) -> bool:
 def is_same_origin(origin: bytes, host: bytes) -> bool:
     """Tell whether an `Origin` has the host and the port of a `Host`.
 
-    The schemes are not compared: a proxy may have taken TLS off.
+    The schemes are not compared: a proxy may have terminated TLS.
     """
     page, server = _ORIGIN.fullmatch(origin), _HOST.fullmatch(host)
     if page is None or server is None:
@@ -121,9 +121,9 @@ def fits_origin(origin: bytes, allowed: Sequence[str]) -> bool:
 def forwarded_address(
     peer: str, forwarded: Iterable[bytes], *, is_trusted: bool, trusted: Networks
 ) -> str:
-    """Return the address of the client: the last one in X-Forwarded-For that no proxy has.
+    """Return the address of the client: the last one in X-Forwarded-For that is not a proxy.
 
-    `peer` is who has connected. Who is not trusted is believed nothing.
+    `peer` is the address of the TCP connection. An untrusted peer's header is ignored.
     """
     address = peer
     hops = b",".join(forwarded).decode("latin-1").split(",")

@@ -1,4 +1,4 @@
-"""What happened at the limits: counted, and said in the log without flooding it."""
+"""Count the hits of limits, and log them without flooding the log."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -7,12 +7,12 @@ from aiorest_ws.log import logger
 
 __all__ = ("AddressCount", "LimitHits")
 
-# Lines per limit and second; an attack is not to fill the disk with its own description.
+# Lines per limit and second, so that an attack cannot fill the disk.
 LINES_PER_SECOND = 10
 
 
 class LimitHits(Counter[str]):
-    """How often each limit was hit, by its name in `Limits`."""
+    """The hits of each limit, by its name in `Limits`."""
 
     def __init__(self, seconds: Callable[[], float]) -> None:
         super().__init__()
@@ -21,7 +21,7 @@ class LimitHits(Counter[str]):
         self._unsaid: Counter[str] = Counter()
 
     def note(self, name: str, peer: str, words: str) -> None:
-        """Count a hit of the limit `name`, and say what became of it."""
+        """Count a hit of the limit `name`, and log what was done."""
         self[name] += 1
         second = int(self._seconds())
         then, lines = self._lines.get(name, (second, 0))

@@ -1,4 +1,4 @@
-"""Messages that wait, and how many may come in a second."""
+"""Queued messages, and the rate of messages."""
 
 from collections import deque
 from collections.abc import Callable
@@ -6,7 +6,7 @@ from math import ceil
 
 __all__ = ("MessageQueue", "MessageRate")
 
-# What a message that waits takes besides its bytes.
+# The memory of a queued message besides its bytes.
 MESSAGE_OVERHEAD_BYTES = 128
 
 
@@ -35,21 +35,23 @@ class MessageQueue:
 
 
 class MessageRate:
-    """A bucket that fills with `per_second` messages, and holds as many, but one at least."""
+    """A token bucket for messages."""
 
-    __slots__ = ("_allowance", "_at", "_burst", "_per_second", "_seconds")
+    __slots__ = ("_allowance", "_at", "_seconds")
 
-    def __init__(self, per_second: float, seconds: Callable[[], float]) -> None:
-        self._per_second = per_second
-        self._burst = max(1, ceil(per_second))
+    def __init__(self, seconds: Callable[[], float]) -> None:
         self._seconds = seconds
-        self._allowance: float = self._burst
+        self._allowance: float | None = None
         self._at = seconds()
 
-    def admits_one_more(self) -> bool:
-        """Take a message out of the bucket; tell whether there was one."""
+    def admits_one_more(self, per_second: float) -> bool:
+        """Take a message out of the bucket; tell whether there was one.
+
+        The bucket gains `per_second` messages, and holds as many, at least one.
+        """
+        burst = max(1, ceil(per_second))
         now = self._seconds()
-        gained = (now - self._at) * self._per_second
+        gained = burst if self._allowance is None else (now - self._at) * per_second
         self._at = now
-        self._allowance = min(self._allowance + gained, self._burst) - 1
+        self._allowance = min((self._allowance or 0.0) + gained, burst) - 1
         return self._allowance >= 0

@@ -1,4 +1,4 @@
-"""`onConnect` of an application: it may await anything, and what it raises stays in the house."""
+"""`onConnect` of an application: it may await anything; its exceptions do not reach the client."""
 
 from collections.abc import Callable
 from http import HTTPStatus
@@ -9,13 +9,14 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from aiorest_ws.awaiting import drive, is_awaitable
+from aiorest_ws.interfaces import Connection
 from aiorest_ws.log import logger
 
 __all__ = ("deciding",)
 
 
 def deciding(decide: Callable[..., Any]) -> Callable[..., Any]:
-    """Return an `onConnect` that may await anything, and whose faults stay in the house."""
+    """Return an `onConnect` that may await anything, and fails with a plain 500."""
 
     def onConnect(self: Any, request: Any) -> Any:
         try:
@@ -24,7 +25,7 @@ def deciding(decide: Callable[..., Any]) -> Callable[..., Any]:
                 answer = drive(_awaited(answer))
         except ConnectionDeny:
             raise
-        # Autobahn would tell the client what it says.
+        # Autobahn would send its text to the client.
         except Exception as exc:
             raise _denial(self, exc) from exc
         if not isinstance(answer, Deferred):
@@ -36,13 +37,13 @@ def deciding(decide: Callable[..., Any]) -> Callable[..., Any]:
         if failure.check(ConnectionDeny):
             return failure
         if self._state == self.STATE_CLOSED:
-            raise ConnectionDeny(499, "nobody is there any more")
+            raise ConnectionDeny(499, "the client is gone")
         raise _denial(self, failure.value)
 
     return onConnect
 
 
-def _denial(connection: Any, exc: BaseException | None) -> ConnectionDeny:
+def _denial(connection: Connection, exc: BaseException | None) -> ConnectionDeny:
     logger.error("%s: onConnect failed", connection.peer, exc_info=exc)
     return ConnectionDeny(HTTPStatus.INTERNAL_SERVER_ERROR, "Internal server error")
 

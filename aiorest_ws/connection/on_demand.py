@@ -1,4 +1,4 @@
-"""Attributes that a connection makes when they are first asked for."""
+"""Attributes that a connection makes on first use."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar

@@ -1,14 +1,26 @@
-"""What of a class, or of one connection, keeps messages from the fast path."""
+"""Overrides and options that keep messages from the fast path."""
 
+import sys
 from collections.abc import Iterable
 from typing import Any
 
-__all__ = ("REPLYING", "SENDING", "WATCHED", "WatchedOption", "is_changed")
+__all__ = (
+    "CLOSED",
+    "REPLYING",
+    "SENDING",
+    "WATCHED",
+    "WatchedOption",
+    "is_changed",
+    "limits_of_options",
+)
 
-# Methods of Autobahn's that see all that is sent, if a subclass has them.
+# The limit of a fast path that no message may take.
+CLOSED = -1
+
+# Autobahn's methods that see everything that is sent, if a subclass overrides them.
 SENDING = ("sendFrame", "sendData")
 
-# What a reply passes, unless nobody has changed it.
+# The methods that a reply passes, if a subclass overrides them.
 REPLYING = ("sendMessage", "_encode_message")
 
 # Options that open the fast path or close it.
@@ -27,7 +39,7 @@ WATCHED = frozenset(
 
 
 def is_changed(kind: type, names: Iterable[str]) -> bool:
-    """Tell whether an application's class has a method of one of these names."""
+    """Tell whether an application has overridden one of these methods."""
     return any(_owner(kind, name).partition(".")[0] not in _OURS for name in names)
 
 
@@ -37,6 +49,19 @@ _OURS = {"aiorest_ws", "autobahn"}
 def _owner(kind: type, name: str) -> str:
     owner = next((ancestor for ancestor in kind.__mro__ if name in vars(ancestor)), kind)
     return owner.__module__
+
+
+def limits_of_options(connection: Any, *, receives: bool, sends: bool) -> tuple[int, int]:
+    """Return the largest payloads that may take the fast path in and out, as options say."""
+    if connection.logOctets or connection.logFrames:
+        return CLOSED, CLOSED
+    message, frame = (
+        limit if limit > 0 else sys.maxsize
+        for limit in (connection.maxMessagePayloadSize, connection.maxFramePayloadSize)
+    )
+    receives = receives and connection.applyMask and connection.utf8validateIncoming
+    sends = sends and not (connection.maskServerFrames or connection.autoFragmentSize > 0)
+    return min(message, frame) if receives else CLOSED, message if sends else CLOSED
 
 
 class WatchedOption:

@@ -15,34 +15,34 @@ from aiorest_ws.log import logger
 from aiorest_ws.topics.broker import Broker, Position
 from aiorest_ws.topics.hub import Hub
 from aiorest_ws.topics.routes import TopicRoutes
-from aiorest_ws.topics.urls import broker_for
+from aiorest_ws.topics.urls import MEMORY, broker_for
 from aiorest_ws.wrappers import Request
 
 __all__ = ("PublishingFactory",)
 
-# Of a router that knows nothing of topics.
+# For a router without topics.
 _NO_TOPICS = TopicRoutes()
 
 
 class PublishingFactory(ConnectionFactory):
     """A factory that publishes to topics, and knows who subscribes to them."""
 
-    router: Any
+    current_router: Any  # see RoutingFactory
 
     def __init__(
         self,
         *args: Any,
-        topics: str | Broker,
-        presence_info: Callable[[Request], Any] | None,
-        **kwargs: Any,
+        topics: str | Broker = MEMORY,
+        presence_info: Callable[[Request], Any] | None = None,
+        **known: Any,
     ) -> None:
-        super().__init__(*args, **kwargs)
+        super().__init__(*args, **known)
         self._presence_info = presence_info
         broker = broker_for(topics, self.reactor)
         self.topics = Hub(broker, self.limits, self.reactor, self._topic_routes)
 
     def _topic_routes(self) -> TopicRoutes:
-        routes: TopicRoutes = getattr(self.router, "topics", _NO_TOPICS)
+        routes: TopicRoutes = getattr(self.current_router, "topics", _NO_TOPICS)
         return routes
 
     def publish(
@@ -89,7 +89,7 @@ class PublishingFactory(ConnectionFactory):
         return user_key(request)
 
     def presence_info(self, request: Request) -> Any:
-        """Return what others may know of who subscribes; may be a coroutine. Here: nothing."""
+        """Return what other subscribers may know of a client; may be a coroutine."""
         return None if self._presence_info is None else self._presence_info(request)
 
     def startFactory(self) -> None:
@@ -100,7 +100,7 @@ class PublishingFactory(ConnectionFactory):
     def stopFactory(self) -> None:
         """Stop sweeping topics; what is published while the service stops is still sent."""
         super().stopFactory()  # type: ignore[no-untyped-call]
-        self.topics.rest()
+        self.topics.stop_sweeping()
 
 
 def _log_no_topics(failure: Failure) -> None:

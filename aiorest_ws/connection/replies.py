@@ -1,4 +1,4 @@
-"""From what a router returns to the bytes of a message."""
+"""Encode a reply."""
 
 from collections.abc import Callable
 from typing import Any

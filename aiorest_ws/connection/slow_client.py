@@ -1,10 +1,12 @@
-"""The time that a client has to read what it was sent."""
+"""Abort clients that stop reading."""
 
 from typing import Any
 
+from aiorest_ws.interfaces import Connection
+
 __all__ = ("SlowClientWatch",)
 
-# How often a client that does not read is looked at while its time runs.
+# The number of checks in the time of the limit.
 CHECKS_PER_LIMIT = 4
 
 
@@ -13,7 +15,7 @@ class SlowClientWatch:
 
     __slots__ = ("_connection", "_idle_checks", "_sent", "_timer")
 
-    def __init__(self, connection: Any) -> None:
+    def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._sent = connection.sent_bytes
         self._idle_checks = 0
@@ -21,7 +23,7 @@ class SlowClientWatch:
         self._check_later()
 
     def stop(self) -> None:
-        """Check no more: the client keeps up, or is gone."""
+        """Stop checking: the client has read, or is gone."""
         timer, self._timer = self._timer, None
         if timer is not None:
             timer.cancel()
@@ -29,7 +31,7 @@ class SlowClientWatch:
     def _check_later(self) -> None:
         factory = self._connection.factory
         seconds = factory.limits.unsent_seconds / CHECKS_PER_LIMIT
-        self._timer = factory.timers.call_later(seconds, self._check)
+        self._timer = factory.timer_wheel.call_later(seconds, self._check)
 
     def _check(self) -> None:
         sent = self._connection.sent_bytes

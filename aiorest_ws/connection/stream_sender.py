@@ -1,8 +1,8 @@
-"""A stream of one connection: from its first item until all of it is closed."""
+"""Send a stream: from its first item until it is closed."""
 
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, suppress
+from contextlib import suppress
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
@@ -10,46 +10,13 @@ from twisted.internet.defer import Deferred
 from aiorest_ws.awaiting import Outcome, drive, stepped
 from aiorest_ws.connection.fast_path import CORKED_BYTES
 from aiorest_ws.dispatch.streams import CANCELLED, Stream
+from aiorest_ws.interfaces import Connection
 from aiorest_ws.wrappers import Request
 
-__all__ = ("StreamOwner", "StreamSender")
+__all__ = ("StreamSender",)
 
 ITEMS_PER_TURN = 64
 SECONDS_PER_TURN = 0.001
-
-
-class StreamOwner(Protocol):
-    """What a stream needs of a connection."""
-
-    STATE_OPEN: int
-    factory: Any
-
-    @property
-    def peer(self) -> str:
-        """The address of the client, for the log."""
-
-    @property
-    def state(self) -> int:
-        """The state of the WebSocket, in Autobahn's numbers."""
-
-    @property
-    def is_write_paused(self) -> bool:
-        """Whether the client has not read what it was sent."""
-
-    def writable(self) -> Deferred[None]:
-        """Return a Deferred that fires when the client keeps up, or is gone."""
-
-    def send_reply(self, request: Request | None, reply: Any, is_binary: bool) -> Any:
-        """Send a reply; return what was sent, before it was encoded, or None: it is closed."""
-
-    def log_reply(self, request: Request | None, size: int) -> None:
-        """Note that so many bytes have answered a request."""
-
-    def corked(self) -> AbstractContextManager[None]:
-        """Keep back what is sent in the block, and write it in one go at its end."""
-
-    def flush(self) -> None:
-        """Write what is kept back now."""
 
 
 class StreamCalls(Protocol):
@@ -63,14 +30,14 @@ class StreamCalls(Protocol):
 
 
 class StreamSender:
-    """Send what a stream has at the pace of its connection.
+    """Send the items of a stream at the pace of the client.
 
     `pending` fires when the stream is closed. Cancelling it ends the stream.
     """
 
     def __init__(
         self,
-        connection: StreamOwner,
+        connection: Connection,
         calls: StreamCalls,
         request: Request | None,
         stream: Stream,
@@ -107,7 +74,7 @@ class StreamSender:
     def _cancel(self, _: Deferred[Any]) -> None:
         self._is_cancelled = True
         if self._is_stepping:
-            # By what the generator itself does: it has to wait for something first.
+            # Called from the generator itself: it can be interrupted only when it waits.
             self._connection.factory.reactor.callLater(0, self._interrupt)
         else:
             self._interrupt()
@@ -147,18 +114,18 @@ class StreamSender:
                 return
             if self._stream.is_over:
                 self._calls.stream_over(self.pending)
-            sent = connection.send_reply(self._request, reply, self._is_binary)
+            sent = connection.send_call_reply(self._request, reply, self._is_binary)
             if sent is None:
                 return
             size += len(sent)
             if self._stream.is_over or sent is not reply:
                 self._calls.stream_over(self.pending)
-                connection.log_reply(self._request, size)
+                connection.log_call_reply(self._request, size)
                 return
             self._unwritten += len(sent)
             if self._unwritten >= CORKED_BYTES:
                 self._unwritten = 0
-                connection.flush()
+                connection.write_corked()
 
     async def _next_reply(self) -> bytes | None:
         """Return the next item, or None: the stream has been cancelled."""

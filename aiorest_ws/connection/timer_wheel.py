@@ -29,14 +29,14 @@ class _Timer:
         self._slot.pop(self, None)
 
     def fire(self) -> None:
-        """Make the call, unless another one of its slot has cancelled it."""
+        """Make the call, unless it was cancelled."""
         call, self._call = self._call, None
         if call is not None:
             call()
 
 
 class TimerWheel:
-    """Take the place of Autobahn's batched timer, whose cancellations search a list.
+    """Replace Autobahn's batched timer, which searches a list for each cancellation.
 
     A call is never made early, and at most a slot late, unless the loop is. `lateness` is how many
     seconds after its time the slot came whose calls are made.

@@ -1,4 +1,4 @@
-"""Autobahn's traffic statistics, with less to count for an ordinary message."""
+"""Autobahn's traffic statistics, with fewer counters for an ordinary message."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ __all__ = ("CompactTrafficStats",)
 
 
 class _Sum:
-    """A number of Autobahn's: what it has counted itself, and what came the short way."""
+    """A counter of Autobahn's: what Autobahn counted, plus the fast path."""
 
     def __init__(self, counted: str, ordinary: str) -> None:
         self._counted = counted

@@ -1,24 +1,14 @@
-"""What all clients together have not read."""
+"""Bound what all clients together have not read."""
 
 from collections.abc import Iterable
-from typing import Protocol
+
+from aiorest_ws.interfaces import Connection
 
 __all__ = ("UnsentBudget",)
 
 
-class SlowConnection(Protocol):
-    """What the budget needs of a connection."""
-
-    @property
-    def unsent_bytes(self) -> int:
-        """The bytes that have been sent, and that the system has not taken."""
-
-    def abort_slow_client(self, limit: str, words: str) -> None:
-        """Abort the connection, which is over a limit."""
-
-
 class UnsentBudget:
-    """Bounds what all clients together have not read; those with most are aborted.
+    """Bound the unsent bytes of all connections; the largest are aborted.
 
     `note` is called for each write-paused client. Clients below that mark are looked at by
     `audit`.
@@ -26,25 +16,25 @@ class UnsentBudget:
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
-        self._unsent: dict[SlowConnection, int] = {}
+        self._unsent: dict[Connection, int] = {}
         self._total = 0
 
-    def note(self, connection: SlowConnection, unsent: int) -> None:
+    def note(self, connection: Connection, unsent: int) -> None:
         """Note that a client has not read so many bytes."""
         self._total += unsent - self._unsent.get(connection, 0)
         self._unsent[connection] = unsent
         if self._total > self._max_bytes:
             self._relieve(self._unsent)
 
-    def forget(self, connection: SlowConnection) -> None:
+    def forget(self, connection: Connection) -> None:
         """Note that a client keeps up, or is gone."""
         self._total -= self._unsent.pop(connection, 0)
 
-    def audit(self, connections: Iterable[SlowConnection]) -> None:
+    def audit(self, connections: Iterable[Connection]) -> None:
         """Look at all connections: many with little unsent may be over the limit together."""
         self._relieve(connections)
 
-    def _relieve(self, connections: Iterable[SlowConnection]) -> None:
+    def _relieve(self, connections: Iterable[Connection]) -> None:
         waiting = sorted(
             ((connection.unsent_bytes, connection) for connection in connections),
             key=lambda pair: pair[0],

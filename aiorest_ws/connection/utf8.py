@@ -1,4 +1,4 @@
-"""Autobahn's incremental UTF-8 validator, on Python's decoder: twenty times as fast."""
+"""Incremental UTF-8 validation by Python's decoder, twenty times as fast as Autobahn's."""
 
 from codecs import utf_8_decode
 from typing import Any
@@ -11,7 +11,7 @@ __all__ = ("FastUtf8Validator",)
 class FastUtf8Validator:
     """Tell whether pieces of a text are valid; Autobahn's own finds where they are not."""
 
-    __slots__ = ("_begun", "_exact", "_total")
+    __slots__ = ("_exact", "_partial", "_total")
 
     def __init__(self) -> None:
         self.reset()
@@ -19,7 +19,7 @@ class FastUtf8Validator:
     def reset(self) -> None:
         """Begin a new text."""
         self._exact: Any = None
-        self._begun = b""  # of a character that the next piece goes on with
+        self._partial = b""  # of a character that the next piece goes on with
         self._total = 0
 
     def validate(self, data: bytes) -> tuple[bool, bool, int, int]:
@@ -29,25 +29,25 @@ class FastUtf8Validator:
         up to which byte that holds, of this piece and of the text.
         """
         if self._exact is None:
-            text = self._begun + data
-            begun = _last_begun_character(text)
-            if begun is not None:
-                self._begun = begun
+            text = self._partial + data
+            partial = _partial_character(text)
+            if partial is not None:
+                self._partial = partial
                 self._total += len(data)
-                return True, not begun, len(data), self._total
+                return True, not partial, len(data), self._total
             self._exact = Utf8Validator()
-            self._exact.validate(self._begun)
-            self._total -= len(self._begun)
+            self._exact.validate(self._partial)
+            self._total -= len(self._partial)
         is_valid, is_whole, index, total = self._exact.validate(data)
         return is_valid, is_whole, index, self._total + total
 
 
-def _last_begun_character(text: bytes) -> bytes | None:
+def _partial_character(text: bytes) -> bytes | None:
     """Return the bytes at the end of `text` that are not a whole character; None if invalid."""
     try:
         _, decoded = utf_8_decode(text, "strict", False)
     except UnicodeDecodeError:
         return None
-    begun = text[decoded:]
+    partial = text[decoded:]
     # Python waits for the last byte of a surrogate, which is wrong from its second.
-    return begun if not begun or Utf8Validator().validate(begun)[0] else None
+    return partial if not partial or Utf8Validator().validate(partial)[0] else None

@@ -1,11 +1,11 @@
-"""Who writes to a connection at its pace: producers, and what waits until it is writable."""
+"""Write at the pace of the client: producers, and Deferreds that wait until it is writable."""
 
 from typing import Any
 
 from twisted.internet.defer import Deferred
 
+from aiorest_ws.internals.twisted_private import PullToPush
 from aiorest_ws.log import logger
-from aiorest_ws.transports.twisted_internals import PullToPush
 
 __all__ = ("Writers",)
 
@@ -50,7 +50,7 @@ class Writers:
             self._producer.pauseProducing()
 
     def resume(self) -> None:
-        """Let the producer go on, and what waits."""
+        """Resume the producer, and fire the Deferreds that wait."""
         if self._producer is not None:
             self._producer.resumeProducing()
         self.wake()
@@ -62,7 +62,7 @@ class Writers:
         return waiting
 
     def wake(self) -> None:
-        """Let go on what waits."""
+        """Fire the Deferreds that wait."""
         waiting, self._waiting = self._waiting, []
         for one in waiting:
             one.callback(None)

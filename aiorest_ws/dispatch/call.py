@@ -21,7 +21,7 @@ class Call(msgspec.Struct, frozen=True):
     values: Sequence[str]
     keywords: Mapping[str, Any]
 
-    def content(self, answer: Any) -> dict[str, Any]:
+    def content(self, answer: object) -> dict[str, Any]:
         """Return the content of the reply for what the view has returned."""
         return {"data": answer, **self.request.to_representation()}
 

@@ -46,6 +46,8 @@ from aiorest_ws.wrappers import (
 
 __all__ = ("Dispatcher", "DispatchingRouter")
 
+_TOPIC_METHODS = frozenset({SUBSCRIBE, UNSUBSCRIBE})
+
 
 class DispatchingRouter(Protocol):
     """What a dispatcher needs of its router."""
@@ -134,7 +136,7 @@ class Dispatcher:
             return Ready(reply) if is_awaited else reply
 
     def _reply_to_outcome(
-        self, outcome: Deferred[Any], call: Call, handler: BoundHandler, answer: Any
+        self, outcome: Deferred[Any], call: Call, handler: BoundHandler, answer: object
     ) -> Any:
         if isinstance(answer, Failure):
             if isinstance(outcome, Outcome) and outcome.was_cancelled:
@@ -146,7 +148,9 @@ class Dispatcher:
         except BaseException as exc:  # noqa: BLE001  a renderer may raise anything
             return failure_reply(call.request, exc, self._router.error_handlers)
 
-    def _reply_to_answer(self, answer: Any, call: Call, handler: BoundHandler) -> bytes | Stream:
+    def _reply_to_answer(
+        self, answer: object, call: Call, handler: BoundHandler
+    ) -> bytes | Stream:
         if is_stream(answer):
             call.request._call_seconds = call.view.call_seconds
             return open_stream(call, call.content(answer), self._router.error_handlers)
@@ -167,7 +171,7 @@ class Dispatcher:
 
     def _search(self, request: Request) -> tuple[Any, Sequence[str], Mapping[str, Any]]:
         method = normalize_method(request.method)
-        if method in {SUBSCRIBE, UNSUBSCRIBE}:
+        if method in _TOPIC_METHODS:
             return self._search_topic(request), (), {}
         router = self._router
         try:
@@ -208,7 +212,7 @@ class Dispatcher:
                 lock.release()
 
     async def _reply_through_middlewares(self, call: Call) -> bytes | Stream:
-        request, handlers = call.request, self._router.error_handlers
+        request = call.request
         response = Response()
         stream = None
         entered: list[Any] = []
@@ -222,7 +226,7 @@ class Dispatcher:
         except GeneratorExit:
             raise
         except BaseException as exc:  # noqa: BLE001  a view may raise anything
-            response.wrap_exception(to_failure(request, exc, handlers))
+            response.wrap_exception(to_failure(request, exc, self._router.error_handlers))
         response.append_request(request)
         for middleware in reversed(entered):
             if not hasattr(middleware, "process_response"):
@@ -233,13 +237,13 @@ class Dispatcher:
             except GeneratorExit:
                 raise
             except BaseException as exc:  # noqa: BLE001  a middleware may raise anything
-                response.wrap_exception(to_failure(request, exc, handlers))
+                response.wrap_exception(to_failure(request, exc, self._router.error_handlers))
         response.append_request(request)
         return self._reply_to_response(call, response, stream)
 
-    def _reply_to_response(self, call: Call, response: Response, stream: Any) -> bytes | Stream:
+    def _reply_to_response(self, call: Call, response: Response, stream: object) -> bytes | Stream:
         """Return the reply; close `stream`, which the view has returned, if nothing reads it."""
-        request, handlers = call.request, self._router.error_handlers
+        request = call.request
         try:
             content = response.to_representation()
             if response.status is not None:
@@ -249,10 +253,10 @@ class Dispatcher:
                 return encode_json(content)
             if is_stream(content.get("data")):
                 behind, stream = stream, None
-                return open_stream(call, content, handlers, behind)
+                return open_stream(call, content, self._router.error_handlers, behind)
             return call.render(content)
         except Exception as exc:  # noqa: BLE001  a renderer may raise anything
-            return failure_reply(request, exc, handlers)
+            return failure_reply(request, exc, self._router.error_handlers)
         finally:
             if stream is not None:
                 discard(stream, request)
@@ -282,18 +286,18 @@ def _call_view(call: Call) -> Any:
     return method(request, *values, **keywords)
 
 
-def _render(call: Call, answer: Any) -> bytes:
+def _render(call: Call, answer: object) -> bytes:
     return call.render(call.content(answer))
 
 
-def _refuse_reserved(request: Request, middleware: Any) -> None:
+def _refuse_reserved(request: Request, middleware: object) -> None:
     names = getattr(middleware, "request_attributes", ())
     for name in (names,) if isinstance(names, str) else names:
         if name in request.extra_names:
             raise MalformedMessage(f"The key {name!r} is reserved and cannot be sent.")
 
 
-def _checked(response: Any) -> Response:
+def _checked(response: object) -> Response:
     if not isinstance(response, Response):
         raise TypeError(f"process_response must return a Response or None, not {response!r}")
     return response

@@ -38,7 +38,7 @@ def failure_reply(request: Request, exc: BaseException, handlers: ErrorHandlers)
 
 
 def render_failure(request: Request | None, failure: BaseAPIException) -> bytes:
-    """Return the reply for a failure; what cannot be rendered becomes an internal error."""
+    """Return the reply for a failure, or for an internal error if it cannot be encoded."""
     try:
         return encode_failure(failure, request)
     except SerializerError as unrenderable:
@@ -46,7 +46,7 @@ def render_failure(request: Request | None, failure: BaseAPIException) -> bytes:
 
 
 def internal_error_reply(request: Request | None, exc: BaseException | None) -> bytes:
-    """Log a fault of ours, and return the reply for it."""
+    """Log a fault of the server, and return the reply for it."""
     log_failure(request, exc)
     return encode_internal_error(request)
 

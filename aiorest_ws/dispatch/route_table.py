@@ -70,7 +70,9 @@ class RouteTable:
                 return route, matched
         return None, ()
 
-    def find_simple(self, url: Any, method: Any) -> tuple[BoundHandler, tuple[str, ...]] | None:
+    def find_simple(
+        self, url: object, method: object
+    ) -> tuple[BoundHandler, tuple[str, ...]] | None:
         """Return the handler of a simple call and the path values, and remember the URL.
 
         Returns None for every other call.

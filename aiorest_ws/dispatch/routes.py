@@ -149,7 +149,7 @@ class Route:
                 handler = BoundHandler(view_class, word, names)
                 self.handlers[word] = self.handlers[word.upper()] = handler
 
-    def endpoint_for(self, method: Any) -> AbstractEndpoint:
+    def endpoint_for(self, method: object) -> AbstractEndpoint:
         """Return the endpoint for a request's method, or the first one if there is none."""
         return self._words.get(normalize_method(method), self.endpoint)
 
@@ -165,5 +165,5 @@ def has_handler(view_class: type[Any], word: str) -> bool:
     return callable(getattr(view_class, word, None))
 
 
-def _is_view(handler: Any) -> bool:
+def _is_view(handler: object) -> bool:
     return inspect.isclass(handler) and issubclass(handler, MethodBasedView)

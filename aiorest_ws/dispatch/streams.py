@@ -23,7 +23,7 @@ CANCELLED = (asyncio.CancelledError, CancelledError)
 _FIRST_KEYS = ("event_name", "id")
 
 
-def is_stream(answer: Any) -> bool:
+def is_stream(answer: object) -> bool:
     """Tell whether a view's `answer` is to be sent as a stream."""
     kind = type(answer)
     return (
@@ -131,7 +131,7 @@ class Stream:
 _closing: set[Deferred[Any]] = set()
 
 
-def discard(answer: Any, request: Request | None = None) -> None:
+def discard(answer: object, request: Request | None = None) -> None:
     """Close a Stream that nothing will read, or a view's answer that would have become one."""
     closing = answer.aclose() if isinstance(answer, Stream) else _close(answer, request)
     outcome = start(_uncancelled(closing))
@@ -150,7 +150,7 @@ async def _next(items: Any) -> Any:
     return await items.__anext__()
 
 
-async def _close(source: Any, request: Request | None) -> None:
+async def _close(source: object, request: Request | None) -> None:
     kind = type(source)
     close = getattr(kind, "aclose", None)
     # An iterable that is not an iterator itself may have other readers.

@@ -28,7 +28,7 @@ class _IdentifiedSuccess(_Success, gc=False):
     id: str | int
 
 
-def success_reply(request: Request, handler: BoundHandler, answer: Any) -> bytes | None:
+def success_reply(request: Request, handler: BoundHandler, answer: object) -> bytes | None:
     """Return the reply, or None if a renderer has to make it."""
     try:
         if not handler.has_default_renderer or not _SETTINGS["COMPACT_JSON"]:

@@ -6,7 +6,6 @@ from twisted.internet.task import deferLater
 from aiorest_ws.log import logger
 from aiorest_ws.request import RequestHandlerFactory
 from aiorest_ws.status import WS_SERVICE_RESTART
-from aiorest_ws.transports.unsent import unsent_bytes
 
 __all__ = ("drain",)
 
@@ -49,7 +48,7 @@ async def drain(factory: RequestHandlerFactory) -> int:
                 connection.finish(WS_SERVICE_RESTART)
             except Exception as exc:  # noqa: BLE001  an application's `onMessage`
                 logger.error("%s could not be closed", connection.peer, exc_info=exc)
-                connection.transport.abortConnection()
+                connection.abort_connection()
         await deferLater(reactor, BATCH_PAUSE_SECONDS)
     try:
         await factory.last_closed().addTimeout(limits.closing_seconds, reactor)
@@ -61,10 +60,10 @@ async def drain(factory: RequestHandlerFactory) -> int:
 def _abort(factory: RequestHandlerFactory) -> int:
     """Abort the connections that did not close; return how many have unread replies."""
     left = list(factory.connections)
-    unread = sum(unsent_bytes(connection.transport) > 0 for connection in left)
+    unread = sum(1 for connection in left if connection.unsent_bytes)
     logger.info("%d connections did not close and are aborted", len(left))
     if unread:
         logger.warning("%d of them have not read their last replies", unread)
     for connection in left:
-        connection.transport.abortConnection()
+        connection.abort_connection()
     return unread

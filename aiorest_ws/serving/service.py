@@ -18,7 +18,7 @@ from twisted.internet.interfaces import (
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
-from aiorest_ws.awaiting import begun, drive, is_awaitable, sharing
+from aiorest_ws.awaiting import drive, maybe_await, shield, start
 from aiorest_ws.exceptions import TopicsUnavailable
 from aiorest_ws.log import logger
 from aiorest_ws.request import RequestHandlerFactory
@@ -145,8 +145,8 @@ class Once:
 
     def __call__(self) -> Deferred[None]:
         if self._running is None:
-            self._running = begun(self._function())
-        return sharing(self._running)
+            self._running = start(self._function())
+        return shield(self._running)
 
 
 class ServerProcess:
@@ -229,7 +229,7 @@ class ServerProcess:
         try:
             await self.factory.topics.start()
             for hook in self._startup_hooks:
-                await _call(hook, self.factory)
+                await maybe_await(hook(self.factory))
             return await self._endpoint.listen(self.factory)
         except CancelledError:
             raise  # the service is stopped, which is no failure
@@ -289,24 +289,18 @@ class ServerProcess:
             logger.warning("on_disconnect hooks did not end in %g s", seconds)
         for hook in self._shutdown_hooks:
             try:
-                await _call(hook, self.factory)
+                await maybe_await(hook(self.factory))
             except Exception as exc:  # noqa: BLE001  the other hooks still run
                 logger.error("an on_shutdown hook failed", exc_info=exc)
 
     async def _stop_topics(self) -> None:
         seconds = self.factory.limits.closing_seconds
         try:
-            await begun(self.factory.topics.stop()).addTimeout(seconds, self.factory.reactor)
+            await start(self.factory.topics.stop()).addTimeout(seconds, self.factory.reactor)
         except DeferredTimeout:
             logger.warning("the topics did not stop in %g s", seconds)
         except Exception as exc:  # noqa: BLE001  everything else has stopped
             logger.error("the topics could not be stopped", exc_info=exc)
-
-
-async def _call(hook: FactoryHook, argument: Any) -> None:
-    done = hook(argument)
-    if is_awaitable(done):
-        await done
 
 
 def _ignore_cancellation(failure: Failure) -> None:

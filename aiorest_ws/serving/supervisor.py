@@ -14,7 +14,7 @@ from twisted.internet.interfaces import IDelayedCall, IListeningPort
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from aiorest_ws.awaiting import begun
+from aiorest_ws.awaiting import start
 from aiorest_ws.log import logger
 from aiorest_ws.request import RequestHandlerFactory
 from aiorest_ws.serving.banner import Banner
@@ -173,7 +173,7 @@ class Supervisor:
         if self._wants_restart and is_possible:
             self._wants_restart = False
             self._is_restarting = True
-            begun(self._restart()).addErrback(_log_failure).addCallback(self._restarted)
+            start(self._restart()).addErrback(_log_failure).addCallback(self._restarted)
 
     def _restarted(self, _: Any) -> None:
         self._is_restarting = False

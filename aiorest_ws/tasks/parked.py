@@ -71,7 +71,7 @@ class Stepper:
 
     @types.coroutine
     def finish(
-        self, suspended_on: Any, interruption: BaseException | None = None
+        self, suspended_on: object, interruption: BaseException | None = None
     ) -> Generator[Any, Any, Any]:
         """Run a coroutine that has suspended on `suspended_on` to its end."""
         step: Callable[[Any], Any]
@@ -100,7 +100,7 @@ class Stepper:
                 return stop.value
 
 
-_Work = tuple[Stepper, Any, Outcome]
+_Work = tuple[Stepper, object, Outcome]
 
 
 class ParkedTask:
@@ -118,7 +118,7 @@ class ParkedTask:
         # A parked task is pending when its loop ends.
         allow_destroying_pending(self.task)
 
-    def take_over(self, stepper: Stepper, suspended_on: Any) -> Outcome:
+    def take_over(self, stepper: Stepper, suspended_on: object) -> Outcome:
         """Let the task finish the coroutine that was started on its behalf."""
         outcome = Outcome(self._cancel)
         self._work = (stepper, suspended_on, outcome)
@@ -173,7 +173,7 @@ class ParkedTask:
 parked_tasks: dict[asyncio.AbstractEventLoop, ParkedTask] = {}
 
 
-def _cancel(suspended_on: Any) -> None:
+def _cancel(suspended_on: object) -> None:
     if isinstance(suspended_on, Deferred):
         suspended_on.addErrback(_ignore_cancellation)
         suspended_on.cancel()

@@ -1,3 +1,3 @@
-"""Help for tests of programs that use the library."""
+"""Tools for the tests of programs that use the library."""
 
 __all__: tuple[str, ...] = ()

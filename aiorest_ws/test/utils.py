@@ -1,4 +1,4 @@
-"""Change settings for the length of a test."""
+"""Change settings during a test."""
 
 import inspect
 import unittest
@@ -16,7 +16,7 @@ __all__ = ("override_settings",)
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
-# The options that a decorated class has gathered, and the method that a wrapped one stands for.
+# The options of a decorated class, and the original of a wrapped method.
 _OPTIONS = "__overridden_settings__"
 _ORIGINAL = "__without_overridden_settings__"
 
@@ -28,13 +28,14 @@ _MISSING = object()
 
 
 class override_settings:  # noqa: N801 - a name of the contract
-    """Give settings other values inside a `with` block or a decorated function or class.
+    """Change settings inside a `with` block or a decorated function or class.
 
     A decorated function may also be a coroutine, a generator (a pytest fixture), or one that
-    returns a Deferred: the values hold until it has finished. A decorated `unittest.TestCase`
-    has them from `setUpClass` to `tearDownClass`, another class in its `test*` methods and in
-    pytest's `setup_*` and `teardown_*`. The innermost value wins, and that of a subclass over its
-    base's. On leaving, every one of the settings is as it was; one that did not exist is gone.
+    returns a Deferred: the values are in force until it has finished. In a decorated
+    `unittest.TestCase` they are in force from `setUpClass` to `tearDownClass`, in another class in
+    `test*` methods and in pytest's `setup_*` and `teardown_*`. The innermost value wins, and that
+    of a subclass over that of its base. At the end all settings are restored; one that did not
+    exist is deleted.
     """
 
     def __init__(self, **options: Any) -> None:
@@ -42,8 +43,8 @@ class override_settings:  # noqa: N801 - a name of the contract
             if not is_setting_name(name):
                 raise TypeError(f"{name!r} is not a setting: only upper-case names are")
         self.options = options
-        # A stack, because one instance can be entered again before it is left (recursion,
-        # concurrent coroutines): the outermost values are restored last.
+        # A stack, because an instance can be entered several times at once (recursion, concurrent
+        # coroutines): the outermost values are restored last.
         self._saved: list[dict[str, Any]] = []
 
     def __enter__(self) -> None:
@@ -89,13 +90,13 @@ class override_settings:  # noqa: N801 - a name of the contract
 
 def _original(function: Any) -> Any:
     wrapped, original = getattr(function, _ORIGINAL, (None, None))
-    # `functools.wraps` of somebody else copies our mark to a function that is not ours.
+    # Other decorators with `functools.wraps` copy our mark to their function.
     return original if wrapped is function else function
 
 
 def _methods_to_wrap(cls: type) -> list[str]:
     if issubclass(cls, unittest.TestCase):
-        # Those that only unittest defines are left alone: a copy on `cls` would hide a mixin's.
+        # Not those that only unittest defines: a copy on `cls` would hide those of a mixin.
         names = [
             name
             for name in _CASE_CLASS_METHODS
@@ -146,15 +147,15 @@ def _decorate_function(override: override_settings, function: Any) -> Any:
             stack.enter_context(override)
             result = function(*args, **kwargs)
             if isinstance(result, Deferred):
-                result.addBoth(_left, stack.pop_all())
+                result.addBoth(_close, stack.pop_all())
             return result
 
     return call
 
 
 def _decorate_hook(override: override_settings, function: Any) -> Any:
-    # pytest counts the parameters of a hook in its code, whatever it wraps, to find out whether
-    # to pass the method or class in question.
+    # pytest counts the parameters in the code of a hook to find out whether to pass the method or
+    # the class, whatever the hook wraps.
     call = _decorate_function(override, function)
     if function.__code__.co_argcount < 2:
 
@@ -171,6 +172,6 @@ def _decorate_hook(override: override_settings, function: Any) -> Any:
     return hook_with_argument
 
 
-def _left(result: Any, stack: ExitStack) -> Any:
+def _close(result: Any, stack: ExitStack) -> Any:
     stack.close()
     return result

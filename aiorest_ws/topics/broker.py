@@ -1,7 +1,7 @@
-"""What keeps the messages of topics and hands them on: in this process, or for many of them.
+"""Brokers store the messages of topics and deliver them, within a process or between processes.
 
-An offset counts the messages of a topic, from 1 on and without a gap, for as long as its epoch is
-the same. A new epoch says that what an offset meant before is not known any more.
+An offset counts the messages of a topic, from 1 on and without a gap, within an epoch. A new epoch
+means that offsets of before are no longer valid.
 """
 
 from abc import ABC, abstractmethod
@@ -13,13 +13,13 @@ from aiorest_ws.codecs import encode_json
 
 __all__ = ("ENVELOPE_BYTES", "Broker", "Message", "Position", "Receiver", "Replay", "Retention")
 
-# What a push has besides its data: topic, epoch and offset, and mostly all that is echoed.
+# The space in a push for everything besides its data: topic, epoch, offset, echoed members.
 ENVELOPE_BYTES = 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """A place in a topic: behind the message with this offset."""
+    """A place in a topic: after the message with this offset."""
 
     epoch: str
     offset: int
@@ -27,9 +27,9 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """What is kept of a topic: that many messages, bytes of data and seconds, whichever is least.
+    """The history of a topic: it is limited by messages, bytes of data and age in seconds.
 
-    With 0 messages nothing is kept.
+    With 0 messages there is no history.
     """
 
     messages: int
@@ -38,10 +38,10 @@ class Retention:
 
 
 class Message:
-    """What was published.
+    """A published message.
 
     `body` is the part of a push that is the same for all subscribers: the members from `topic` on,
-    and the closing brace. `key` is for topics of which only the latest message of each key counts.
+    and the closing brace. `key` is for topics with the policy `latest`.
     """
 
     __slots__ = ("_size", "body", "epoch", "key", "offset", "topic")
@@ -59,20 +59,20 @@ class Message:
 
     @property
     def data(self) -> bytes:
-        """What was published, in JSON."""
+        """The published data, in JSON."""
         return self.body[-self._size - 1 : -1]
 
     @property
     def size(self) -> int:
-        """The bytes of that."""
+        """The size of the data in bytes."""
         return self._size
 
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """Messages of a topic in order, and where its last one is.
+    """Messages of a topic in order, and the position of its last one.
 
-    What is missing before the first of them is not kept any more.
+    Messages that are missing before the first are no longer in the history.
     """
 
     head: Position
@@ -80,29 +80,29 @@ class Replay:
 
 
 class Receiver(Protocol):
-    """Where a broker brings what it hears, in the thread of the reactor."""
+    """What a broker delivers to, in the reactor thread."""
 
     def deliver(self, message: Message) -> None:
-        """Take a message of any topic.
+        """Receive a message of any topic.
 
-        Those of one topic come in order. One may come twice, and some may be missing: offset and
-        epoch say so.
+        Messages of one topic come in order. One may come twice, and some may be missing, which
+        offset and epoch show.
         """
 
     def joined(self, topic: str, member: str, info: bytes) -> None:
-        """Take notice of a subscriber; `info` is JSON."""
+        """Note that a subscriber has joined; `info` is JSON."""
 
     def left(self, topic: str, member: str) -> None:
-        """Take notice that a subscriber is gone."""
+        """Note that a subscriber has left."""
 
     def resync(self) -> None:
-        """Ask for the head of each followed topic again: messages may have been missed."""
+        """Get the head of each followed topic again: messages may have been missed."""
 
 
 class Broker(ABC):
-    """Where messages are kept. A process has one, and uses it in the thread of the reactor.
+    """Stores messages. A process has one broker, and uses it in the reactor thread.
 
-    What cannot be reached raises TopicsUnavailable.
+    Methods raise TopicsUnavailable while the storage cannot be reached.
     """
 
     # Whether other processes see the same topics.
@@ -110,11 +110,11 @@ class Broker(ABC):
 
     @abstractmethod
     async def start(self, receiver: Receiver) -> None:
-        """Bring what is published, by whomever, to `receiver`."""
+        """Deliver all published messages to `receiver`."""
 
     @abstractmethod
     async def stop(self) -> None:
-        """Bring nothing more, and let go of connections and members."""
+        """Stop delivering; close connections, and remove the members of this process."""
 
     @abstractmethod
     async def publish(
@@ -126,49 +126,49 @@ class Broker(ABC):
         retention: Retention,
         wait_seconds: float,
     ) -> Position:
-        """Give a message its offset, keep it and hand it on, or do nothing of it.
+        """Give a message its offset, store and deliver it; or do none of these.
 
-        A broker that cannot be reached is tried for `wait_seconds`.
+        Retry for `wait_seconds` while the storage cannot be reached.
         """
 
     @abstractmethod
     async def head(self, topic: str) -> Position:
-        """Return where a topic is; one that nobody has heard of begins with offset 0."""
+        """Return the position of the last message; that of a new topic has offset 0."""
 
     @abstractmethod
     async def replay(self, topic: str, after: Position, *, messages: int, size: int) -> Replay:
-        """Return what is kept behind `after`, from the oldest on: at most so many, and of `size`.
+        """Return the oldest `messages` after `after`, with at most `size` bytes of data.
 
-        One message is returned whatever its size. If the topic is in another epoch, or its head
-        before `after`, it is all that is kept.
+        At least one message is returned, whatever its size. If the topic is in another epoch, or
+        `after` is after its head, the whole history is replayed.
         """
 
     @abstractmethod
     def follow(self, topic: str, retention: Retention) -> None:
-        """Keep a topic in its epoch as long as it is followed."""
+        """Keep the epoch of a topic until `unfollow`."""
 
     @abstractmethod
     def unfollow(self, topic: str) -> None:
-        """Let go of a topic that nobody here subscribes to any more."""
+        """Release a topic without subscribers in this process."""
 
     @abstractmethod
     async def enter(self, topic: str, member: str, info: bytes, *, is_announced: bool) -> None:
-        """Note a subscriber of this process; all receivers hear of it if it is announced."""
+        """Add a subscriber of this process, and tell all receivers if it is announced."""
 
     @abstractmethod
     async def leave(self, topic: str, member: str) -> None:
-        """Forget a subscriber of this process; who heard of it hears that it is gone."""
+        """Remove a subscriber of this process, and tell those that were told of it."""
 
     @abstractmethod
     async def members(self, topic: str) -> dict[str, bytes]:
-        """Return who subscribes to a topic, in all processes, with what is told of them."""
+        """Return the subscribers of a topic, in all processes, with their `info`."""
 
     @abstractmethod
     async def admit(self, key: str, per_second: float) -> bool:
-        """Take one from what `key` may do in a second; tell whether there was one left."""
+        """Take one from the allowance of `key`; tell whether there was one left."""
 
     def sweep(self) -> None:  # noqa: B027  for brokers that do not free things by themselves
-        """Free what is not needed any more; called once a second."""
+        """Free what is no longer needed; called once a second."""
 
     async def declare(self, patterns: Mapping[str, Retention]) -> None:  # noqa: B027
-        """Tell publishers in other processes what is registered here, and what is kept of it."""
+        """Tell publishers in other processes which topics are registered here."""

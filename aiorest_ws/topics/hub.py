@@ -1,10 +1,10 @@
-"""The topics of a process: who subscribes to what here, and the way from a broker to them.
+"""The subscriptions of a process, and how messages get from a broker to them.
 
-A subscription knows the offset that its client knows of. A message is sent to those that are just
-before it. Whoever is not, because something was missed on the way here or because the client has
-been away, gets what the broker has kept, at the pace of the client, and is live again when it has
-come to where the topic is. That is the only way to go on, so nothing is lost or doubled between
-the two.
+A subscription knows the last offset that its client was sent. A new message is sent to the
+subscriptions whose last offset is the one before it. Any other, because a message was missed or
+because the client has been away, replays the history of the broker at the pace of its client, and
+is live again when it has reached the last message. There is no other way to become live, so that
+nothing is lost or sent twice in between.
 """
 
 import secrets
@@ -17,17 +17,18 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
 
-from aiorest_ws.awaiting import begun, sharing
+from aiorest_ws.awaiting import shield, start
 from aiorest_ws.codecs import encode_json, encode_message, load_json
 from aiorest_ws.exceptions import NotSpecifiedTopic, ReplyTooLarge, TopicsUnavailable, UnknownTopic
 from aiorest_ws.framing import frame_of
 from aiorest_ws.limits import Limits
 from aiorest_ws.log import logger
-from aiorest_ws.topics.broker import ENVELOPE_BYTES, Broker, Message, Position, Retention
+from aiorest_ws.topics.background import Background
+from aiorest_ws.topics.broker import ENVELOPE_BYTES, Broker, Message, Position
 from aiorest_ws.topics.local import LocalTopic
 from aiorest_ws.topics.names import check_name
 from aiorest_ws.topics.replay import Replays
-from aiorest_ws.topics.routes import TopicRoute, TopicRoutes
+from aiorest_ws.topics.routes import TopicRoutes
 from aiorest_ws.topics.subscription import Note, Subscriber, Subscription
 
 __all__ = ("Hub",)
@@ -36,7 +37,7 @@ SWEEP_SECONDS = 1.0
 
 
 class Hub:
-    """Publish, and bring what is published to the subscribers of this process."""
+    """Publishes messages, and delivers them to the subscribers of this process."""
 
     def __init__(
         self,
@@ -47,16 +48,15 @@ class Hub:
     ) -> None:
         self.broker = broker
         self._limits = limits
-        self._reactor = reactor
         self._routes = routes
         self._topics: dict[str, LocalTopic] = {}
         self._replays = Replays(broker, reactor, self._topics)
         self._starting: Deferred[None] | None = None
-        self._kept: set[Deferred[Any]] = set()
-        self._sweeping = LoopingCall(self._sweep)
+        self._background = Background()
+        self._sweeping = LoopingCall(broker.sweep)
         self._sweeping.clock = reactor
         self._resyncing: Deferred[Any] | None = None
-        # What was published by an override that sends a push: each message has its turn.
+        # Messages that were published while a push was sent: each is sent to all in its turn.
         self._fanning_out: deque[tuple[LocalTopic, Message]] | None = None
 
     @property
@@ -64,44 +64,40 @@ class Hub:
         """The topics that connections of this process subscribe to."""
         return tuple(self._topics)
 
-    # The life of it
+    # Start and stop
 
     def start(self) -> Deferred[None]:
-        """Begin to hear of what is published; raise TopicsUnavailable. More than once is once."""
+        """Start to receive messages, once; raise TopicsUnavailable."""
         if self._starting is None:
-            self._starting = begun(self._start())
+            self._starting = start(self._start())
         started: Deferred[None] = Deferred()
 
         def pass_on(result: Any) -> None:
             if isinstance(result, Failure):
-                self._starting = None  # it may be tried again
+                self._starting = None  # it may be retried
             started.callback(result)
 
         self._starting.addBoth(pass_on)
         return started
 
     async def _start(self) -> None:
-        retentions = {route.pattern.text: self._retention(route) for route in self._routes()}
         await self.broker.start(self)
+        retentions = {one.pattern.text: one.retention(self._limits) for one in self._routes()}
         await self.broker.declare(retentions)
 
     async def stop(self) -> None:
-        """Let go of the broker."""
-        self.rest()
-        for pending in list(self._kept):
-            pending.cancel()
+        """Stop the broker."""
+        self.stop_sweeping()
+        self._background.cancel()
         starting, self._starting = self._starting, None
         if starting is not None:
             starting.cancel()
             await self.broker.stop()
 
-    def rest(self) -> None:
-        """Sweep no more, until something is published or subscribed to."""
+    def stop_sweeping(self) -> None:
+        """Stop sweeping until something is published or subscribed to."""
         if self._sweeping.running:
             self._sweeping.stop()
-
-    def _sweep(self) -> None:
-        self.broker.sweep()
 
     def _sweep_later(self) -> None:
         if not self._sweeping.running and not self.broker.is_shared:
@@ -124,7 +120,7 @@ class Hub:
             raise TypeError(f"key must be a string, not {key!r}")
         found = self._routes().find(topic)
         if found is None:
-            raise UnknownTopic(f"no topic that was registered is like {topic!r}")
+            raise UnknownTopic(f"no registered topic matches {topic!r}")
         route, _ = found
         encoded = encode_json(data)
         if len(encoded) + ENVELOPE_BYTES > self._limits.message_bytes:
@@ -133,13 +129,13 @@ class Hub:
             topic,
             encoded,
             key=key,
-            retention=self._retention(route),
+            retention=route.retention(self._limits),
             wait_seconds=wait_seconds,
         )
         if block and route.policy == "block":
             publishing = self._publish_when_read(topic, len(encoded), publishing)
         self._sweep_later()
-        return begun(publishing)
+        return start(publishing)
 
     async def _publish_when_read(
         self, topic: str, size: int, publishing: Coroutine[Any, Any, Position]
@@ -170,9 +166,9 @@ class Hub:
         is_binary: bool = False,
         info: Any = None,
     ) -> tuple[Subscription, dict[str, Any]]:
-        """Return a subscription that waits for `start_pushes`, and what its client is to be told.
+        """Return a subscription that waits for `start_pushes`, and the answer for its client.
 
-        Raises NotSpecifiedTopic for what is not registered, TopicsUnavailable.
+        Raises NotSpecifiedTopic for a topic that is not registered, TopicsUnavailable.
         """
         found = self._routes().find(name)
         if found is None:
@@ -189,7 +185,7 @@ class Hub:
         topic = self._follow(subscription)
         try:
             if topic.seen < 0:
-                await sharing(topic.known)
+                await shield(topic.known)
                 if topic.seen < 0:
                     raise TopicsUnavailable
             if since is None:
@@ -213,7 +209,7 @@ class Hub:
         return subscription, answer
 
     def start_pushes(self, subscription: Subscription) -> None:
-        """Send what the client has missed, then what comes."""
+        """Send what the client has missed, then new messages."""
         if subscription.is_ended or subscription.is_started:
             return
         subscription.is_started = True
@@ -227,7 +223,7 @@ class Hub:
             self._catch_up(subscription)
 
     def unsubscribe(self, subscription: Subscription) -> None:
-        """End a subscription; nothing more is sent for it."""
+        """End a subscription; no more pushes are sent for it."""
         if subscription.is_ended:
             return
         subscription.is_ended = True
@@ -240,50 +236,54 @@ class Hub:
         if not topic.subscriptions:
             del self._topics[subscription.name]
             self.broker.unfollow(subscription.name)
-        # Last, for a publisher that waits for room goes on here.
+        # Last: it resumes publishers that wait for room.
         subscription.connection.forget_pushes(subscription)
-        self._spawn(self.broker.leave(subscription.name, subscription.member))
+        self._background.run(self.broker.leave(subscription.name, subscription.member))
 
     def _follow(self, subscription: Subscription) -> LocalTopic:
         name = subscription.name
         topic = self._topics.get(name)
         if topic is None:
             topic = self._topics[name] = LocalTopic(name)
-            self.broker.follow(name, self._retention(subscription.route))
-            topic.known = self._spawn(self._learn(topic))
+            self.broker.follow(name, subscription.route.retention(self._limits))
+            topic.known = self._background.run(self._load_head(topic))
             self._sweep_later()
         topic.subscriptions[subscription] = None
         return topic
 
-    async def _learn(self, topic: LocalTopic) -> None:
-        """Find out where a topic is."""
+    async def _load_head(self, topic: LocalTopic) -> None:
+        """Get the position of a topic from the broker."""
         head = await self.broker.head(topic.name)
         early = topic.early
         if early is not None and early.epoch != head.epoch:
-            # Which of them is the newer one the broker knows by now.
+            # One of them is outdated: the broker has the newer one by now.
             head = await self.broker.head(topic.name)
             early = topic.early
-        # What has arrived in the meantime may be behind that, or be that.
+        # A message that has arrived meanwhile may be later than the head.
         is_later = early is not None and early.epoch == head.epoch and early.offset > head.offset
         topic.epoch = head.epoch
         topic.seen = early.offset if early is not None and is_later else head.offset
         topic.early = None
-        self._look_at(topic)
+        self._catch_up_where_behind(topic)
+
+    def _reload_head(self, topic: LocalTopic) -> None:
+        loading = self._replays.retry(partial(self._load_head, topic))
+        topic.known = self._background.run(loading)
 
     async def presence(self, name: str) -> dict[str, Any]:
-        """Return who subscribes to a topic: a random name for each, and what is told of them."""
+        """Return the subscribers of a topic: a random name for each, and its `info`."""
         members = await self.broker.members(name)
         return {member: load_json(info) for member, info in members.items()}
 
     async def admit(self, key: str, per_second: float) -> bool:
-        """Take one from what `key` may do in a second; tell whether there was one left."""
+        """Take one from the allowance of `key`; tell whether there was one left."""
         self._sweep_later()
         return await self.broker.admit(key, per_second)
 
-    # From the broker
+    # What the broker calls
 
     def deliver(self, message: Message) -> None:
-        """Take a message of any topic."""
+        """Receive a message of any topic."""
         topic = self._topics.get(message.topic)
         if topic is None:
             return
@@ -292,9 +292,9 @@ class Hub:
             return
         before, offset = topic.seen, message.offset
         if message.epoch != topic.epoch:
-            # The broker has the last word on which is the newer one.
+            # The broker knows which of the epochs is the newer one.
             topic.seen, topic.early = -1, message
-            topic.known = self._spawn(self._replays.patiently(partial(self._learn, topic)))
+            self._reload_head(topic)
         elif offset == before + 1:
             topic.seen = offset
             if self._fanning_out is None:
@@ -303,7 +303,7 @@ class Hub:
                 self._fanning_out.append((topic, message))
         elif offset > before:
             topic.seen = offset
-            self._look_at(topic)
+            self._catch_up_where_behind(topic)
 
     def _fan_out_all(self, topic: LocalTopic, message: Message) -> None:
         later = self._fanning_out = deque()
@@ -322,27 +322,27 @@ class Hub:
             payload = encode_message(prefix + body, is_binary)
             frame, size = frame_of(payload, is_binary), len(payload)
             for subscription in subscriptions:
-                # With something waiting it is sent in its turn.
+                # With queued pushes it is sent in its turn.
                 if subscription.sent == before and subscription.connection.push_frame(frame, size):
                     subscription.sent = offset
                 elif subscription.is_live and subscription.sent < offset:
                     subscription.connection.push(subscription, message)
 
     def joined(self, topic: str, member: str, info: bytes) -> None:
-        """Tell the others of a subscriber."""
-        self._tell(topic, "join", {"member": member, "info": load_json(info)})
+        """Tell the other subscribers that one has joined."""
+        self._send_note(topic, "join", {"member": member, "info": load_json(info)})
 
     def left(self, topic: str, member: str) -> None:
-        """Tell the others that a subscriber is gone."""
-        self._tell(topic, "leave", {"member": member})
+        """Tell the other subscribers that one has left."""
+        self._send_note(topic, "leave", {"member": member})
 
-    def _tell(self, name: str, what: str, told: dict[str, Any]) -> None:
+    def _send_note(self, name: str, event: str, about: dict[str, Any]) -> None:
         topic = self._topics.get(name)
         if topic is None:
             return
-        note = Note(name, what, told)
+        note = Note(name, event, about)
         for subscription in list(topic.subscriptions):
-            if not subscription.route.presence or subscription.member == told["member"]:
+            if not subscription.route.presence or subscription.member == about["member"]:
                 continue
             if subscription.is_started:
                 subscription.connection.push(subscription, note)
@@ -350,21 +350,21 @@ class Hub:
                 subscription.notes.append(note)
 
     def resync(self) -> None:
-        """Ask for the head of each topic again: messages may have been missed."""
+        """Get the head of each topic again: messages may have been missed."""
         if self._resyncing is not None:
             self._resyncing.cancel()
-        self._resyncing = self._spawn(self._resync())
+        self._resyncing = self._background.run(self._resync())
 
     async def _resync(self) -> None:
         for topic in list(self._topics.values()):
             if topic.seen >= 0 and self._topics.get(topic.name) is topic:
                 topic.seen = -1
-                topic.known = self._spawn(self._replays.patiently(partial(self._learn, topic)))
-                await sharing(topic.known)
+                self._reload_head(topic)
+                await shield(topic.known)
         self._resyncing = None
 
-    def _look_at(self, topic: LocalTopic) -> None:
-        """Let those that have missed something catch up."""
+    def _catch_up_where_behind(self, topic: LocalTopic) -> None:
+        """Let the live subscriptions that have missed something catch up."""
         for _, _, subscriptions in topic.groups():
             for subscription in subscriptions:
                 if subscription.is_live and not (
@@ -375,31 +375,13 @@ class Hub:
                     self._catch_up(subscription)
 
     def _catch_up(self, subscription: Subscription) -> None:
-        subscription.pending = self._spawn(self._bring_up(subscription))
+        subscription.pending = self._background.run(self._run_catch_up(subscription))
 
-    async def _bring_up(self, subscription: Subscription) -> None:
+    async def _run_catch_up(self, subscription: Subscription) -> None:
         try:
             await self._replays.until_live(subscription)
         except CancelledError:
             raise
         except Exception as exc:  # noqa: BLE001  the other subscriptions go on
-            logger.error("the subscription to %r has failed", subscription.name, exc_info=exc)
+            logger.error("the subscription to %r failed", subscription.name, exc_info=exc)
             subscription.connection.end_pushes(subscription)
-
-    def _retention(self, route: TopicRoute) -> Retention:
-        limits = self._limits
-        return Retention(route.history, limits.history_bytes, limits.history_seconds)
-
-    def _spawn(self, work: Coroutine[Any, Any, Any]) -> Deferred[Any]:
-        """Let something go on by itself; what it raises is logged."""
-        running = begun(work)
-        self._kept.add(running)
-
-        def done(result: Any) -> None:
-            self._kept.discard(running)
-            if isinstance(result, Failure) and not result.check(CancelledError, TopicsUnavailable):
-                exc = result.value
-                logger.error("topics: something has failed", exc_info=exc)
-
-        running.addBoth(done)
-        return running

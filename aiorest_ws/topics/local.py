@@ -1,4 +1,4 @@
-"""A topic, as a process knows it whose clients subscribe to it."""
+"""A topic with subscribers in this process."""
 
 from twisted.internet.defer import Deferred, succeed
 
@@ -9,9 +9,10 @@ __all__ = ("LocalTopic",)
 
 
 class LocalTopic:
-    """A topic that somebody here subscribes to: where it is, and its subscriptions.
+    """The state of a topic in this process, and its subscriptions.
 
-    Those that are live are in groups that get the very same bytes.
+    `epoch` and `seen` are the position of the last message; `seen` is -1 until it is `known`.
+    Live subscriptions are in groups whose pushes have the same bytes.
     """
 
     __slots__ = (
@@ -30,7 +31,7 @@ class LocalTopic:
         self._snapshot: list[tuple[bytes, bool, tuple[Subscription, ...]]] | None = None
 
     def groups(self) -> list[tuple[bytes, bool, tuple[Subscription, ...]]]:
-        """Return those that are live, by what stands before the common part, and the form."""
+        """Return the live subscriptions, grouped by the prefix and the form of their pushes."""
         if self._snapshot is None:
             self._snapshot = [
                 (prefix, is_binary, tuple(members))
@@ -39,14 +40,14 @@ class LocalTopic:
         return self._snapshot
 
     def start_live(self, subscription: Subscription) -> None:
-        """Send what comes from now on to a subscription."""
+        """Add a subscription to those that get each new message."""
         subscription.is_live = True
         key = (subscription.prefix, subscription.is_binary)
         self._groups.setdefault(key, {})[subscription] = None
         self._snapshot = None
 
     def end_live(self, subscription: Subscription) -> None:
-        """Send it nothing more."""
+        """Remove it from those that get each new message."""
         if not subscription.is_live:
             return
         subscription.is_live = False
@@ -57,5 +58,5 @@ class LocalTopic:
         self._snapshot = None
 
     def is_at(self, subscription: Subscription) -> bool:
-        """Tell whether a client knows of all that has arrived here."""
+        """Tell whether the client was sent everything that has arrived here."""
         return subscription.epoch == self.epoch and subscription.sent >= self.seen

@@ -1,4 +1,4 @@
-"""Topics of one process, in its memory."""
+"""A broker in the memory of the process."""
 
 import secrets
 import time
@@ -11,9 +11,9 @@ from aiorest_ws.topics.broker import Broker, Message, Position, Receiver, Replay
 
 __all__ = ("MemoryBroker",)
 
-# Topics that are looked at in each sweep: a part of them all, so that a sweep is short.
-SWEPT_AT_LEAST = 1000
-SWEPT_PART = 10
+# A sweep looks at one in so many topics, but not at fewer than the minimum, so that it is short.
+MIN_SWEPT_TOPICS = 1000
+SWEPT_FRACTION = 10
 
 
 class _Topic:
@@ -39,7 +39,7 @@ class _Topic:
         self.retention = retention
 
     def trim(self, now: float) -> None:
-        """Let go of what is kept no longer."""
+        """Drop messages that the retention does not keep."""
         retention = self.retention
         if retention is None:
             return
@@ -52,7 +52,7 @@ class _Topic:
             self.size -= kept.popleft()[1].size
 
     def is_idle(self, now: float) -> bool:
-        """Tell whether nobody would miss this topic."""
+        """Tell whether the topic can be freed."""
         if self.followers or self.members:
             return False
         if not self.offset:
@@ -62,7 +62,7 @@ class _Topic:
 
 
 class MemoryBroker(Broker):
-    """Keeps topics in this process, and frees those that are idle."""
+    """Stores topics in this process, and frees those that are idle."""
 
     is_shared = False
 
@@ -70,10 +70,10 @@ class MemoryBroker(Broker):
         self._clock = clock
         self._topics: OrderedDict[str, _Topic] = OrderedDict()
         self._receiver: Receiver | None = None
-        # The epoch of topics that begin now. Those in which nothing was published are not kept:
-        # clients could ask for any number of names. They come back to the epoch they had.
+        # The epoch of new topics. A topic without messages is freed, because clients may ask for
+        # any number of names; it gets the same epoch when it comes back.
         self._epoch = secrets.token_hex(8)
-        # What is left of a second's allowance, when that was, and when it will be whole again.
+        # What is left of an allowance, when that was, and when it will be full again.
         self._allowances: dict[str, tuple[float, float, float]] = {}
 
     @property
@@ -87,11 +87,11 @@ class MemoryBroker(Broker):
         return tuple(name for name, state in self._topics.items() if state.followers)
 
     async def start(self, receiver: Receiver) -> None:
-        """Bring what is published to `receiver`."""
+        """Deliver messages to `receiver`."""
         self._receiver = receiver
 
     async def stop(self) -> None:
-        """Bring nothing more."""
+        """Stop delivering."""
         self._receiver = None
 
     async def publish(
@@ -101,9 +101,9 @@ class MemoryBroker(Broker):
         *,
         key: str | None,
         retention: Retention,
-        wait_seconds: float,  # noqa: ARG002  it is always there
+        wait_seconds: float,  # noqa: ARG002  memory can always be reached
     ) -> Position:
-        """Give a message its offset, keep it and hand it on."""
+        """Give a message its offset, store and deliver it."""
         now = self._clock()
         state = self._state(topic)
         state.offset += 1
@@ -118,12 +118,12 @@ class MemoryBroker(Broker):
         return Position(message.epoch, message.offset)
 
     async def head(self, topic: str) -> Position:
-        """Return where a topic is."""
+        """Return the position of the last message."""
         state = self._state(topic)
         return Position(state.epoch, state.offset)
 
     async def replay(self, topic: str, after: Position, *, messages: int, size: int) -> Replay:
-        """Return what is kept behind `after`."""
+        """Return messages after `after`."""
         state = self._state(topic)
         state.trim(self._clock())
         head = Position(state.epoch, state.offset)
@@ -140,26 +140,26 @@ class MemoryBroker(Broker):
         return Replay(head, found)
 
     def follow(self, topic: str, retention: Retention) -> None:
-        """Keep a topic in its epoch as long as it is followed."""
+        """Keep the epoch of a topic until `unfollow`."""
         state = self._state(topic)
         state.followers += 1
         state.retention = retention
 
     def unfollow(self, topic: str) -> None:
-        """Let go of a topic that nobody subscribes to any more."""
+        """Release a topic without subscribers."""
         state = self._state(topic)
         state.followers -= 1
         state.published = max(state.published, self._clock())
         self._free_unused(topic, state)
 
     async def enter(self, topic: str, member: str, info: bytes, *, is_announced: bool) -> None:
-        """Note a subscriber."""
+        """Add a subscriber."""
         self._state(topic).members[member] = (info, is_announced)
         if is_announced and self._receiver is not None:
             self._receiver.joined(topic, member, info)
 
     async def leave(self, topic: str, member: str) -> None:
-        """Forget a subscriber."""
+        """Remove a subscriber."""
         state = self._topics.get(topic)
         if state is None:
             return
@@ -169,12 +169,12 @@ class MemoryBroker(Broker):
             self._receiver.left(topic, member)
 
     async def members(self, topic: str) -> dict[str, bytes]:
-        """Return who subscribes to a topic, with what is told of them."""
+        """Return the subscribers of a topic with their `info`."""
         state = self._topics.get(topic)
         return {} if state is None else {name: info for name, (info, _) in state.members.items()}
 
     async def admit(self, key: str, per_second: float) -> bool:
-        """Take one from what `key` may do in a second."""
+        """Take one from the allowance of `key`."""
         now = self._clock()
         most = max(1, ceil(per_second))
         left, then, _ = self._allowances.get(key, (most, now, now))
@@ -185,10 +185,10 @@ class MemoryBroker(Broker):
         return is_admitted
 
     def sweep(self) -> None:
-        """Free what is too old, and topics that are idle: a part of them each time."""
+        """Drop old messages and idle topics, of some topics each time."""
         now = self._clock()
         topics = len(self._topics)
-        for _ in range(min(topics, max(SWEPT_AT_LEAST, topics // SWEPT_PART))):
+        for _ in range(min(topics, max(MIN_SWEPT_TOPICS, topics // SWEPT_FRACTION))):
             name, state = next(iter(self._topics.items()))
             state.trim(now)
             if state.is_idle(now):

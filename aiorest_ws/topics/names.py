@@ -1,35 +1,36 @@
-"""Names of topics, and patterns that stand for families of them."""
+"""Names of topics, and patterns that match them."""
 
 import re
 
 __all__ = ("Pattern", "check_name", "is_name")
 
-NAME_BYTES = 200
+MAX_NAME_BYTES = 200
 
-# Braces make patterns, the others would in Redis; a name that is shown in a log has no blanks.
+# Without braces, which make patterns, the wildcards of Redis, and whitespace, for logs.
 _SEGMENT = r"[^/{}*?\[\]\s\x00-\x1f\x7f]+"
 _NAME = re.compile(rf"{_SEGMENT}(?:/{_SEGMENT})*")
 _PARAMETER = re.compile(r"\{([^{}]*)\}")
 
 
 def is_name(name: str) -> bool:
-    """Tell whether a topic may be called `name`."""
-    return _NAME.fullmatch(name) is not None and _size(name) <= NAME_BYTES
+    """Tell whether `name` is a valid name of a topic."""
+    return _NAME.fullmatch(name) is not None and _size(name) <= MAX_NAME_BYTES
 
 
 def check_name(name: str) -> None:
-    """Raise ValueError if no topic may be called `name`."""
+    """Raise ValueError if `name` is not a valid name of a topic."""
     if not isinstance(name, str) or not is_name(name):
         raise ValueError(
-            f"{name!r} cannot be the name of a topic: at most {NAME_BYTES} bytes, segments "
-            "between slashes, without blanks and { } * ? [ ]"
+            f"{name!r} cannot be the name of a topic: it has at most {MAX_NAME_BYTES} bytes, and "
+            "segments separated by slashes, without whitespace and { } * ? [ ]"
         )
 
 
 class Pattern:
-    """A name, or one with parameters in braces such as `orders/{id}`, each within a segment.
+    """The name of a topic, or one with parameters, such as `orders/{id}`.
 
-    Raises ValueError for a text that cannot match any name.
+    A parameter matches one or more characters of a segment. Raises ValueError for an invalid
+    pattern.
     """
 
     def __init__(self, text: str) -> None:
@@ -38,11 +39,11 @@ class Pattern:
         self.parameters = tuple(parts[1::2])
         for parameter in self.parameters:
             if not parameter.isidentifier():
-                raise ValueError(f"{parameter!r} in {text!r} is no name of a parameter")
+                raise ValueError(f"{parameter!r} in {text!r} is not a valid parameter name")
         if len(set(self.parameters)) < len(self.parameters):
-            raise ValueError(f"a parameter stands twice in {text!r}")
+            raise ValueError(f"{text!r} has a parameter twice")
         if any(len(_PARAMETER.findall(segment)) > 2 for segment in text.split("/")):
-            # With more, a name that does not fit takes a time that grows with its length.
+            # With more, the time to match grows with a power of the length of the name.
             raise ValueError(f"a segment of {text!r} has more than two parameters")
         check_name(_PARAMETER.sub("x", text))
         self._expression = re.compile(
@@ -53,7 +54,7 @@ class Pattern:
         )
 
     def match(self, name: str) -> dict[str, str] | None:
-        """Return what the parameters are in `name`, None if it is not one of the family."""
+        """Return the values of the parameters in `name`, None if it does not match."""
         found = self._expression.fullmatch(name) if is_name(name) else None
         return None if found is None else found.groupdict()
 

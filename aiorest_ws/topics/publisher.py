@@ -1,4 +1,4 @@
-"""Publishing from any other Python process: a task worker, a script."""
+"""Publishing from other Python processes, such as task workers and scripts."""
 
 import secrets
 import threading
@@ -24,21 +24,21 @@ from aiorest_ws.topics.urls import REDIS_SCHEMES, is_memory
 
 __all__ = ("Publisher", "connect")
 
-# What a router registers when nothing is said.
+# The default of `history` in SimpleRouter.register_topic.
 DEFAULT_HISTORY = 256
 
-# How long what servers have told of their topics is believed.
+# How long the registered topics of the servers are cached.
 PATTERNS_SECONDS = 30
 
 
 def connect(url: str) -> "Publisher":
-    """Return a publisher for the Redis that servers have as their `topics`.
+    """Return a publisher for the Redis URL that servers have as their `topics`.
 
-    Nothing is connected to yet. Raises ImproperlyConfigured for what is no such URL.
+    It connects when it publishes. Raises ImproperlyConfigured for an invalid URL.
     """
     if is_memory(url):
         raise ImproperlyConfigured(
-            "Topics on memory are those of one process: publish there, or keep them on Redis."
+            "Topics on memory belong to one process: publish in that process, or use Redis."
         )
     if url.partition("://")[0] not in REDIS_SCHEMES:
         known = ", ".join(f"{scheme}://" for scheme in REDIS_SCHEMES)
@@ -47,7 +47,7 @@ def connect(url: str) -> "Publisher":
 
 
 class Publisher:
-    """Publishes, and blocks until it is done. Threads may share one. `with` closes it."""
+    """Publishes, and blocks until that is done. Threads may share one; `with` closes it."""
 
     def __init__(self, url: RedisURL) -> None:
         from redis.exceptions import RedisError
@@ -75,7 +75,7 @@ class Publisher:
         self.close()
 
     def close(self) -> None:
-        """Let the connections go."""
+        """Close the connections."""
         self._url.close(self._client)
 
     def publish(
@@ -83,9 +83,9 @@ class Publisher:
     ) -> Position:
         """Send `data` to all subscribers of a topic, of all servers; return its position.
 
-        A Redis that cannot be reached is tried for `wait_seconds`, and nothing is published twice
-        by that. Raises UnknownTopic for what no server has registered, as far as any has;
-        ValueError for what cannot be a topic, SerializerError, ReplyTooLarge, TopicsUnavailable.
+        Retries for `wait_seconds` while Redis cannot be reached, without publishing twice. Raises
+        UnknownTopic if no server has registered it, and some have registered others; ValueError
+        for an invalid name, SerializerError, ReplyTooLarge, TopicsUnavailable.
         """
         check_name(topic)
         encoded = encode_json(data)
@@ -135,7 +135,7 @@ class Publisher:
         if found is not None:
             return found
         if self._patterns:
-            raise UnknownTopic(f"no topic that was registered is like {topic!r}")
+            raise UnknownTopic(f"no registered topic matches {topic!r}")
         limits = Limits()
         return Retention(DEFAULT_HISTORY, limits.history_bytes, limits.history_seconds)
 
@@ -154,7 +154,7 @@ class Publisher:
                 known = self._client.hgetall(self._keys.patterns)
             except self._errors as exc:
                 raise unavailable(exc) from exc
-            # In the order in which a router looks at them.
+            # In the order of registration, as in a router.
             found = sorted((load_json(kept), text.decode()) for text, kept in known.items())
             self._patterns = [
                 (Pattern(text), Retention(*retention)) for (_, *retention), text in found

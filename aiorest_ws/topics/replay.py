@@ -1,4 +1,4 @@
-"""From what is kept to what comes: a client that has missed something, until it is live."""
+"""Replays: a subscription that has missed messages catches up, and then is live."""
 
 from collections.abc import Callable, Coroutine
 from functools import partial
@@ -13,17 +13,17 @@ from aiorest_ws.topics.subscription import Subscription
 
 __all__ = ("Replays",)
 
-# What is taken out of the history at once.
+# How much is read from the history at once.
 REPLAYED_MESSAGES = 64
 REPLAYED_BYTES = 64 * 1024
 
-# Until what the broker knows, and what has arrived from it, is looked at again.
+# The pause before the broker, or what has arrived from it, is checked again.
 RETRY_SECONDS = 0.1
 UNAVAILABLE_SECONDS = 1.0
 
 
 class Replays:
-    """Brings clients from where they are to where a topic is."""
+    """Sends subscriptions the messages they have missed."""
 
     def __init__(self, broker: Broker, reactor: Any, topics: dict[str, LocalTopic]) -> None:
         self._broker = broker
@@ -31,7 +31,7 @@ class Replays:
         self._topics = topics
 
     async def find_place(self, subscription: Subscription, since: Position) -> None:
-        """Find out what a client gets first that knows of `since`."""
+        """Set the position of a subscription that resumes after `since`."""
         replay = await self._replay(subscription.name, since)
         subscription.epoch, subscription.sent = since.epoch, since.offset
         first = _first_after(replay, since)
@@ -39,12 +39,12 @@ class Replays:
             subscription.epoch, subscription.sent = replay.head.epoch, first - 1
             subscription.has_gap = True
         if first > replay.head.offset:
-            # To a client that is ahead of the topic, what is kept would come a second time.
+            # A client that is ahead of the topic has seen the history already.
             replay = Replay(replay.head, ())
         subscription.batch = replay
 
     async def until_live(self, subscription: Subscription) -> None:
-        """Send what a client has missed, at its pace, until it can have what comes."""
+        """Send what a client has missed, at its pace, until its subscription can be live."""
         while not subscription.is_ended:
             await subscription.connection.writable()
             topic = self._topics.get(subscription.name)
@@ -55,22 +55,22 @@ class Replays:
             if batch is not None or not _may_be_live(topic, subscription):
                 before = subscription.position
                 if batch is None:
-                    batch = await self.patiently(partial(self._replay, subscription.name, before))
+                    batch = await self.retry(partial(self._replay, subscription.name, before))
                 if subscription.is_ended:
                     return
                 _send_replay(subscription, batch)
-                # The broker may know of what has not arrived here yet.
+                # The broker may have messages that have not arrived here yet.
                 is_stuck = subscription.position == before
-            # In the same turn: of a topic without history, what comes before that is lost.
+            # In the same turn: a topic without history would lose what comes in between.
             if _may_be_live(topic, subscription):
                 subscription.pending = None
                 topic.start_live(subscription)
                 return
-            # Others have their turn.
+            # Let others have a turn of the loop.
             await deferLater(self._reactor, RETRY_SECONDS if is_stuck else 0)
 
-    async def patiently(self, ask: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
-        """Ask the broker until it can be reached."""
+    async def retry(self, ask: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
+        """Call `ask` until the broker can be reached."""
         while True:
             try:
                 return await ask()
@@ -101,7 +101,7 @@ def _send_replay(subscription: Subscription, replay: Replay) -> None:
 
 
 def _first_after(replay: Replay, since: Position) -> int:
-    """Return the offset of the first message that a client at `since` is to get."""
+    """Return the offset of the first message that a client at `since` gets."""
     head = replay.head
     is_ahead = head.epoch == since.epoch and since.offset > head.offset
     if is_ahead or not replay.messages:

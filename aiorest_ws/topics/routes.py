@@ -1,21 +1,23 @@
-"""What is registered: families of topics that clients may subscribe to."""
+"""The registered topics, by pattern."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from aiorest_ws.limits import Limits
+from aiorest_ws.topics.broker import Retention
 from aiorest_ws.topics.names import Pattern
 
 __all__ = ("POLICIES", "TopicRoute", "TopicRoutes")
 
-# What becomes of a push that does not fit into what waits for a slow client.
+# What happens when the push queue of a slow client is full.
 POLICIES = ("block", "drop_oldest", "latest", "disconnect")
 
-# Names that were asked for last, with their routes.
-FOUND_NAMES = 4096
+# How many recently requested names are cached with their routes.
+CACHED_NAMES = 4096
 
 
 class TopicRoute:
-    """A family of topics, and its rules."""
+    """The topics that match a pattern, and their options."""
 
     def __init__(
         self,
@@ -48,44 +50,51 @@ class TopicRoute:
     def __repr__(self) -> str:
         return f"<TopicRoute {self.pattern.text}>"
 
+    def retention(self, limits: Limits) -> Retention:
+        """Return what is kept of these topics."""
+        return Retention(self.history, limits.history_bytes, limits.history_seconds)
+
 
 class TopicRoutes:
-    """All of a router's. A name without parameters comes first, then the order of registration."""
+    """The topics of a router.
+
+    A pattern without parameters wins, then the order of registration.
+    """
 
     def __init__(self) -> None:
         self._plain: dict[str, TopicRoute] = {}
-        self._families: list[TopicRoute] = []
-        self._found: dict[str, tuple[TopicRoute, dict[str, str]]] = {}
+        self._patterns: list[TopicRoute] = []
+        self._cache: dict[str, tuple[TopicRoute, dict[str, str]]] = {}
 
-    def __iter__(self) -> Any:
-        return iter([*self._plain.values(), *self._families])
+    def __iter__(self) -> Iterator[TopicRoute]:
+        return iter([*self._plain.values(), *self._patterns])
 
     def __len__(self) -> int:
-        return len(self._plain) + len(self._families)
+        return len(self._plain) + len(self._patterns)
 
     def add(self, route: TopicRoute) -> None:
-        """Add a family; raise ValueError for one that is there already."""
+        """Add a route; raise ValueError if its pattern is registered already."""
         if any(other.pattern.text == route.pattern.text for other in self):
             raise ValueError(f"{route.pattern.text!r} is registered already")
         if route.pattern.parameters:
-            self._families.append(route)
+            self._patterns.append(route)
         else:
             self._plain[route.pattern.text] = route
-        self._found.clear()
+        self._cache.clear()
 
     def find(self, name: str) -> tuple[TopicRoute, dict[str, str]] | None:
-        """Return the family of a topic, and what its parameters are; None if there is none."""
-        found = self._found.get(name)
-        if found is not None:
-            return found
-        route = self._plain.get(name)
-        if route is not None:
-            return route, {}
-        for family in self._families:
-            values = family.pattern.match(name)
+        """Return the route of a topic and the values of its parameters; None if none matches."""
+        cached = self._cache.get(name)
+        if cached is not None:
+            return cached
+        plain = self._plain.get(name)
+        if plain is not None:
+            return plain, {}
+        for route in self._patterns:
+            values = route.pattern.match(name)
             if values is not None:
-                if len(self._found) >= FOUND_NAMES:
-                    self._found.clear()
-                self._found[name] = (family, values)
-                return family, values
+                if len(self._cache) >= CACHED_NAMES:
+                    self._cache.clear()
+                self._cache[name] = (route, values)
+                return route, values
         return None

@@ -1,8 +1,8 @@
-"""What a connection subscribes to, and the pushes that it gets."""
+"""The subscriptions of a connection, and their pushes."""
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any
 
 from twisted.internet.defer import Deferred
 
@@ -15,6 +15,7 @@ from aiorest_ws.exceptions import (
     ServiceUnavailable,
     TooManySubscriptions,
 )
+from aiorest_ws.interfaces import Connection
 from aiorest_ws.log import logger
 from aiorest_ws.status import WS_MESSAGE_VIOLATE_POLICY, WS_UNEXPECTED_CONDITION
 from aiorest_ws.topics.broker import ENVELOPE_BYTES, Message, Position
@@ -22,55 +23,19 @@ from aiorest_ws.topics.push_queue import PushQueue
 from aiorest_ws.topics.subscription import Note, Subscription
 from aiorest_ws.wrappers import Request
 
-__all__ = ("PushedConnection", "Subscriptions")
-
-
-class PushedConnection(Protocol):
-    """What subscriptions need of their connection."""
-
-    STATE_OPEN: int
-    factory: Any
-    maxMessagePayloadSize: int
-
-    @property
-    def peer(self) -> str:
-        """The address of the client, for the log."""
-
-    @property
-    def state(self) -> int:
-        """The state of the WebSocket, in Autobahn's numbers."""
-
-    @property
-    def accepts_calls(self) -> bool:
-        """Whether calls are answered: it is open, and the server does not stop."""
-
-    @property
-    def is_write_paused(self) -> bool:
-        """Whether the client has not read what it was sent."""
-
-    @property
-    def push_frame(self) -> Callable[[bytes, int], bool]:
-        """Send a frame made for many connections; return False if it does not fit this one."""
-
-    def writable(self) -> Awaitable[None]:
-        """Return an awaitable that is done when the client has read what was sent."""
-
-    def sendMessage(self, payload: bytes, isBinary: bool) -> None:
-        """Send a message."""
-
-    def sendCloseFrame(self, code: int, reasonUtf8: bytes | None, isReply: bool) -> None:
-        """Start the closing handshake."""
+__all__ = ("Subscriptions",)
 
 
 class Subscriptions:
     """The topics that one connection subscribes to.
 
-    What its client does not read waits in a queue of `Limits.push_bytes`; then the policy of the
-    topic decides.
+    Pushes to a write-paused connection are queued, in `Limits.push_bytes`; when the queue is full,
+    the policy of the topic decides.
     """
 
     __slots__ = (
         "_connection",
+        "_in_progress",
         "_pushes",
         "_started",
         "_subscribing",
@@ -79,16 +44,18 @@ class Subscriptions:
         "unanswered",
     )
 
-    def __init__(self, connection: PushedConnection) -> None:
+    def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._started: dict[str, Subscription] = {}
         self._pushes: PushQueue | None = None
-        # SUBSCRIBEs that are being judged, with their topics, and those without their answer.
+        # How many subscriptions are being made.
+        self._in_progress = 0
+        # SUBSCRIBEs without a decision, with their topics, and those without their answer.
         self._subscribing: dict[Request, str] = {}
         self.unanswered: dict[Request, Subscription] = {}
-        # Topics whose UNSUBSCRIBE has not waited.
+        # Topics whose UNSUBSCRIBE was not queued.
         self._unsubscribing: frozenset[str] = frozenset()
-        # For each message to each subscriber: a slot is found faster than a method.
+        # Used for each push: a slot is read faster than a method.
         self.push_frame = connection.push_frame
 
     @property
@@ -98,7 +65,7 @@ class Subscriptions:
 
     @property
     def queued_bytes(self) -> int:
-        """What pushes take that wait until the client has read others."""
+        """The memory that queued pushes take."""
         return 0 if self._pushes is None else self._pushes.size
 
     async def subscribe(
@@ -114,10 +81,25 @@ class Subscriptions:
         Pushes have what is in `echo`. Raises NotSpecifiedTopic (404), TooManySubscriptions (429),
         TopicsUnavailable (503).
         """
+        self._in_progress += 1
+        try:
+            return await self._subscribe(topic, since, request, echo, is_binary)
+        finally:
+            self._in_progress -= 1
+            self._forget_if_empty()
+
+    async def _subscribe(
+        self,
+        topic: str,
+        since: Position | dict[str, Any] | None,
+        request: Request | None,
+        echo: dict[str, Any],
+        is_binary: bool,
+    ) -> tuple[Subscription, dict[str, Any]]:
         connection, factory = self._connection, self._connection.factory
         self._check_room(topic)
         if len(encode_json(echo)) > ENVELOPE_BYTES:
-            # It is kept, and stands in each push.
+            # It is kept, and is part of each push.
             raise MalformedMessage(f"`event_name` of a SUBSCRIBE has over {ENVELOPE_BYTES} bytes.")
         if isinstance(since, dict):
             since = Position(since["epoch"], since["offset"])
@@ -128,7 +110,7 @@ class Subscriptions:
         try:
             if not connection.accepts_calls:
                 raise ServiceUnavailable
-            self._check_room(topic)  # others may have come in the meantime
+            self._check_room(topic)  # others may have subscribed meanwhile
         except BaseAPIException:
             factory.topics.unsubscribe(subscription)
             raise
@@ -149,17 +131,20 @@ class Subscriptions:
 
     @contextmanager
     def subscribing(self, request: Request, topic: str) -> Iterator[None]:
-        """Let an UNSUBSCRIBE that comes meanwhile be for the subscription that is on its way."""
+        """Let an UNSUBSCRIBE that arrives in the block end the subscription that is being made."""
         self._subscribing[request] = topic
         try:
             yield
         finally:
             self._subscribing.pop(request, None)
+            self._forget_if_empty()
 
     def start(self, request: Request) -> None:
-        """Let the pushes come that a SUBSCRIBE has asked for: it has been answered."""
+        """Start the pushes of a SUBSCRIBE that has been answered."""
         subscription = self.unanswered.pop(request, None)
         if subscription is not None:
+            if not self.unanswered:
+                self.unanswered = {}  # a dict that was emptied keeps its memory
             self._connection.factory.topics.start_pushes(subscription)
 
     def discard(self, request: Request) -> None:
@@ -169,19 +154,21 @@ class Subscriptions:
             if self._started.get(subscription.name) is subscription:
                 self._forget(subscription.name)
             self._connection.factory.topics.unsubscribe(subscription)
+            self._forget_if_empty()
 
     def unsubscribe(self, topic: str) -> None:
         """Send the client no more pushes of a topic."""
         for request in [one for one, name in self._subscribing.items() if name == topic]:
             del self._subscribing[request]
         self._end(topic)
+        self._forget_if_empty()
 
     def is_urgent(self, topic: Any) -> bool:
         """Tell whether an UNSUBSCRIBE is handled before the messages that wait.
 
         That of a topic that waits to be subscribed to is not.
         """
-        # One for each: a middleware may take its time, and they are not counted.
+        # One for each topic: they are not counted against a limit.
         if topic not in self._started or topic in self._unsubscribing:
             return False
         self._unsubscribing |= {topic}
@@ -196,6 +183,12 @@ class Subscriptions:
         pushes, self._pushes = self._pushes, None
         if pushes is not None:
             pushes.clear()
+
+    def _forget_if_empty(self) -> None:
+        if not self._subscribing:
+            self._subscribing = {}  # a dict that was emptied keeps its memory
+        if not (self._started or self.unanswered or self._subscribing or self._in_progress):
+            self._connection.forget_subscriptions()
 
     def _check_room(self, topic: str) -> None:
         factory = self._connection.factory
@@ -244,7 +237,7 @@ class Subscriptions:
         return True
 
     def send_queued(self) -> None:
-        """Send what has waited, up to where the client does not keep up again."""
+        """Send queued pushes until the connection is write-paused again."""
         connection = self._connection
         while self._pushes and not connection.is_write_paused:
             if connection.state != connection.STATE_OPEN:

@@ -1,4 +1,4 @@
-"""Where topics are kept, by the text that a program or a command line gives."""
+"""The broker for the `topics` of an application or of a command line."""
 
 from typing import Any
 
@@ -13,14 +13,14 @@ REDIS_SCHEMES = ("redis", "rediss", "unix", "redis+sentinel")
 
 
 def is_memory(topics: str | Broker) -> bool:
-    """Tell whether topics are to be kept in the memory of the process."""
+    """Tell whether `topics` means the memory of the process."""
     return topics == MEMORY
 
 
 def broker_for(topics: str | Broker, reactor: Any) -> Broker:
-    """Return the broker for `memory`, for the URL of a Redis server, or the one that is given.
+    """Return the broker for `memory` or the URL of a Redis server; return a Broker as it is.
 
-    Raises ImproperlyConfigured for any other text.
+    Raises ImproperlyConfigured for anything else.
     """
     if isinstance(topics, Broker):
         return topics
@@ -28,7 +28,7 @@ def broker_for(topics: str | Broker, reactor: Any) -> Broker:
         return MemoryBroker(reactor.seconds)
     scheme = topics.partition("://")[0] if isinstance(topics, str) else ""
     if scheme not in REDIS_SCHEMES:
-        # Not the text itself: a URL may have a password in it.
+        # Without the URL, which may contain a password.
         raise ImproperlyConfigured(
             f"topics must be {MEMORY!r} or a URL that begins with one of "
             f"{', '.join(f'{known}://' for known in REDIS_SCHEMES)}"

@@ -31,10 +31,10 @@ class TopicView(MethodBasedView):
         connection = request.connection
         if connection is None:
             raise MethodNotAllowed
-        subscriptions: Subscriptions = connection.subscriber
         if normalize_method(request.method) == UNSUBSCRIBE:
-            subscriptions.unsubscribe(self.topic)
+            connection.unsubscribe(self.topic)
             return {"topic": self.topic}
+        subscriptions: Subscriptions = connection.topic_subscriptions
         with subscriptions.subscribing(request, self.topic):
             for permission in self.permission_classes:
                 if not await maybe_await(permission.check(request, self)):
@@ -47,4 +47,4 @@ class TopicView(MethodBasedView):
     def undo(self, request: Request) -> None:
         """Forget the subscription: a middleware has turned the answer into a failure."""
         if request.connection is not None:
-            request.connection.subscriber.discard(request)
+            request.connection.call_ended(request)

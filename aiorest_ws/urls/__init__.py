@@ -1,3 +1,3 @@
-"""Names to URLs and back, for programs that keep one urlconf."""
+"""URLs by name and names by URL, for programs with one urlconf."""
 
 __all__ = ()

@@ -1,6 +1,6 @@
-"""The urlconf of the process: what `resolve` and `reverse` use when they are given none.
+"""The urlconf of the process: the default of `resolve` and `reverse`.
 
-An Application sets it when it makes its factory; of several in one process the last one counts.
+An Application sets it when it makes its factory; the last one of a process wins.
 """
 
 from typing import Any

@@ -1,4 +1,4 @@
-"""`resolve` a URL to the endpoint behind it, `reverse` a name to its URL."""
+"""`resolve` a URL to its endpoint, `reverse` a name to its URL."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ __all__ = ("RouteMatch", "resolve", "reverse")
 
 
 class RouteMatch:
-    """What was found for a URL: the endpoint's name and the values in the path."""
+    """The match of a URL: the name of the endpoint and the values in the path."""
 
     def __init__(
         self,
@@ -28,13 +28,13 @@ class RouteMatch:
 
 
 def resolve(path: str, urlconf: Mapping[str, Any] | None = None) -> RouteMatch:
-    """Return the match of an absolute or relative URL, its query left aside; or raise NoMatch."""
-    urlconf = _given(urlconf)
+    """Return the match of an absolute or relative URL, without its query; raise NoMatch."""
+    urlconf = _urlconf_or_default(urlconf)
     path = path.removeprefix(urlconf["path"].rstrip("/")).partition("?")[0].strip()
     if not path.endswith("/"):
         path += "/"
     endpoints = urlconf.get("urls", ())
-    # As the router does: a plain path wins over a template, and that over other classes.
+    # As in the router: a plain path wins over a template, a template over other classes.
     order: dict[type, int] = {PlainEndpoint: 0, DynamicEndpoint: 1}
     for endpoint in sorted(endpoints, key=lambda endpoint: order.get(type(endpoint), 2)):
         values = endpoint.match(path)
@@ -53,11 +53,11 @@ def reverse(
 ) -> str:
     """Return the URL of a named endpoint: `wss://host:port/user/1/?token=123456`.
 
-    `args` take the places of the template's parameters, `kwargs` become the query; `relative`
-    leaves scheme and host out. Raises NoReverseMatch for an unknown name, ValueError for a wrong
-    number of `args` and for values that no parameter takes: empty, or with a slash or a brace.
+    `args` replace the parameters of the template, `kwargs` become the query; `relative` omits
+    scheme and host. Raises NoReverseMatch for an unknown name, ValueError for a wrong number of
+    `args` and for values that do not match: empty ones, or with a slash or a brace.
     """
-    urlconf = _given(urlconf)
+    urlconf = _urlconf_or_default(urlconf)
     endpoint = urlconf["routes"].get(view_name)
     if endpoint is None:
         raise NoReverseMatch(f"No endpoint is named {view_name!r}.")
@@ -68,7 +68,7 @@ def reverse(
         )
     for value in args:
         if not re.fullmatch(ANY_VALUE, str(value)):
-            raise ValueError(f"{value!r} cannot stand in a path.")
+            raise ValueError(f"{value!r} cannot be a segment of a path.")
     remaining = iter(args)
     path = DYNAMIC_PARAMETER.sub(lambda _: str(next(remaining)), endpoint.path)
     root = "" if relative else urlconf["path"].rstrip("/")
@@ -76,8 +76,8 @@ def reverse(
     return f"{root}{path}{query}"
 
 
-def _given(urlconf: Mapping[str, Any] | None) -> Mapping[str, Any]:
-    given = get_urlconf() if urlconf is None else urlconf
-    if given is None:
-        raise LookupError("There is no urlconf: no Application has been set up yet.")
-    return given
+def _urlconf_or_default(urlconf: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    chosen = get_urlconf() if urlconf is None else urlconf
+    if chosen is None:
+        raise LookupError("There is no urlconf: no Application has made its factory yet.")
+    return chosen

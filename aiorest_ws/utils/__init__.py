@@ -1,3 +1,3 @@
-"""Helpers under their path of 1.1."""
+"""Modules that keep their path of 1.1."""
 
 __all__ = ()

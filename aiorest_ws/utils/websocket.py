@@ -13,7 +13,7 @@ from autobahn.websocket.compress import (
 __all__ = ("deflate_offer_accept", "is_offer")
 
 
-# A compressor of zlib's defaults is 256 KiB for as long as its connection lasts, this one 32.
+# A compressor has 32 KiB with these, 256 KiB with zlib's defaults, while its connection is open.
 WINDOW_BITS = 12
 MEMORY_LEVEL = 5
 
@@ -21,7 +21,7 @@ MEMORY_LEVEL = 5
 def deflate_offer_accept(offers: Iterable[Any]) -> PerMessageDeflateOfferAccept | None:
     """Accept the first offer of permessage-deflate (RFC 7692), if there is one.
 
-    What is sent is compressed with a window of 4 KiB at most.
+    Sent messages are compressed with a window of at most 4 KiB.
     """
     for offer in offers:
         if isinstance(offer, PerMessageDeflateOffer):
@@ -33,15 +33,15 @@ def deflate_offer_accept(offers: Iterable[Any]) -> PerMessageDeflateOfferAccept 
 
 
 def is_offer(extension: tuple[str, dict[str, list[Any]]]) -> bool:
-    """Tell whether an extension that a client offers can be accepted at all (RFC 7692, 7.1)."""
+    """Tell whether an extension that a client offers is valid (RFC 7692, 7.1)."""
     name, parameters = extension
-    # Autobahn takes whatever `int` does.
+    # Autobahn accepts every text that `int` does.
     for value in (value for values in parameters.values() for value in values):
         if isinstance(value, str) and not re.fullmatch("[1-9][0-9]?", value):
             return False
     kinds: Any = PERMESSAGE_COMPRESSION_EXTENSION.get(name)
     try:
         kinds["Offer"].parse(parameters)
-    except Exception:  # noqa: BLE001  Autobahn raises nothing more exact
+    except Exception:  # noqa: BLE001  Autobahn raises plain exceptions
         return False
     return True

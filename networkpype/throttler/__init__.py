@@ -1,3 +1,7 @@
-"""Limits on how much is sent in which time."""
+"""Rate limits, as the server measures them."""
 
-__all__ = ()
+from networkpype.throttler.rate_limit import LinkedLimitWeightPair, RateLimit
+from networkpype.throttler.server_limits import ServerLimits
+from networkpype.throttler.throttler import AsyncThrottler
+
+__all__ = ("AsyncThrottler", "LinkedLimitWeightPair", "RateLimit", "ServerLimits")

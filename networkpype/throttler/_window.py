@@ -9,9 +9,11 @@ import enum
 import heapq
 import math
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
-__all__ = ("Cost", "Stage", "Waiter", "Window", "end_of")
+from networkpype.exceptions import UnknownLimitError
+
+__all__ = ("Cost", "Costs", "Stage", "Waiter", "Window", "cost_of", "end_of")
 
 
 def end_of(start: float, interval: float) -> float:
@@ -192,3 +194,14 @@ class Window:
 
 Cost = tuple[tuple[Window, int], ...]
 """What a request consumes: windows and weights."""
+
+Costs = Mapping[str, Cost]
+"""Costs by limit id."""
+
+
+def cost_of(limit_id: str, costs: Costs) -> Cost:
+    """Return what a request under `limit_id` consumes, or raise UnknownLimitError."""
+    try:
+        return costs[limit_id]
+    except KeyError:
+        raise UnknownLimitError(f"Rate limit not found for ID: {limit_id}") from None

@@ -1,25 +1,13 @@
 """Context managers that wait for admission."""
 
 import enum
-from collections.abc import Mapping
 from types import TracebackType
 from typing import Self
 
-from networkpype.exceptions import UnknownLimitError
 from networkpype.throttler._admission_queue import AdmissionQueue
-from networkpype.throttler._window import Cost
+from networkpype.throttler._window import Cost, Costs, cost_of
 
-__all__ = ("AsyncRequestContext", "Hold", "cost_of")
-
-Costs = Mapping[str, Cost]
-
-
-def cost_of(limit_id: str, costs: Costs) -> Cost:
-    """Return what a request under `limit_id` consumes, or raise UnknownLimitError."""
-    try:
-        return costs[limit_id]
-    except KeyError:
-        raise UnknownLimitError(f"Rate limit not found for ID: {limit_id}") from None
+__all__ = ("AsyncRequestContext", "Hold")
 
 
 class AsyncRequestContext:

@@ -11,8 +11,8 @@ from networkpype.exceptions import ConfigurationError, UnknownLimitError
 from networkpype.throttler._admission_queue import AdmissionQueue
 from networkpype.throttler._estimate import estimate_admission
 from networkpype.throttler._links import consumption, index_limits
-from networkpype.throttler._window import Cost, Window
-from networkpype.throttler.context import AsyncRequestContext, Hold, cost_of
+from networkpype.throttler._window import Cost, Window, cost_of
+from networkpype.throttler.context import AsyncRequestContext, Hold
 from networkpype.throttler.rate_limit import RateLimit
 from networkpype.throttler.server_limits import ServerLimits, correct_windows
 

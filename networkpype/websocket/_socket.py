@@ -24,7 +24,7 @@ __all__ = (
 NO_STATUS_RECEIVED = 1005
 ABNORMAL_CLOSURE = 1006
 
-# What aiohttp closes a WebSocket for, beside a breach of the protocol (1002).
+# Why aiohttp closes a WebSocket, except for protocol errors (1002).
 _FAULTS: Mapping[int, str] = {
     WSCloseCode.INVALID_TEXT: "a text message is not UTF-8",
     WSCloseCode.MESSAGE_TOO_BIG: "a message exceeds `max_msg_size`",

@@ -207,7 +207,7 @@ def test_log_levels(level):
 
 
 def test_an_unknown_log_level_names_the_known_ones():
-    with pytest.raises(ValueError, match="unknown log level 'loud'; there are trace, debug"):
+    with pytest.raises(ValueError, match="unknown log level 'loud'; the levels are trace, debug"):
         set_level("loud")
 
 

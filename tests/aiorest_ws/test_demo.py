@@ -24,7 +24,7 @@ def test_the_demo_shows_requests_and_replies_and_ends(start):
 def test_the_demo_goes_on_until_a_signal(start):
     server = start("-m", "aiorest_ws", "demo", "--port", "0")
     url = server.url()
-    server.wait_for("The server goes on")
+    server.wait_for("The server is still running")
     assert ask(url) == HELLO_REPLY
     assert server.end(signal.SIGINT) == 0
 

@@ -260,18 +260,22 @@ FAULTS = {
         " or self._receive_limit != limit",
         "",
     ),
-    "ignores applyMask": ("connection/fast_path", "and self.applyMask ", ""),
+    "ignores applyMask": ("connection/options", "and connection.applyMask ", ""),
     "ignores listeners": ("connection/autobahn", "or self._listeners", ""),
     "ignores overrides that see parts": (
         "connection/fast_path",
-        "not self._receives_in_parts and",
-        "",
+        "receives=not self._receives_in_parts",
+        "receives=True",
     ),
-    "ignores overrides that send parts": ("connection/fast_path", "self._sends_in_parts or", ""),
+    "ignores overrides that send parts": (
+        "connection/fast_path",
+        "sends=not self._sends_in_parts",
+        "sends=True",
+    ),
     "ignores tracked timings": ("connection/fast_path", "or self.trackedTimings is not None", ""),
     "does not compress": ("connection/autobahn", "self._perMessageCompress is None and", ""),
-    "does not mask": ("connection/fast_path", "or self.maskServerFrames ", ""),
-    "does not fragment": ("connection/fast_path", "or self.autoFragmentSize > 0", ""),
+    "does not mask": ("connection/options", "connection.maskServerFrames or ", ""),
+    "does not fragment": ("connection/options", " or connection.autoFragmentSize > 0", ""),
     "sends past the queue": ("connection/autobahn", "and not self.triggered", ""),
     "does not count a frame that came": ("connection/fast_path", "stats.ordinary_in += 1", "pass"),
     "does not count what came": (
@@ -312,8 +316,11 @@ FAULTS = {
 # What a connection is made of, from the ground floor up.
 REBUILT = (
     "framing",
-    *("connection/autobahn", "connection/handshake", "connection/fast_path", "connection/flow"),
-    *("connection/factory", "connection/publishing", "request"),
+    *("connection/options", "connection/autobahn", "connection/handshake"),
+    *("connection/fast_path", "connection/flow"),
+    *("connection/factory", "connection/publishing", "connection/routing"),
+    "connection/__init__",
+    "request",
 )
 
 
@@ -327,7 +334,8 @@ def planted(monkeypatch: pytest.MonkeyPatch, file: str, old: str, new: str) -> A
             if name == file:
                 assert old in source, "the source has changed: plant this fault anew"
                 source = source.replace(old, new)
-            module = ModuleType(f"aiorest_ws.{name.replace('/', '.')}")
+            dotted = name.removesuffix("/__init__").replace("/", ".")
+            module = ModuleType(f"aiorest_ws.{dotted}")
             patch.setitem(sys.modules, module.__name__, module)
             exec(compile(source, str(path), "exec"), vars(module))
             if name == "connection/flow":

@@ -7,14 +7,18 @@ import pytest
 import pytest_twisted
 from autobahn.twisted.websocket import WebSocketServerProtocol
 from twisted.internet.defer import Deferred, succeed
+from twisted.internet.task import deferLater
 
 from aiorest_ws.connection.fast_path import MESSAGES_PER_TURN
+from aiorest_ws.decorators import endpoint
 from aiorest_ws.request import (
     CloseReason,
     ConnectionState,
     RequestHandlerFactory,
     RequestHandlerProtocol,
 )
+from aiorest_ws.routers import SimpleRouter
+from aiorest_ws.transports import install_reactor
 from aiorest_ws.wrappers import Request
 from support.hello import HELLO, HELLO_REPLY
 from support.views import ForeignRouter, data_of, router_of, view
@@ -333,3 +337,55 @@ async def test_an_encoder_of_a_subclass_gets_bytes_of_a_coroutine_too(network):
     client.send({"method": "GET", "url": "/done"})
     assert await data_of(client) == "done"
     assert kinds == [bytes]
+
+
+def test_the_router_property_of_a_factory_may_add_hooks():
+    class Hooked(RequestHandlerFactory):
+        @property
+        def router(self):
+            return super().router
+
+        @router.setter
+        def router(self, router):
+            self.connect_hooks.append(router)
+            RequestHandlerFactory.router.fset(self, router)
+
+    router = SimpleRouter()
+    assert Hooked(router=router).connect_hooks == [router]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_subclass_may_have_helpers_with_common_names(network):
+    class Own(RequestHandlerProtocol):
+        @classmethod
+        def configure(cls):
+            raise AssertionError
+
+        def onOpen(self):
+            self._queue, self._rate, self._writer = None, 1, []
+
+        def flush(self):
+            raise AssertionError
+
+        def send_reply(self):
+            raise AssertionError
+
+    class OwnFactory(RequestHandlerFactory):
+        protocol = Own
+
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            self.timers = {}
+
+    router = SimpleRouter()
+    router.register_endpoint(later)
+    client = await network.connect(await network.serve(factory=OwnFactory(router=router)))
+    for number in range(3):
+        client.send({"method": "GET", "url": "/later", "id": number})
+    assert [json.loads(await client.receive())["id"] for _ in range(3)] == [0, 1, 2]
+
+
+@endpoint("/later", "GET")
+async def later(request):
+    await deferLater(install_reactor(), 0)
+    return "later"

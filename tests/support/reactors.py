@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import pytest_twisted
 
-from aiorest_ws.awaiting import begun
+from aiorest_ws.awaiting import start
 
 
 def asyncio_test(test: Callable[..., Any]) -> Any:
@@ -15,6 +15,6 @@ def asyncio_test(test: Callable[..., Any]) -> Any:
 
     @functools.wraps(test)
     async def wrapped(*arguments: Any, **keywords: Any) -> None:
-        await begun(test(*arguments, **keywords))
+        await start(test(*arguments, **keywords))
 
     return pytest.mark.asyncio_reactor(pytest_twisted.ensureDeferred(wrapped))

@@ -1,3 +1,3 @@
-"""Tokens: made and verified, stored, read from requests."""
+"""Tokens: creation and verification, storage, authentication of requests."""
 
 __all__: tuple[str, ...] = ()

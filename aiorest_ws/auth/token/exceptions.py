@@ -1,4 +1,4 @@
-"""Errors of tokens: 401, the request comes with none or with a bad one."""
+"""Errors of tokens (401): the request has none, or an invalid one."""
 
 from aiorest_ws.exceptions import BaseAPIException
 from aiorest_ws.status import STATUS_UNAUTHORIZED, WS_MESSAGE_VIOLATE_POLICY

@@ -27,18 +27,17 @@ __all__ = ("JSONWebTokenManager",)
 
 # RFC 7518, 3.2: a key of the size of the hash output or larger MUST be used.
 _KEY_BYTES_MIN = {"HS256": 32, "HS384": 48, "HS512": 64}
-# The secret that 1.1 signed with when nobody chose one: everybody knows it.
+# The published default of 1.1.
 _DEFAULT_SECRET_OF_1_1 = b"secret_key"
 
 
 class JSONWebTokenManager:
-    """Make and verify tokens.
+    """Creates and verifies tokens.
 
     `SECRET_KEY` and `HASH_ALGORITHM` (HS256, HS384 or HS512) come from the arguments, else from a
-    subclass, else from the settings. A missing, known or short secret (RFC 7518 asks for 32, 48
-    or 64 bytes) raises `ImproperlyConfigured`. With an `AUDIENCE`, `verify` takes only tokens
-    made for it; without one it does not judge their `aud`. `clock` tells the time in seconds
-    since the epoch.
+    subclass, else from the settings. A missing, published or short secret (RFC 7518 requires 32,
+    48 or 64 bytes) raises `ImproperlyConfigured`. With an `AUDIENCE`, `verify` accepts only tokens
+    for it; without one it does not check `aud`. `clock` returns seconds since the epoch.
     """
 
     SECRET_KEY: str | bytes | None = None
@@ -85,13 +84,13 @@ class JSONWebTokenManager:
         iat: float | None = None,
         jti: str | None = None,
     ) -> str:
-        """Return a token that holds `data` and the claims given.
+        """Return a token with `data` and the given claims.
 
         `exp` and `nbf` are seconds from now, `iat` is seconds since the epoch. Raises `TypeError`
         or `ValueError` for a claim that RFC 7519 does not allow. `data` is not changed.
         """
         if not isinstance(data, Mapping):
-            raise TypeError(f"the data of a token is a mapping, not {type(data).__name__}")
+            raise TypeError(f"the data of a token must be a mapping, not {type(data).__name__}")
         key, algorithm = self._key_and_algorithm()
         now = self._clock()
         claims = {
@@ -109,7 +108,7 @@ class JSONWebTokenManager:
         return jwt.encode(payload, key, algorithm)
 
     def verify(self, token: str) -> dict[str, Any]:
-        """Return what `token` holds, if it is ours and its time is now."""
+        """Return the payload of `token`, if it is signed by us and valid now."""
         if not isinstance(token, str) or token.count(".") != 2:
             raise ParsingTokenException()
         if not _is_canonical(token.rpartition(".")[2]):
@@ -131,7 +130,7 @@ class JSONWebTokenManager:
                 key,
                 algorithms=[algorithm],
                 audience=self.AUDIENCE,
-                # `exp` and `nbf` are judged by our clock, in `verify`.
+                # `verify` checks `exp` and `nbf`, by our clock.
                 options={
                     "verify_aud": self.AUDIENCE is not None,
                     "verify_exp": False,
@@ -146,11 +145,11 @@ class JSONWebTokenManager:
         except (jwt.InvalidAudienceError, jwt.MissingRequiredClaimError) as exc:
             raise BaseTokenException("The token is for another audience.") from exc
         except (jwt.PyJWTError, ValueError, RecursionError) as exc:
-            # PyJWT lets out a surrogate's UnicodeEncodeError and a deep header's RecursionError.
+            # PyJWT raises UnicodeEncodeError for a surrogate, RecursionError for a deep header.
             raise ParsingTokenException() from exc
 
     def _key_and_algorithm(self) -> tuple[bytes, str]:
-        # Judged at each use, because both attributes may be set on a manager in use.
+        # Checked at each use, because both attributes may be set later.
         algorithm = self.HASH_ALGORITHM
         if not isinstance(algorithm, str) or algorithm not in _KEY_BYTES_MIN:
             raise ImproperlyConfigured(
@@ -174,8 +173,8 @@ class JSONWebTokenManager:
 
 
 def _is_canonical(segment: str) -> bool:
-    # base64 decoders skip foreign characters and the last bits of the last one, so that several
-    # texts would pass as the same signature.
+    # base64 decoders ignore invalid characters and the last bits of the last one: several texts
+    # would be accepted as the same signature.
     try:
         value = base64.urlsafe_b64decode(segment + "=" * (-len(segment) % 4))
     except ValueError:
@@ -192,7 +191,7 @@ def _text(claim: str, value: str | None) -> str | None:
 
 def _seconds(claim: str, value: float) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"`{claim}` is a number of seconds, not {type(value).__name__}")
+        raise TypeError(f"`{claim}` must be a number of seconds, not {type(value).__name__}")
     if not math.isfinite(value):
         raise ValueError(f"`{claim}` must be finite")
     return value

@@ -1,4 +1,4 @@
-"""Middlewares that find out who calls, by the token of the request."""
+"""Middlewares that authenticate the user of a request by its token."""
 
 import inspect
 import time
@@ -18,28 +18,28 @@ __all__ = ("BaseTokenMiddleware", "JSONWebTokenMiddleware")
 
 
 class _RevokedUser(User):
-    """Whom a good token stands for when its user was deleted or made inactive."""
+    """The user of a valid token who was deleted or is inactive."""
 
 
 class BaseTokenMiddleware(AbstractMiddleware):
-    """Set `request.user`, then guard the views that have `auth_required = True`.
+    """Sets `request.user`, and protects the views with `auth_required = True`.
 
     Such a view is called only with a token, and if the `check` of each of its
-    `permission_classes` returns a true value (or an awaitable of one). Views without it are
-    called whatever their permissions say.
+    `permission_classes` returns a true value (or an awaitable of one). The permissions of other
+    views are not checked.
     """
 
     request_attributes: tuple[str, ...] = ("user",)
 
     def init_credentials(self, request: Request) -> Any:
-        """Find out who calls; may be a coroutine. Here: nobody known."""
+        """Set the user of a request; may be a coroutine. By default the anonymous user."""
         _set(request, user=User())
 
     def authenticate(self, request: Request, handler: Any) -> Awaitable[None] | None:
-        """Refuse the request if its view does not allow the caller.
+        """Refuse the request if its view does not allow the user.
 
-        Raises `TokenNotProvidedException` (401) or `PermissionDeniedException` (403); is to be
-        awaited if a permission has to be.
+        Raises `TokenNotProvidedException` (401) or `PermissionDeniedException` (403). Returns an
+        awaitable if a permission does.
         """
         if not getattr(handler, "auth_required", False):
             return None
@@ -47,7 +47,7 @@ class BaseTokenMiddleware(AbstractMiddleware):
             raise TokenNotProvidedException()
         if isinstance(request.user, _RevokedUser):
             raise PermissionDeniedException()
-        # One iterator, shared with the coroutine: it goes on behind the permission it awaits.
+        # One iterator, shared with the coroutine, which continues after the awaited permission.
         permissions = iter(getattr(handler, "permission_classes", ()))
         for permission in permissions:
             allowed = permission.check(request, handler)
@@ -57,7 +57,7 @@ class BaseTokenMiddleware(AbstractMiddleware):
         return None
 
     def process_request(self, request: Request, handler: Any) -> Awaitable[None] | None:
-        """Find out who calls and refuse who may not; awaitable only if something in it is."""
+        """Authenticate the user and check the permissions; return an awaitable if needed."""
         pending = self.init_credentials(request)
         if inspect.isawaitable(pending):
             return self._authenticate_later(pending, request, handler)
@@ -73,17 +73,17 @@ class BaseTokenMiddleware(AbstractMiddleware):
 
 
 class JSONWebTokenMiddleware(BaseTokenMiddleware):
-    """Find out who calls by the JSON Web Token in `request.token`.
+    """Authenticates the user by the JSON Web Token in `request.token`.
 
     Sets `request.token_payload` (None without a token) and `request.user`: the user for whom the
-    token was saved in `storage_backend`, else the anonymous one. A token that is not in the
-    store is judged by itself alone. A bad token is refused (401) on every view; that of a deleted
-    or inactive user counts as anonymous and opens no view with `auth_required`.
+    token was saved in `storage_backend`, else the anonymous one. A token that was not saved is
+    only verified. An invalid token is refused (401) on every view; a deleted or inactive user is
+    anonymous, and refused on views with `auth_required`.
     """
 
     request_attributes = ("user", "token_payload")
 
-    # Classes, to be replaced in a subclass; instances of them on an instance.
+    # Classes, which a subclass may replace; an instance has instances of them.
     storage_backend: Any = InMemoryTokenBackend
     manager: Any = JSONWebTokenManager
     user_model: Any = UserSQLiteModel
@@ -94,7 +94,7 @@ class JSONWebTokenMiddleware(BaseTokenMiddleware):
         self.manager = self.manager()
         self.user_model = self.user_model()
         if _takes_database(self.storage_backend) and isinstance(self.user_model, UserSQLiteModel):
-            # Tokens are looked up by the name of their user: one database for both.
+            # Tokens are looked up by username, so both use one database.
             self.storage_backend = self.storage_backend(self.user_model.database)
         else:
             self.storage_backend = self.storage_backend()
@@ -136,7 +136,7 @@ def _takes_database(backend: Any) -> bool:
 
 
 def _exists(user: Any) -> bool:
-    # A user model says "no such user" with the anonymous user, who has no name, or with None.
+    # User models return None, or the anonymous user, who has no name, for an unknown user.
     return user is not None and not (user.is_anonymous and not getattr(user, "username", ""))
 
 

@@ -1,4 +1,4 @@
-"""Who calls: the user of a request."""
+"""The user of a request."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -9,7 +9,7 @@ __all__ = ("AbstractUser", "User")
 
 
 class AbstractUser:
-    """A caller. Without a role (superuser, staff or user) it is anonymous."""
+    """A user. Without a role (superuser, staff or user) it is anonymous."""
 
     def __init__(
         self,
@@ -39,7 +39,7 @@ class AbstractUser:
 
     @property
     def is_staff(self) -> bool:
-        """Whether this is one of the staff."""
+        """Whether this is a member of the staff."""
         return self._is_staff
 
     @property
@@ -49,19 +49,19 @@ class AbstractUser:
 
     @property
     def is_anonymous(self) -> bool:
-        """Whether this is nobody known."""
+        """Whether this user has no role."""
         return not (self._is_superuser or self._is_staff or self._is_user)
 
     def is_authenticated(self) -> bool:
-        """Tell whether this is somebody known."""
+        """Tell whether this user has a role."""
         return not self.is_anonymous
 
 
 class User(AbstractUser):
     """A user with a name, a password and permissions.
 
-    `password` is the hash, in the constructor and when read; assigning to it takes the password
-    itself and hashes it. `User()` is the anonymous user.
+    `password` is the hash, in the constructor and when it is read; assigning hashes the password.
+    `User()` is the anonymous user.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class User(AbstractUser):
 
     @property
     def id(self) -> int | None:
-        """The key of the stored user, if it was asked for."""
+        """The id of the stored user, if it was loaded."""
         return self._id
 
     @property
@@ -112,10 +112,10 @@ class User(AbstractUser):
         self._password = hash_password(password)
 
     def check_password(self, password: str) -> bool:
-        """Tell whether `password` is right; takes tens of milliseconds.
+        """Tell whether `password` is correct; takes tens of milliseconds.
 
-        If it is and the hash is of an old kind (unsalted SHA-256, weaker argon2), it is made anew
-        and handed, after the old one, to `on_rehash`, by which the user's store keeps it.
+        If the hash is outdated (unsalted SHA-256, weaker argon2), a correct password is hashed
+        again, and `on_rehash(old, new)` stores the new hash.
         """
         if not check_password(password, self._password):
             return False

@@ -13,25 +13,25 @@ __all__ = (
 
 
 class RequiredModelFieldsNotDefined(BaseAPIException):
-    """A user cannot be made without a username and a password."""
+    """A new user needs a username and a password."""
 
     default_detail = "A username and a password are required."
 
 
 class SearchCriteriaRequired(BaseAPIException):
-    """It was not said which user is meant."""
+    """The username is missing."""
 
     default_detail = "A username is required."
 
 
 class NotEnoughArguments(BaseAPIException):
-    """It was not said what to change."""
+    """The fields to change are missing."""
 
     default_detail = "At least one field to change is required."
 
 
 class DuplicateUsername(BaseAPIException):
-    """A username belongs to somebody already."""
+    """The username belongs to another user."""
 
     default_detail = "This username is taken."
     status = HTTPStatus.CONFLICT.value

@@ -24,9 +24,9 @@ _SELECT = """
 
 
 class UserSQLiteModel:
-    """Keep users in SQLite: in the file of `DATABASES["default"]["name"]`, or in memory.
+    """Stores users in SQLite: in the file `DATABASES["default"]["name"]`, or in memory.
 
-    Without `DATABASES` each model has a database of its own, unless it is given one.
+    Without `DATABASES` each model has a database of its own, unless it gets one as an argument.
     """
 
     def __init__(self, database: Database | None = None) -> None:
@@ -47,8 +47,8 @@ class UserSQLiteModel:
     ) -> None:
         """Store a new user.
 
-        Without a role (`is_user`, `is_staff` or `is_superuser`) the user is stored, but never
-        counts as authenticated. Hashing takes tens of milliseconds: use a blocking view.
+        A user without a role (`is_user`, `is_staff` or `is_superuser`) is never authenticated.
+        Hashing takes tens of milliseconds: use a blocking view.
         """
         if not _is_text(username) or not _is_text(password):
             raise RequiredModelFieldsNotDefined()
@@ -84,7 +84,7 @@ class UserSQLiteModel:
         is_staff: bool | None = None,
         is_user: bool | None = None,
     ) -> None:
-        """Change what is given of the user `username`; of an unknown one, nothing."""
+        """Change the given fields of a user; do nothing for an unknown username."""
         if not _is_text(username):
             raise SearchCriteriaRequired()
         fields = {
@@ -105,7 +105,7 @@ class UserSQLiteModel:
             changed["password"] = hash_password(password)
         if not changed:
             raise NotEnoughArguments()
-        # The names are those spelled out above; only the values come from elsewhere.
+        # The names of columns are those above; only the values are user input.
         assignments = ", ".join(f"{name} = ?" for name in changed)
         self.database.execute(
             f"UPDATE aiorest_auth_user SET {assignments} WHERE username = ?",  # noqa: S608
@@ -113,21 +113,21 @@ class UserSQLiteModel:
         )
 
     def delete_user(self, username: str) -> bool:
-        """Delete a user; tell whether there was one. Their tokens are refused from now on."""
+        """Delete a user, whose tokens are refused from now on; tell whether there was one."""
         sql = "DELETE FROM aiorest_auth_user WHERE username = ?"
         return self.database.execute(sql, (username,)) > 0
 
     def get_user_by_username(self, username: str, with_id: bool = False) -> User:
-        """Return the user `username`, or the anonymous user if there is none."""
+        """Return a user, or the anonymous user for an unknown username."""
         if not _is_text(username):
             return User()
         row = self.database.fetch_one(f"{_SELECT} WHERE username = ?", (username,))
         return self._user(row, with_id=with_id)
 
     def get_user_by_token(self, token: dict[str, Any]) -> User:
-        """Return the user of a stored token (a row as of `InMemoryTokenBackend.get`).
+        """Return the user of a stored token, a row of `InMemoryTokenBackend.get`.
 
-        The anonymous user stands for one who does not exist (any longer).
+        Returns the anonymous user if the user does not exist.
         """
         row = self.database.fetch_one(f"{_SELECT} WHERE id = ?", (token.get("user_id"),))
         return self._user(row, with_id=True)
@@ -147,7 +147,7 @@ class UserSQLiteModel:
         user = User(id=user_id if with_id else None, **row)
 
         def keep_hash(old: str, new: str) -> None:
-            # Not if somebody has changed the password meanwhile.
+            # Not if the password has been changed meanwhile.
             self.database.execute(
                 "UPDATE aiorest_auth_user SET password = ? WHERE id = ? AND password = ?",
                 (new, user_id, old),
@@ -158,5 +158,5 @@ class UserSQLiteModel:
 
 
 def _is_text(value: Any) -> bool:
-    # Names and passwords come from clients, who may send any JSON.
+    # Names and passwords may come from clients, which send any JSON.
     return isinstance(value, str) and value != ""

@@ -1,4 +1,4 @@
-"""Password hashes: argon2id, and the unsalted SHA-256 of 1.1 for as long as it is stored."""
+"""Password hashes: argon2id, and for stored hashes the unsalted SHA-256 of 1.1."""
 
 import functools
 import hashlib
@@ -22,27 +22,27 @@ def hash_password(password: str) -> str:
 def check_password(password: str, stored: str) -> bool:
     """Tell whether `stored` is the hash of `password`.
 
-    An empty or unknown hash fits no password, and takes as long to find out as a real one, so
-    that the time does not tell which users exist.
+    An empty or unknown hash matches no password, and takes as long to check as a valid one, so
+    that the time does not reveal which users exist.
     """
     try:
         encoded = password.encode()
     except (AttributeError, UnicodeEncodeError):
-        # What a client sends as a password may be anything but text.
+        # A client may send anything as a password.
         return False
     if stored.startswith("$argon2"):
-        return _fits_argon2(stored, encoded)
+        return _matches_argon2(stored, encoded)
     _hasher().hash(encoded)
     digest = hashlib.sha256(encoded).hexdigest()
     return bool(_SHA256_HEX.fullmatch(stored)) and hmac.compare_digest(digest, stored)
 
 
 def is_outdated(stored: str) -> bool:
-    """Tell whether a hash is weaker than what `hash_password` makes today."""
+    """Tell whether a hash is weaker than those of `hash_password`."""
     return not stored.startswith("$argon2") or _hasher().check_needs_rehash(stored)
 
 
-def _fits_argon2(stored: str, password: bytes) -> bool:
+def _matches_argon2(stored: str, password: bytes) -> bool:
     from argon2.exceptions import InvalidHashError, VerificationError
 
     try:
@@ -53,7 +53,7 @@ def _fits_argon2(stored: str, password: bytes) -> bool:
 
 @functools.cache
 def _hasher() -> "PasswordHasher":
-    # Imported here, so that users without passwords (and permissions) need no argon2.
+    # Imported here: only users with passwords need argon2.
     try:
         from argon2 import PasswordHasher
     except ImportError as exc:

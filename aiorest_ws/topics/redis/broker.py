@@ -1,7 +1,7 @@
-"""Topics that many processes share, on Redis: one server, or one that sentinels know.
+"""A broker on Redis, for topics that several processes share.
 
-Each process reads all that is published, by one connection, and keeps what its clients subscribe
-to. How Redis keeps it is told in `_redis_scripts`.
+Redis is one server, or the master of sentinels. Each process reads all published messages by one
+connection, and keeps those of topics with subscribers. The keys are described in `scripts.py`.
 """
 
 import asyncio
@@ -17,16 +17,7 @@ from aiorest_ws.exceptions import ImproperlyConfigured, TopicsUnavailable
 from aiorest_ws.internals.twisted_private import loop_of
 from aiorest_ws.log import logger
 from aiorest_ws.topics.broker import Broker, Message, Position, Receiver, Replay, Retention
-from aiorest_ws.topics.redis.members import (
-    BURIED,
-    ENTER,
-    ENTERED,
-    FORGOTTEN,
-    HELD,
-    LEAVE,
-    MEMBERS,
-    RENEW,
-)
+from aiorest_ws.topics.redis.members import ENTER, ENTERED, LEAVE, MEMBERS, RENEW, Lease
 from aiorest_ws.topics.redis.reader import Reader, key_of
 from aiorest_ws.topics.redis.scripts import ADMIT, LOOK, REPLAY, Keys
 from aiorest_ws.topics.redis.sender import Sender, unavailable
@@ -34,21 +25,22 @@ from aiorest_ws.topics.redis.url import RedisURL
 
 __all__ = ("RedisBroker", "publish_arguments")
 
-# How long a topic keeps its epoch after what is kept of it is gone, and how often that of one with
-# subscribers is prolonged.
+# How long a topic keeps its epoch after its history has expired, and how often that is extended
+# for topics with subscribers.
 META_MILLISECONDS = 3600 * 1000
-PROLONG_SECONDS = 600
+EXTEND_SECONDS = 600
 
-# A process that has not told for so long that it lives is dead.
+# A process that does not renew its lease for so long is dead.
 LEASE_SECONDS = 15.0
 
 START_SECONDS = 10
 
 
 class RedisBroker(Broker):
-    """Keeps topics in Redis. Needs the asyncio reactor, and raises ImproperlyConfigured without.
+    """Stores topics in Redis.
 
-    `lease_seconds` is after how long the subscribers of a process that was killed are gone.
+    The subscribers of a process that was killed are removed after `lease_seconds`. Raises
+    ImproperlyConfigured on another reactor than asyncio's.
     """
 
     is_shared = True
@@ -67,20 +59,20 @@ class RedisBroker(Broker):
         self._sender: Sender | None = None
         self._reader: Reader | None = None
         self._tasks: list[asyncio.Task[None]] = []
-        # What Redis is told again when it has forgotten.
+        # What is sent again to a Redis that has lost its data.
         self._followed: set[str] = set()
         self._patterns: dict[str, str] = {}
         self._is_back = asyncio.Event()
         self._members: dict[tuple[str, str], tuple[bytes, bool]] = {}
-        # Since when the lease has held, and whether others were told that this process is dead.
-        self._held_since: float | None = None
-        self._is_buried = False
+        # Since when the lease is valid, and whether others were told that this process is dead.
+        self._valid_since: float | None = None
+        self._is_removed = False
 
     def __repr__(self) -> str:
         return f"<RedisBroker {self._url!r}>"
 
     async def start(self, receiver: Receiver) -> None:
-        """Bring what is published to `receiver`; raise TopicsUnavailable if there is no Redis."""
+        """Deliver messages to `receiver`; raise TopicsUnavailable if Redis cannot be reached."""
         sender = Sender(self._url, self._keys, self._loop)
         reader = Reader(self._url, self._keys, receiver, self._when_back)
         try:
@@ -99,11 +91,11 @@ class RedisBroker(Broker):
         self._sender, self._reader = sender, reader
         self._tasks = [
             self._loop.create_task(reader.read()),
-            self._loop.create_task(self._live()),
+            self._loop.create_task(self._stay_alive()),
         ]
 
     async def stop(self) -> None:
-        """Bring nothing more, and let go of connections and members."""
+        """Stop delivering; close connections, and remove the members of this process."""
         if self._reader is not None:
             self._reader.end()
         for task in self._tasks:
@@ -116,7 +108,9 @@ class RedisBroker(Broker):
             try:
                 await self._renew(sender, 0)
             except TopicsUnavailable:
-                logger.info("topics: the lease of this process will end by itself")
+                logger.info(
+                    "topics: Redis cannot be reached: the lease of this process will expire"
+                )
             await sender.close()
         if reader is not None:
             await reader.close()
@@ -132,7 +126,7 @@ class RedisBroker(Broker):
         retention: Retention,
         wait_seconds: float,
     ) -> Position:
-        """Give a message its offset, keep it and hand it on; never twice."""
+        """Give a message its offset, store and deliver it; never twice."""
         if self._sender is None:
             raise TopicsUnavailable
         arguments = partial(
@@ -144,18 +138,18 @@ class RedisBroker(Broker):
         return Position(epoch.decode(), offset)
 
     async def head(self, topic: str) -> Position:
-        """Return where a topic is."""
+        """Return the position of the last message."""
         epoch, offset = await self._call(
-            *(LOOK, *self._of(topic), secrets.token_hex(8), secrets.token_hex(8)),
+            *(LOOK, *self._topic_keys(topic), secrets.token_hex(8), secrets.token_hex(8)),
             META_MILLISECONDS,
             keys=4,
         )
         return Position(epoch.decode(), offset)
 
     async def replay(self, topic: str, after: Position, *, messages: int, size: int) -> Replay:
-        """Return what is kept behind `after`."""
+        """Return messages after `after`."""
         found_epoch, offset, found = await self._call(
-            *(REPLAY, *self._of(topic), secrets.token_hex(8), secrets.token_hex(8)),
+            *(REPLAY, *self._topic_keys(topic), secrets.token_hex(8), secrets.token_hex(8)),
             *(META_MILLISECONDS, after.epoch, after.offset, messages, size),
             keys=4,
         )
@@ -169,25 +163,25 @@ class RedisBroker(Broker):
         )
 
     def follow(self, topic: str, retention: Retention) -> None:  # noqa: ARG002  publishers have it
-        """Keep a topic in its epoch as long as it is followed."""
+        """Keep the epoch of a topic until `unfollow`."""
         self._followed.add(topic)
 
     def unfollow(self, topic: str) -> None:
-        """Let go of a topic that nobody here subscribes to any more."""
+        """Release a topic without subscribers in this process."""
         self._followed.discard(topic)
 
     async def declare(self, patterns: Mapping[str, Retention]) -> None:
-        """Tell publishers in other processes what is registered here, and what is kept of it."""
+        """Tell publishers in other processes which topics are registered here."""
         self._patterns = {
             pattern: encode_json([order, one.messages, one.bytes, one.seconds]).decode()
             for order, (pattern, one) in enumerate(patterns.items())
         }
         await self._declare()
 
-    # Who is there
+    # Members
 
     async def enter(self, topic: str, member: str, info: bytes, *, is_announced: bool) -> None:
-        """Note a subscriber of this process."""
+        """Add a subscriber of this process."""
         self._members[topic, member] = (info, is_announced)
         try:
             await self._enter(topic, member)
@@ -196,24 +190,24 @@ class RedisBroker(Broker):
             raise
 
     async def leave(self, topic: str, member: str) -> None:
-        """Forget a subscriber of this process."""
+        """Remove a subscriber of this process."""
         if self._members.pop((topic, member), None) is not None:
-            with suppress(TopicsUnavailable):  # made up for with the lease
+            with suppress(TopicsUnavailable):  # it is removed when the lease is renewed
                 await self._leave(topic, member)
 
     async def members(self, topic: str) -> dict[str, bytes]:
-        """Return who subscribes to a topic, in all processes that live."""
+        """Return the subscribers of a topic in all living processes, with their `info`."""
         found = await self._call(MEMBERS, self._keys.members(topic), self._keys.processes, keys=2)
         return dict(zip([one.decode() for one in found[::2]], found[1::2], strict=True))
 
     async def admit(self, key: str, per_second: float) -> bool:
-        """Take one from what `key` may do in a second, in all processes."""
+        """Take one from the allowance of `key`, which all processes share."""
         most = max(1, ceil(per_second))
         return bool(await self._call(ADMIT, self._keys.rate(key), per_second, most, keys=1))
 
-    # Behind it
+    # Redis
 
-    def _of(self, topic: str) -> tuple[str, str, str, str]:
+    def _topic_keys(self, topic: str) -> tuple[str, str, str, str]:
         keys = self._keys
         return keys.stream(topic), keys.meta(topic), keys.bus, keys.bus_meta
 
@@ -222,13 +216,13 @@ class RedisBroker(Broker):
             raise TopicsUnavailable
         return await self._sender.call(*arguments, keys=keys)
 
-    async def _enter(self, topic: str, member: str, *, is_news: bool = True) -> None:
+    async def _enter(self, topic: str, member: str, *, is_new: bool = True) -> None:
         info, is_announced = self._members[topic, member]
         await self._call(
             *(ENTER, self._keys.members(topic), self._keys.process(self._process)),
             *(self._keys.bus, self._keys.bus_meta),
             *(self._process, member, info, int(is_announced), topic),
-            *(secrets.token_hex(8), secrets.token_hex(8), int(is_news)),
+            *(secrets.token_hex(8), secrets.token_hex(8), int(is_new)),
             keys=4,
         )
 
@@ -251,46 +245,48 @@ class RedisBroker(Broker):
         if self._patterns and self._sender is not None:
             await self._sender.set_fields(self._keys.patterns, self._patterns)
 
-    async def _live(self) -> None:
-        """Renew the lease, and see to topics that nobody publishes to, until it is cancelled."""
-        prolonged = self._loop.time()
+    async def _stay_alive(self) -> None:
+        """Renew the lease, and the epochs of followed topics, until it is cancelled."""
+        extended = self._loop.time()
         while True:
             try:
-                await self._tell_that_it_lives()
-                if self._loop.time() - prolonged > PROLONG_SECONDS:
-                    prolonged = self._loop.time()
+                await self._renew_lease()
+                if self._loop.time() - extended > EXTEND_SECONDS:
+                    extended = self._loop.time()
                     for topic in list(self._followed):
                         await self.head(topic)
             except TopicsUnavailable:
-                pass  # the reader says so, and goes on trying
+                pass  # the reader logs it and retries
             self._is_back.clear()
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._lease_seconds / 3):
                     await self._is_back.wait()
 
-    async def _tell_that_it_lives(self) -> None:
+    async def _renew_lease(self) -> None:
         if self._sender is None:
             return
         now = self._loop.time()
-        # After an outage all leases are over, and those that live have to have time to say so.
-        may_clear = self._held_since is not None and now - self._held_since > self._lease_seconds
+        # After an outage all leases have expired: living processes need time to renew theirs.
+        may_remove = (
+            self._valid_since is not None and now - self._valid_since > self._lease_seconds
+        )
         try:
             expected = len(self._members)
             state, entered = await self._renew(
-                self._sender, self._lease_seconds, may_clear=may_clear
+                self._sender, self._lease_seconds, may_remove=may_remove
             )
-            if state != HELD or self._held_since is None:
-                self._held_since = now
-            self._is_buried = self._is_buried or state == BURIED
-            if entered != expected or state in (BURIED, FORGOTTEN):
+            if state != Lease.VALID or self._valid_since is None:
+                self._valid_since = now
+            self._is_removed = self._is_removed or state == Lease.REMOVED
+            if entered != expected or state in (Lease.REMOVED, Lease.UNKNOWN):
                 await self._reconcile()
-            self._is_buried = False
+            self._is_removed = False
         except TopicsUnavailable:
-            self._held_since = None  # it is tried again
+            self._valid_since = None  # it is retried
 
     async def _reconcile(self) -> None:
-        """Bring in order who Redis thinks is here: it has forgotten, or a call was lost."""
-        # Calls go in order: what comes after this is not in the answer.
+        """Correct the members of this process in Redis: it has lost data, or a call was lost."""
+        # Calls are made in order: what comes after this one is not in its result.
         expected = set(self._members)
         found = await self._call(ENTERED, self._keys.process(self._process), keys=1)
         entered = {tuple(one.decode().split(" ", 1)) for one in found}
@@ -298,15 +294,15 @@ class RedisBroker(Broker):
             await self._leave(topic, member)
         for topic, member in expected - entered:
             if (topic, member) in self._members:
-                await self._enter(topic, member, is_news=self._is_buried)
+                await self._enter(topic, member, is_new=self._is_removed)
 
     async def _renew(
-        self, sender: Sender, seconds: float, *, may_clear: bool = False
+        self, sender: Sender, seconds: float, *, may_remove: bool = False
     ) -> tuple[int, int]:
         state, entered = await sender.call(
             *(RENEW, self._keys.processes, self._keys.bus, self._keys.bus_meta),
             *(self._keys.prefix, self._process, ceil(seconds * 1000)),
-            *(secrets.token_hex(8), secrets.token_hex(8), int(may_clear)),
+            *(secrets.token_hex(8), secrets.token_hex(8), int(may_remove)),
             keys=3,
         )
         return state, entered
@@ -315,7 +311,7 @@ class RedisBroker(Broker):
 def publish_arguments(
     keys: Keys, topic: str, data: bytes, *, key: str | None, retention: Retention, nonce: str
 ) -> tuple[Any, ...]:
-    """Return the keys, of which there are 5, and the arguments of PUBLISH."""
+    """Return the 5 keys and the arguments of PUBLISH."""
     lifetime = max(1, ceil(retention.seconds * 1000))
     return (
         *(keys.stream(topic), keys.meta(topic), keys.bus, keys.bus_meta, keys.void(nonce)),

@@ -1,31 +1,30 @@
-"""Who subscribes to what, as Redis knows it, each step an atomic one.
+"""Scripts for the subscribers of topics.
 
-There is a hash for each topic; a set of what it has entered, and a lease, for each process.
+There is a hash of members for each topic, and a set of memberships and a lease for each process.
 """
+
+from enum import IntEnum
 
 from aiorest_ws.topics.redis.scripts import NOW, ON_BUS, TOPIC_SCRIPTS, Script
 
 __all__ = (
     "ALL",
-    "BURIED",
     "ENTER",
     "ENTERED",
-    "FORGOTTEN",
-    "HELD",
     "LEAVE",
     "MEMBERS",
-    "OVER",
     "RENEW",
+    "Lease",
 )
 
-# Members of a dead process that are cleared away at once; the others have to wait for no longer.
-CLEARED_AT_ONCE = 1000
+# How many members of a dead process one script removes, so that others do not wait for longer.
+REMOVED_AT_ONCE = 1000
 
-# How long a process that was taken for dead can learn of it.
+# How long Redis remembers that a process was taken for dead.
 TOMB_SECONDS = 3600
 
 # KEYS: members, process, bus, bus-meta. ARGV: process, member, info, whether it is announced,
-# topic, a new id of the bus, a nonce, whether it is news to those who hear of it.
+# topic, a new id of the bus, a nonce, whether others do not know of it yet.
 ENTER = Script(
     ON_BUS
     + """
@@ -52,7 +51,7 @@ end
 """
 
 # KEYS: members, process, bus, bus-meta, meta. ARGV: process, member, topic, a new id, a nonce. A
-# topic without messages and subscribers is forgotten: a client may ask for any number of names.
+# topic without messages and subscribers is deleted: a client may ask for any number of names.
 LEAVE = Script(
     ON_BUS
     + _LEFT
@@ -65,7 +64,7 @@ return 1
 """
 )
 
-# KEYS: members, processes. A member of a process whose lease is over is none.
+# KEYS: members, processes. Members of processes whose lease has expired do not count.
 MEMBERS = Script(
     NOW
     + """
@@ -85,16 +84,22 @@ return found
 """
 )
 
-# KEYS: process. Returns what it has entered.
+# KEYS: process. Returns its memberships.
 ENTERED = Script("return redis.call('SMEMBERS', KEYS[1])")
 
-# What has become of a lease: others were told that it is over, Redis knows nothing of it, it was
-# over and nobody has told, it holds.
-BURIED, FORGOTTEN, OVER, HELD = -1, 0, 1, 2
+
+class Lease(IntEnum):
+    """The state of the lease of a process before it was renewed."""
+
+    REMOVED = -1  # it had expired, and the members of the process were removed
+    UNKNOWN = 0  # Redis has lost it
+    EXPIRED = 1
+    VALID = 2
+
 
 # KEYS: processes, bus, bus-meta. ARGV: prefix, process, milliseconds of its lease (0: it ends),
-# a new id of the bus, a nonce, whether to clear up after the dead. Returns what has become of the
-# lease, and how many it has entered.
+# a new id of the bus, a nonce, whether to remove the members of dead processes. Returns the state
+# of the lease, and the number of memberships.
 RENEW = Script(
     NOW
     + ON_BUS
@@ -102,7 +107,7 @@ RENEW = Script(
     + """
 local function clear(process)
     local index = ARGV[1] .. ':process:' .. process
-    for _, entry in ipairs(redis.call('SRANDMEMBER', index, CLEARED)) do
+    for _, entry in ipairs(redis.call('SRANDMEMBER', index, REMOVED)) do
         local topic, member = string.match(entry, '^([^ ]*) (.*)$')
         local nonce = ARGV[5] .. member
         left(ARGV[1] .. ':members:' .. topic, index, KEYS[2], KEYS[3], process, member, topic,
@@ -115,13 +120,13 @@ local function clear(process)
     redis.call('ZREM', KEYS[1], process)
     return true
 end
-""".replace("CLEARED", str(CLEARED_AT_ONCE))
+""".replace("REMOVED", str(REMOVED_AT_ONCE))
     + f"""
-local state, score = {FORGOTTEN}, redis.call('ZSCORE', KEYS[1], ARGV[2])
+local state, score = {Lease.UNKNOWN:d}, redis.call('ZSCORE', KEYS[1], ARGV[2])
 if score then
-    state = tonumber(score) > now and {HELD} or {OVER}
+    state = tonumber(score) > now and {Lease.VALID:d} or {Lease.EXPIRED:d}
 elseif redis.call('DEL', ARGV[1] .. ':tomb:' .. ARGV[2]) == 1 then
-    state = {BURIED}
+    state = {Lease.REMOVED:d}
 end
 if ARGV[3] == '0' then
     clear(ARGV[2])

@@ -1,4 +1,4 @@
-"""What is published anywhere, as one process hears of it: by one blocking read of the bus."""
+"""Reading the bus: all published messages, joins and leaves, by one blocking read."""
 
 import asyncio
 import secrets
@@ -14,16 +14,16 @@ from aiorest_ws.topics.redis.url import RedisURL
 
 __all__ = ("Reader", "key_of")
 
-# What is read at once, and how long a read waits for something; then the bus is looked at.
-ENTRIES = 100
+# How many entries are read at once, and how long a read blocks before the bus is checked.
+MAX_ENTRIES = 100
 BLOCK_MILLISECONDS = 1000
 
 
 class Reader:
-    """Reads the bus, and goes on where it was after a cut.
+    """Reads the bus, and resumes after the connection was lost.
 
-    Each entry has a nonce, so that one is not taken for another after a Redis has come back
-    without its last data. Whoever finds that out lets all epochs begin anew.
+    Each entry has a nonce, by which a reader finds out that Redis has restarted without its last
+    data. It then starts new epochs of all topics.
     """
 
     def __init__(
@@ -44,15 +44,15 @@ class Reader:
         self._bus_id: bytes | None = None
         self._number = 0
         self._nonce = b""
-        self._is_lost = False
-        self._is_over = False
+        self._is_disconnected = False
+        self._is_ended = False
 
     async def join(self) -> None:
-        """Find the end of the bus, or the place where this process was. Raises redis-py's errors.
+        """Find the end of the bus, or the last place of this reader.
 
-        What cannot be gone on from is told to the receiver.
+        Resyncs the receiver if it cannot resume. Raises redis-py's errors.
         """
-        if self._is_lost or self._bus_id is None:
+        if self._is_disconnected or self._bus_id is None:
             for script in ALL:
                 await self._client.script_load(script.text)
         bus_id, tail, nonce = await self._look()
@@ -63,35 +63,35 @@ class Reader:
             self._receiver.resync()
 
     async def read(self) -> None:
-        """Read until it is told to end, over all failures."""
+        """Read until `end` is called, through all failures."""
         backoff = Backoff()
-        while not self._is_over:
+        while not self._is_ended:
             try:
-                if self._is_lost:
+                if self._is_disconnected:
                     await self.join()
                     await self._when_back()
                     logger.info("topics: Redis is back, %r", self._url)
-                    self._is_lost = False
+                    self._is_disconnected = False
                     backoff.reset()
-                while not self._is_over:
+                while not self._is_ended:
                     await self._read_some()
-            except Exception as exc:  # noqa: BLE001  it is to hear again whatever has happened
+            except Exception as exc:  # noqa: BLE001  it retries after any error
                 if not isinstance(exc, self._errors):
                     logger.error("topics: the bus cannot be read", exc_info=exc)
-                if not self._is_lost:
+                if not self._is_disconnected:
                     logger.warning("topics: Redis is lost, %r: %s", self._url, exc)
-                self._is_lost = True
+                self._is_disconnected = True
                 with suppress(*self._errors):
                     await self._client.connection_pool.disconnect()
                 await asyncio.sleep(backoff.next())
 
     def end(self) -> None:
-        """End the reading, with what is read now at the latest."""
-        # A cancellation may be lost inside of redis-py.
-        self._is_over = True
+        """End after the current read at the latest."""
+        # redis-py may swallow a cancellation.
+        self._is_ended = True
 
     async def close(self) -> None:
-        """Let the connection go."""
+        """Close the connection."""
         with suppress(*self._errors):
             await self._url.close_async(self._client)
 
@@ -104,23 +104,23 @@ class Reader:
 
     async def _read_some(self) -> None:
         found = await self._client.execute_command(
-            *("XREAD", "COUNT", ENTRIES, "BLOCK", BLOCK_MILLISECONDS),
+            *("XREAD", "COUNT", MAX_ENTRIES, "BLOCK", BLOCK_MILLISECONDS),
             *("STREAMS", self._keys.bus, f"{self._number}-0"),
         )
         if not found:
-            await self.join()  # there may be nothing only where this process looks for it
+            await self.join()  # the bus may have started anew
             return
         for entry_id, fields in found[0][1]:
             number = int(entry_id.partition(b"-")[0])
             if number != self._number + 1:
-                self._receiver.resync()  # it was away for longer than the bus goes back
+                self._receiver.resync()  # entries have been dropped from the bus meanwhile
             self._number, self._nonce = number, fields.get(b"nonce", b"")
             try:
-                self._take(fields)
-            except Exception as exc:  # noqa: BLE001  the others are to be heard all the same
-                logger.error("topics: a message could not be handed on", exc_info=exc)
+                self._deliver(fields)
+            except Exception as exc:  # noqa: BLE001  the other messages are still delivered
+                logger.error("topics: a message could not be delivered", exc_info=exc)
 
-    def _take(self, fields: dict[bytes, bytes]) -> None:
+    def _deliver(self, fields: dict[bytes, bytes]) -> None:
         kind, topic = fields[b"kind"], fields[b"topic"].decode()
         if kind == b"message":
             epoch, offset = fields[b"epoch"].decode(), int(fields[b"offset"])
@@ -133,5 +133,5 @@ class Reader:
 
 
 def key_of(field: bytes) -> str | None:
-    """Return the key that was given, which stands behind a sign; None for none."""
+    """Return the key of a message, which has a sign before it; None for an empty field."""
     return field[1:].decode() if field else None

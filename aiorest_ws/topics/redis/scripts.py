@@ -1,8 +1,8 @@
-"""What is asked of Redis, each in one atomic step.
+"""The scripts for topics; each runs atomically.
 
-For a topic there are a stream, whose IDs are offsets, and a hash with its epoch. All processes
-read one more stream, the bus: what is published anywhere, and who comes and goes, with numbers
-that have no gap.
+A topic has a stream, whose IDs are offsets, and a hash with its epoch. All processes read another
+stream, the bus: it has all published messages, and the subscribers that join and leave, numbered
+without a gap.
 """
 
 import hashlib
@@ -21,12 +21,12 @@ __all__ = (
     "Script",
 )
 
-# What is kept of the bus for processes that lag behind.
+# The length of the bus, for processes that lag behind.
 BUS_ENTRIES = 10_000
 BUS_BYTES = 64 * 1024 * 1024
 BUS_SECONDS = 3600
 
-# How long what was sent on a connection that is given up may still arrive.
+# How long a script that was sent on a lost connection may still arrive.
 VOID_SECONDS = 600
 
 
@@ -41,32 +41,32 @@ class Keys:
         self.patterns = f"{prefix}:patterns"
 
     def stream(self, topic: str) -> str:
-        """Name the stream with the history of a topic."""
+        """Return the key of the stream with the history of a topic."""
         return f"{self.prefix}:topic:{topic}"
 
     def meta(self, topic: str) -> str:
-        """Name the hash with the epoch, the offset and the bytes of a topic."""
+        """Return the key of the hash with the epoch, the offset and the bytes of a topic."""
         return f"{self.prefix}:meta:{topic}"
 
     def members(self, topic: str) -> str:
-        """Name the hash with the subscribers of a topic."""
+        """Return the key of the hash with the subscribers of a topic."""
         return f"{self.prefix}:members:{topic}"
 
     def process(self, process: str) -> str:
-        """Name the set of what a process has entered."""
+        """Return the key of the set with the memberships of a process."""
         return f"{self.prefix}:process:{process}"
 
     def void(self, nonce: str) -> str:
-        """Name what says that a publication is not to be made any more."""
+        """Return the key that prevents a publication from being made."""
         return f"{self.prefix}:void:{nonce}"
 
     def rate(self, key: str) -> str:
-        """Name the hash with what is left of a rate."""
+        """Return the key of the hash with what is left of an allowance."""
         return f"{self.prefix}:rate:{key}"
 
 
 class Script:
-    """A script, and the hash that it goes by."""
+    """A Lua script and its hash for EVALSHA."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -78,7 +78,7 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 """
 
-# The id of the bus, which all epochs belong to.
+# The id of the bus; epochs are valid with one bus only.
 _BUS_ID = """
 local function bus_id(bus, bus_meta, new_id)
     local id = redis.call('HGET', bus_meta, 'id')
@@ -91,8 +91,8 @@ local function bus_id(bus, bus_meta, new_id)
 end
 """
 
-# The fields of an entry, of which data is the last. A length is taken off from 0: the minus of
-# none is "-0" in Lua, which Redis does not take.
+# `data` is the last field of an entry. A length is subtracted from 0, because -0 is "-0" in Lua,
+# which Redis refuses.
 ON_BUS = (
     _BUS_ID
     + f"""
@@ -117,7 +117,7 @@ end
 """
 )
 
-# The epoch and the offset of a topic, which begins with 0; anew, if another bus has begun.
+# The epoch and the offset of a topic; both start anew with a new bus.
 _HEAD = """
 local function head(meta, stream, new_epoch, id)
     local known = redis.call('HMGET', meta, 'epoch', 'offset', 'bus')
@@ -128,8 +128,8 @@ local function head(meta, stream, new_epoch, id)
     redis.call('HSET', meta, 'epoch', new_epoch, 'offset', 0, 'bytes', 0, 'bus', id)
     return new_epoch, 0
 end
--- Never for less than before: a history may be kept for longer than this.
-local function prolong(meta, milliseconds)
+-- Never to less than before: a history may be kept for longer than this.
+local function extend(meta, milliseconds)
     if redis.call('PTTL', meta) < tonumber(milliseconds) then
         redis.call('PEXPIRE', meta, milliseconds)
     end
@@ -169,14 +169,14 @@ if count > 0 then
     end
     redis.call('PEXPIRE', KEYS[1], ARGV[7])
 end
-prolong(KEYS[2], ARGV[8])
+extend(KEYS[2], ARGV[8])
 on_bus(KEYS[3], KEYS[4], ARGV[10], 'message', ARGV[1], epoch, offset, ARGV[3], ARGV[4], ARGV[2])
 return {epoch, offset}
 """
 )
 
-# KEYS: bus. ARGV: prefix, nonces of publications that may have been made. Returns where those are
-# that were. The others cannot be made any more, though what asks for them may still be under way.
+# KEYS: bus. ARGV: prefix, nonces of publications that may have been made. Returns the positions of
+# those that were. The others cannot be made any more, even if their scripts arrive later.
 SETTLE = Script(
     f"""
 local wanted, found, left, last = {{}}, {{}}, #ARGV - 1, '+'
@@ -214,20 +214,20 @@ LOOK = Script(
     + _HEAD
     + """
 local epoch, offset = head(KEYS[2], KEYS[1], ARGV[1], bus_id(KEYS[3], KEYS[4], ARGV[2]))
-prolong(KEYS[2], ARGV[3])
+extend(KEYS[2], ARGV[3])
 return {epoch, offset}
 """
 )
 
-# KEYS: as LOOK's. ARGV: as LOOK's, epoch and offset that are known, how many messages, how many
-# bytes.
+# KEYS: those of LOOK. ARGV: those of LOOK, the epoch and the offset to start after, how many
+# messages, how many bytes.
 REPLAY = Script(
     NOW
     + _BUS_ID
     + _HEAD
     + """
 local epoch, offset = head(KEYS[2], KEYS[1], ARGV[1], bus_id(KEYS[3], KEYS[4], ARGV[2]))
-prolong(KEYS[2], ARGV[3])
+extend(KEYS[2], ARGV[3])
 local start, known = '-', tonumber(ARGV[5])
 if ARGV[4] == epoch and known <= offset then
     start = '(' .. ARGV[5] .. '-0'
@@ -252,8 +252,8 @@ return {epoch, offset, found}
 """
 )
 
-# KEYS: bus, bus-meta. ARGV: a new id of the bus, the id, the number and the nonce of what was read
-# last. If that was lost, and may be something else now, the bus and all epochs begin anew.
+# KEYS: bus, bus-meta. ARGV: a new id of the bus; the id, number and nonce of the last entry read.
+# If Redis has lost that entry, the bus and all epochs start anew.
 JOIN = Script(
     _BUS_ID
     + """

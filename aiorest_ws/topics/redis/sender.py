@@ -1,4 +1,4 @@
-"""Scripts on their way to Redis, in order: what waits goes in one write."""
+"""Sending scripts to Redis, in order and in batches."""
 
 import asyncio
 import random
@@ -16,39 +16,39 @@ from aiorest_ws.topics.redis.url import RedisURL
 
 __all__ = ("Backoff", "Sender", "unavailable")
 
-# What is sent at once, and what may wait.
-BATCH = 256
-WAITING = 10_000
-WAITING_BYTES = 16 * 1024 * 1024
+# How many calls are sent at once, and how many calls and bytes may wait.
+BATCH_SIZE = 256
+MAX_WAITING = 10_000
+MAX_WAITING_BYTES = 16 * 1024 * 1024
 
-FIRST_DELAY = 0.1
-LAST_DELAY = 5.0
+MIN_DELAY_SECONDS = 0.1
+MAX_DELAY_SECONDS = 5.0
 
-# Errors that are not of one call: the server may be out of them soon, or another one be it.
-_OF_THE_SERVER = (
+# Errors of the server, not of a call: they may end, or another server may take over.
+_SERVER_ERRORS = (
     *("NOSCRIPT", "READONLY", "LOADING", "MASTERDOWN", "NOREPLICAS", "MISCONF"),
     *("OOM", "OUTOFMEMORY", "BUSY"),
 )
 
-# How late those who wait for a connection may be told that there is none.
+# How often the calls that wait for a connection are checked for their timeouts.
 EXPIRY_SECONDS = 0.1
 
 
 class Backoff:
-    """The pauses between attempts: longer each time, and not the same in all processes."""
+    """Pauses between attempts: they double up to a maximum, with jitter."""
 
     def __init__(self) -> None:
-        self._delay = FIRST_DELAY
+        self._delay = MIN_DELAY_SECONDS
 
     def next(self) -> float:
-        """Return how long to wait, in seconds."""
+        """Return the next pause in seconds."""
         delay = self._delay
-        self._delay = min(2 * delay, LAST_DELAY)
-        return delay * random.uniform(0.5, 1)  # noqa: S311  no secret
+        self._delay = min(2 * delay, MAX_DELAY_SECONDS)
+        return delay * random.uniform(0.5, 1)  # noqa: S311  not a secret
 
     def reset(self) -> None:
-        """Begin again: it has worked."""
-        self._delay = FIRST_DELAY
+        """Start again with the shortest pause, after a success."""
+        self._delay = MIN_DELAY_SECONDS
 
 
 class _Call:
@@ -67,7 +67,7 @@ class _Call:
         self.arguments = arguments
         self.done = done
         self.size = size
-        # A publication is tried until then, and looked for by its nonce before it is made again.
+        # A publication is retried until `end`, after it was looked for by its nonce.
         self.end = end
         self.nonce = secrets.token_hex(8) if script is PUBLISH else ""
         self.is_sent = False
@@ -76,8 +76,8 @@ class _Call:
 class Sender:
     """Sends scripts by one connection, in the order of the calls.
 
-    While there is none, calls fail at once, but for publications that may wait: those keep their
-    order, and none is made twice.
+    While Redis cannot be reached, calls fail at once, except publications that may wait: those
+    keep their order, and none is made twice.
     """
 
     def __init__(self, url: RedisURL, keys: Keys, loop: asyncio.AbstractEventLoop) -> None:
@@ -97,7 +97,7 @@ class Sender:
         self._resumed = asyncio.Event()
 
     async def call(self, script: Script, *arguments: Any, keys: int) -> Any:
-        """Return what a script does, or raise TopicsUnavailable; it may have been done then."""
+        """Return the result of a script; raise TopicsUnavailable, even if it may have run."""
         return await self._enqueue(
             _Call(script, lambda _: (keys, *arguments), self._loop.create_future())
         )
@@ -105,9 +105,9 @@ class Sender:
     async def publish(
         self, arguments: Callable[[str], tuple[Any, ...]], *, size: int, wait_seconds: float
     ) -> Any:
-        """Return where a message is, or raise TopicsUnavailable.
+        """Return the position of a message; raise TopicsUnavailable.
 
-        `arguments` are those of PUBLISH, for a nonce.
+        `arguments(nonce)` returns the arguments of PUBLISH.
         """
         end = self._loop.time() + wait_seconds if wait_seconds > 0 else 0.0
         done = self._loop.create_future()
@@ -117,7 +117,7 @@ class Sender:
         now = self._loop.time()
         if now < self._next_attempt and call.end <= now:
             raise TopicsUnavailable
-        if len(self._calls) >= WAITING or self._bytes + call.size > WAITING_BYTES:
+        if len(self._calls) >= MAX_WAITING or self._bytes + call.size > MAX_WAITING_BYTES:
             raise TopicsUnavailable("Too much waits to be published.")
         self._calls.append(call)
         self._bytes += call.size
@@ -126,17 +126,17 @@ class Sender:
         return await call.done
 
     async def load(self) -> None:
-        """Connect, and let Redis know the scripts. Raises redis-py's errors and OSError."""
+        """Connect and load the scripts. Raises redis-py's errors and OSError."""
         for script in ALL:
             await self._client.script_load(script.text)
 
     async def disconnect(self) -> None:
-        """Drop the connection: it leads nowhere. The next call makes another one."""
+        """Drop the connection; the next call opens another one."""
         with suppress(*self._errors):
             await self._client.connection_pool.disconnect()
 
     async def resume(self) -> None:
-        """Try again at once: Redis is there."""
+        """Retry at once: Redis can be reached again."""
         await self.disconnect()
         self._next_attempt = 0.0
         self._backoff.reset()
@@ -150,12 +150,12 @@ class Sender:
             raise unavailable(exc) from exc
 
     async def close(self) -> None:
-        """Send nothing more."""
+        """Fail all waiting calls, and close the connection."""
         sending, self._sending = self._sending, None
         if sending is not None:
             sending.cancel()
             await asyncio.wait([sending], timeout=1)
-        self._put_back([], TopicsUnavailable(), is_over=True)
+        self._put_back([], TopicsUnavailable(), is_final=True)
         with suppress(*self._errors):
             await self._url.close_async(self._client)
 
@@ -166,11 +166,11 @@ class Sender:
                 await self._pause()
                 if not self._calls:
                     break
-                batch = [self._calls.popleft() for _ in range(min(BATCH, len(self._calls)))]
+                batch = [self._calls.popleft() for _ in range(min(BATCH_SIZE, len(self._calls)))]
                 try:
                     await self._send_batch(batch)
                     self._backoff.reset()
-                except Exception as exc:  # noqa: BLE001  whoever waits is to hear of it
+                except Exception as exc:  # noqa: BLE001  the calls that wait get it
                     if not isinstance(exc, self._errors):
                         logger.error("topics: Redis cannot be asked", exc_info=exc)
                     self._next_attempt = self._loop.time() + self._backoff.next()
@@ -179,11 +179,11 @@ class Sender:
                 batch = []
         finally:
             if batch:  # it was cancelled
-                self._put_back(batch, TopicsUnavailable(), is_over=True)
+                self._put_back(batch, TopicsUnavailable(), is_final=True)
             self._sending = None
 
     async def _pause(self) -> None:
-        """Wait until it may be tried again; who cannot wait for so long is told."""
+        """Wait for the next attempt; fail the calls that cannot wait for so long."""
         while self._calls and (pause := self._next_attempt - self._loop.time()) > 0:
             self._resumed.clear()
             with suppress(TimeoutError):
@@ -199,30 +199,30 @@ class Sender:
         refused = self._finish(batch, await self._execute(batch))
         unknown = [call for call, error in refused if isinstance(error, self._no_script)]
         if unknown:
-            # A server that has been started again.
+            # The server has been restarted.
             await self.load()
             refused = [one for one in refused if not isinstance(one[1], self._no_script)]
             refused += self._finish(unknown, await self._execute(unknown))
         if any(isinstance(error, self._read_only) for _, error in refused):
-            await self.disconnect()  # the name of the server may stand for another one now
+            await self.disconnect()  # the name may resolve to another server now
         waiting = [error for call, error in refused if self._refuse(call, error)]
         if waiting:
             raise waiting[0]
 
     def _refuse(self, call: _Call, error: Exception) -> bool:
-        """Tell whether a call that was refused is to be made again; all others are told why."""
+        """Tell whether a refused call is to be repeated; fail it if not."""
         if isinstance(error, (self._no_script, self._read_only)):
-            call.is_sent = False  # for certain; a script that fails later may have published
+            call.is_sent = False  # of other errors one cannot know: a script may fail late
         words = f"{type(error).__name__} {error}".upper()
-        is_servers = any(word in words for word in _OF_THE_SERVER)
-        if not is_servers:
+        is_server_error = any(word in words for word in _SERVER_ERRORS)
+        if not is_server_error:
             logger.error("topics: Redis has refused a call: %s", error)
-        if not is_servers or call.end <= self._loop.time():
+        if not is_server_error or call.end <= self._loop.time():
             self._end(call, unavailable(error))
         return not call.done.done()
 
     async def _settle(self, calls: list[_Call]) -> None:
-        """Find out which of them have been made, and see that the others are not, after all."""
+        """Find out which publications were made, and prevent the others from being made later."""
         found = await self._client.eval(
             *(SETTLE.text, 1, self._keys.bus, self._keys.prefix),
             *(call.nonce for call in calls),
@@ -244,7 +244,7 @@ class Sender:
         return list(await pipeline.execute(raise_on_error=False))
 
     def _finish(self, calls: list[_Call], results: list[Any]) -> list[tuple[_Call, Exception]]:
-        """Hand over what has come; return what was refused."""
+        """Pass on the results; return the calls that were refused."""
         refused = []
         for call, result in zip(calls, results, strict=True):
             if isinstance(result, Exception):
@@ -254,7 +254,7 @@ class Sender:
         return refused
 
     def _is_done(self, call: _Call) -> bool:
-        """Tell whether nobody waits for it any more."""
+        """Tell whether a call has ended, and stop counting its bytes."""
         if call.done.done() and call.size:
             self._bytes -= call.size
             call.size = 0
@@ -269,20 +269,20 @@ class Sender:
         self._is_done(call)
 
     def _put_back(
-        self, calls: list[_Call], exc: TopicsUnavailable, *, is_over: bool = False
+        self, calls: list[_Call], exc: TopicsUnavailable, *, is_final: bool = False
     ) -> None:
-        """Put calls before those that wait; end all of them that cannot wait any more."""
+        """Put calls before those that wait; fail all calls that cannot wait any longer."""
         waiting, self._calls = [*calls, *self._calls], deque()
         now = self._loop.time()
         for call in waiting:
-            if call.end <= now or is_over:
+            if call.end <= now or is_final:
                 self._end(call, exc)
             if not self._is_done(call):
                 self._calls.append(call)
 
 
 def unavailable(exc: BaseException) -> TopicsUnavailable:
-    """Return the error for what a client of Redis has raised."""
+    """Return a TopicsUnavailable for an exception of redis-py."""
     error = TopicsUnavailable()
     error.__cause__ = exc
     return error

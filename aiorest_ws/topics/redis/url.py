@@ -1,4 +1,4 @@
-"""The URL of a Redis server, or of the sentinels that know it, to clients of it."""
+"""The URL of a Redis server, or of its sentinels."""
 
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
@@ -11,22 +11,21 @@ DEFAULT_PREFIX = "aiorest-ws"
 SENTINEL_SCHEME = "redis+sentinel"
 SENTINEL_PORT = 26379
 
-# What cannot be reached in this time is not there.
 CONNECT_SECONDS = 5
-ANSWER_SECONDS = 5
+REPLY_SECONDS = 5
 
 _UNUSABLE = (
-    "The URL of Redis cannot be used. It is like redis://user:password@host:6379/0 or "
+    "The URL of Redis is invalid. It is like redis://user:password@host:6379/0 or "
     "redis+sentinel://user:password@host:26379,host:26379/service/0, with %2F for a slash in a "
     "password, %5B for a bracket."
 )
 
 
 class RedisURL:
-    """Where Redis is. Raises ImproperlyConfigured for what cannot be, or without `redis`.
+    """The URL of a Redis server; that of sentinels has the scheme `redis+sentinel`.
 
-    `prefix`, an option in the query, begins all keys. The others are redis-py's own. Sentinels are
-    `redis+sentinel://user:password@host:26379,host:26379/service/db`.
+    All keys start with `prefix`, an option in the query; the other options are redis-py's.
+    Raises ImproperlyConfigured for an invalid URL, or if redis-py is not installed.
     """
 
     def __init__(self, url: str) -> None:
@@ -44,23 +43,23 @@ class RedisURL:
         query = dict(parse_qsl(parts.query))
         self.prefix = query.pop("prefix", DEFAULT_PREFIX)
         self._is_sentinel = parts.scheme == SENTINEL_SCHEME
-        # Not by urlunsplit: of unix:///path it leaves two slashes out.
+        # Not by urlunsplit, which drops two slashes of unix:///path.
         self._url = f"{url.partition('?')[0]}?{urlencode(query)}"
         self._netloc, self._path, self._query = parts.netloc, parts.path, query
         try:
             self.client(is_async=False)
         except (ValueError, TypeError):
-            # Not what was wrong: it may be a part of a password.
+            # Without the error, which may contain a part of the password.
             raise ImproperlyConfigured(_UNUSABLE) from None
 
     def __repr__(self) -> str:
         return f"<RedisURL {self._netloc.rpartition('@')[2]}{self._path}>"  # no password
 
     def client(self, *, is_async: bool) -> Any:
-        """Return a client that has not connected yet, and tries nothing twice by itself."""
+        """Return a client that connects when it is used, and does not retry."""
         options: dict[str, Any] = {
             "socket_connect_timeout": CONNECT_SECONDS,
-            "socket_timeout": ANSWER_SECONDS,
+            "socket_timeout": REPLY_SECONDS,
             "socket_keepalive": True,
             "protocol": 2,
             "client_name": "aiorest-ws",
@@ -89,17 +88,17 @@ class RedisURL:
 
     @staticmethod
     def _all(client: Any) -> list[Any]:
-        """Return a client, and those of the sentinels that it asks, which redis-py leaves open."""
+        """Return a client and the clients of its sentinels, which redis-py does not close."""
         manager = getattr(client.connection_pool, "sentinel_manager", None)
         return [client, *(manager.sentinels if manager is not None else ())]
 
     async def close_async(self, client: Any) -> None:
-        """Let the connections of a client go. Raises redis-py's errors."""
+        """Close the connections of a client. Raises redis-py's errors."""
         for one in self._all(client):
             await one.aclose()
 
     def close(self, client: Any) -> None:
-        """Let the connections of a blocking client go."""
+        """Close the connections of a blocking client."""
         for one in self._all(client):
             one.close()
 
@@ -115,7 +114,7 @@ class RedisURL:
             raise ValueError("sentinels are redis+sentinel://host:port,host:port/service/db")
         from redis import connection
 
-        parse: Any = connection.parse_url  # it knows the types of the options
+        parse: Any = connection.parse_url  # converts the options to their types
         more: dict[str, Any] = parse(f"redis://?{urlencode(self._query)}")
         more["db"] = int(db or 0)
         if user:

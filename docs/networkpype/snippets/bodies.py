@@ -20,7 +20,7 @@ async def send_bytes(manager, url):
 
 
 async def send_file(manager, url, path):
-    """From where it stands, without reading it into memory; it stays open."""
+    """Send a file from its current position, without reading it into memory."""
     with path.open("rb") as file:
         await manager.execute_request(url, "api", method=RESTMethod.PUT, data=file)
 
@@ -37,7 +37,7 @@ async def download(manager, url, path, show_progress):
     request = RESTRequest(RESTMethod.GET, url, throttler_limit_id="api")
     async with await manager.call(request, timeout=600) as response:
         if response.status >= 400:
-            await response.read()  # or the error would be without its body
+            await response.read()  # otherwise the error would have no body
             response.raise_for_status()
         with path.open("wb") as file:
             async for piece in response.iter_bytes(progress=show_progress):

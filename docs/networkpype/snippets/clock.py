@@ -18,9 +18,9 @@ class Client:
         self.clock = TimeSynchronizer()
         self._factory = ConnectionManagersFactory(
             AsyncThrottler([RateLimit("api", limit=100, time_interval=1)]),
-            # The signer takes its timestamps from the clock,
+            # The auth takes its timestamps from the clock,
             auth=HMACQueryAuth("my-key", "my-secret", time_provider=self.clock),
-            # the first request waits until the clock is set,
+            # the first request waits for the first sample,
             rest_pre_processors=[
                 TimeSynchronizerRESTPreProcessor(self.clock, self._server_time_ms)
             ],
@@ -32,7 +32,7 @@ class Client:
         return (await manager.execute_request(f"{self._url}/time", "api"))["ms"]
 
     async def keep_time(self, interval_seconds, *, sleep=asyncio.sleep):
-        """... and this, in a task, keeps it right."""
+        """... and this, in a task, keeps the clock accurate."""
         while True:
             await sleep(interval_seconds)
             await self.clock.update_server_time_offset_with_time_provider(
@@ -49,7 +49,7 @@ class Client:
         await self._factory.close()
 
 
-# Only the two fastest of ten samples count, and the clock never jumps.
+# Use the two fastest of ten samples, and never let the clock jump.
 careful_clock = TimeSynchronizer(
     max_samples=10, best_rtt_samples=2, max_slew_ms_per_second=10
 )

@@ -1,19 +1,19 @@
 from networkpype import OverflowPolicy, ReceiveBuffer
 
-# Only the newest price of each symbol is of interest.
+# Keep only the latest price of each symbol.
 latest = ReceiveBuffer(
     policy=OverflowPolicy.LATEST,
     max_messages=500,
     key=lambda response: response.data["symbol"],
 )
 
-# A hole is better than old news.
+# Prefer missing messages to old ones.
 drop_oldest = ReceiveBuffer(policy=OverflowPolicy.DROP_OLDEST, max_messages=1000)
 
-# The server is to feel that we are slow.
+# Slow the server down.
 block = ReceiveBuffer(policy=OverflowPolicy.BLOCK, max_messages=1000)
 
-# To be slow is a fault of ours, and is to be seen.
+# Treat a full buffer as an error.
 fail = ReceiveBuffer(policy=OverflowPolicy.RAISE, max_messages=1000)
 
 

@@ -13,7 +13,7 @@ from networkpype.websocket.processor.base import (
 
 
 class BaseURL(RESTPreProcessor):
-    """Make `url` of `endpoint_url`, so that nothing else knows the host."""
+    """Build `url` from `endpoint_url`, so that only this class knows the host."""
 
     def __init__(self, base_url):
         self._base_url = base_url
@@ -34,7 +34,7 @@ class CountStatuses(RESTPostProcessor):
 
 
 class Number(WebSocketPreProcessor):
-    """Give each message an id."""
+    """Add an id to each message."""
 
     def __init__(self):
         self._last = 0
@@ -46,7 +46,7 @@ class Number(WebSocketPreProcessor):
 
 
 class Unwrap(WebSocketPostProcessor):
-    """Hand out what is in the envelope."""
+    """Return the content of the envelope."""
 
     async def post_process(self, response):
         response.data = response.data["payload"]

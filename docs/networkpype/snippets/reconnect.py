@@ -9,7 +9,7 @@ from networkpype import (
 
 
 async def log_in(manager):
-    """Runs on each new connection, before the subscriptions are sent again."""
+    """Log in on each new connection, before the subscriptions are sent again."""
     await manager.send(WebSocketJSONRequest({"op": "login"}, "ws"))
     answer = await manager.receive()
     if answer.data != {"op": "login", "ok": True}:
@@ -22,7 +22,7 @@ def make_factory():
         reconnect=ReconnectPolicy(
             initial_delay_seconds=0.05,
             max_delay_seconds=10,
-            # Pings may be answered by a proxy; what counts is data.
+            # A proxy may answer pings, so only data counts.
             data_timeout_seconds=60,
             on_reconnect=log_in,
         ),
@@ -42,7 +42,7 @@ async def listen(factory, ws_url, on_message, on_gap):
         )
         async for message in manager.iter_messages():
             if isinstance(message, Gap):
-                # Something may be missing here: fetch the state anew.
+                # Messages may be missing here: fetch the state again.
                 await on_gap(message)
             else:
                 await on_message(message.data)
@@ -51,7 +51,7 @@ async def listen(factory, ws_url, on_message, on_gap):
 
 
 async def leave(manager, subscription):
-    """Unsubscribe: tell the server, and have it forgotten for the next connection."""
+    """Unsubscribe on the server, and do not subscribe on the next connection."""
     manager.forget(subscription)
     await manager.send(
         WebSocketJSONRequest({"op": "leave", **subscription.payload}, "ws")

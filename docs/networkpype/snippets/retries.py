@@ -12,7 +12,7 @@ from networkpype import (
 POLICY = RetryPolicy(
     max_attempts=4,
     backoff_seconds=0.1,
-    # After a bad stretch, one request in ten may be a retry.
+    # When the budget is used up, one request in ten may be a retry.
     budget=RetryBudget(capacity=20, ratio=0.1),
 )
 
@@ -23,12 +23,12 @@ def make_factory():
 
 
 async def read(manager, url):
-    """GET is idempotent: repeated, for at most 30 s in all."""
+    """Retry within 30 s: GET is idempotent."""
     return await manager.execute_request(url, "api", timeout=30)
 
 
 async def place(manager, url, order):
-    """POST is not, unless the server knows a key by which it tells a repetition."""
+    """Retry a POST, because the server recognizes its key."""
     return await manager.execute_request(
         url,
         "api",

@@ -6,14 +6,14 @@ LIMITS = [
     RateLimit("ticker", 100, 60, linked_limits=[LinkedLimitWeightPair("weight")]),
 ]
 
-# X-MBX-USED-WEIGHT-1M tells the usage of "weight".
+# X-MBX-USED-WEIGHT-1M reports the usage of "weight".
 mapped = AsyncThrottler(
     LIMITS, server_limits=ServerLimits(limit_ids={"x-mbx-used-weight-1m": "weight"})
 )
 
 
 def parse_points(headers, wall_time):
-    """Read `X-Points-Left: 17`, a header of one server alone."""
+    """Parse `X-Points-Left: 17`, a header that only this server has."""
     if "x-points-left" in headers:
         yield UsageReport(name="points", remaining=int(headers["x-points-left"]))
 
@@ -25,7 +25,7 @@ own_header = AsyncThrottler(
     ),
 )
 
-# This server bans with 403, and says nothing of how long.
+# This server bans with 403, and does not say for how long.
 banned_by_403 = AsyncThrottler(
     LIMITS,
     server_limits=ServerLimits(
@@ -33,5 +33,5 @@ banned_by_403 = AsyncThrottler(
     ),
 )
 
-# Whatever a server says, it is not listened to.
+# Ignore all headers.
 deaf = AsyncThrottler(LIMITS, server_limits=None)

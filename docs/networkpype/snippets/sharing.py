@@ -6,7 +6,7 @@ from networkpype import AsyncThrottler, ConnectionManagersFactory, RateLimit
 
 
 def session_kwargs():
-    """Called for each session that is made: a connector closes with its session."""
+    """Called for each new session, because a connector closes with its session."""
     return {
         "connector": aiohttp.TCPConnector(limit=20, limit_per_host=10),
         "headers": {"User-Agent": "my-program/1.0"},
@@ -20,7 +20,7 @@ def make_factory():
 
 
 async def worker(factory, urls):
-    """Each task has a manager of its own; session and limits are the factory's."""
+    """Use a manager of its own in each task; session and limits are shared."""
     manager = await factory.get_rest_manager()
     return [await manager.execute_request(url, "api", timeout=10) for url in urls]
 

@@ -3,14 +3,14 @@ import hmac
 
 from networkpype import Auth, BearerAuth, HMACHeaderAuth, HMACQueryAuth, RESTRequest
 
-# A header that stays the same.
+# A constant header.
 bearer = BearerAuth("my-token")
 
-# Binance's way: timestamp and signature in the query, the key in a header.
+# As Binance does: timestamp and signature in the query, the key in a header.
 in_query = HMACQueryAuth("my-key", "my-secret", recv_window_ms=5000)
 
 
-# Three headers, over a text that the server prescribes.
+# Three headers; the server defines the text to sign.
 def message(parts):
     lines = [str(parts.timestamp_ms), parts.method, parts.path_and_query]
     return "\n".join(lines).encode() + b"\n" + parts.body
@@ -22,14 +22,14 @@ in_headers = HMACHeaderAuth(
 
 
 class MyAuth(Auth):
-    """A way of its own, for REST and for WebSocket messages."""
+    """A custom signature for REST requests and WebSocket messages."""
 
     def __init__(self, secret):
         super().__init__()
         self._secret = secret
 
     async def rest_authenticate(self, request: RESTRequest) -> RESTRequest:
-        # What will be sent, byte by byte; nothing may change it afterwards.
+        # The exact bytes that are sent; nothing may change them afterwards.
         url, body = await request.freeze()
         signature = self._sign(url.raw_path_qs.encode() + body)
         request.headers = {**(request.headers or {}), "X-Sign": signature}

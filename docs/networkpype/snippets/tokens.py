@@ -19,7 +19,7 @@ class Client:
         )
 
     async def _fetch_token(self):
-        # On the same factory, and not signed.
+        # Uses the same factory, without auth.
         manager = await self._factory.get_rest_manager()
         answer = await manager.execute_request(
             f"{self._url}/login", "login", method=RESTMethod.POST, data=self._login

@@ -1,4 +1,4 @@
-"""The server of the tutorial: 5 requests in any second, reports only with a key."""
+"""The tutorial's server: 5 requests in any second; reports require a key."""
 
 import argparse
 import socket

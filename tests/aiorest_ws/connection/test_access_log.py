@@ -11,7 +11,7 @@ from twisted.internet.task import deferLater
 from aiorest_ws.app import Application
 from aiorest_ws.decorators import endpoint
 from aiorest_ws.limits import Limits
-from aiorest_ws.request import RequestHandlerFactory
+from aiorest_ws.request import RequestHandlerFactory, RequestHandlerProtocol
 from aiorest_ws.routers import SimpleRouter
 from aiorest_ws.transports import install_reactor
 
@@ -111,3 +111,18 @@ def test_an_application_passes_it_on():
     router = SimpleRouter()
     assert Application(router=router, access_log=True).generate_factory().access_log
     assert not Application(router=router).generate_factory().access_log
+
+
+@pytest.mark.logs_errors
+@pytest_twisted.ensureDeferred
+async def test_a_failure_that_cannot_be_encoded_is_logged_as_what_is_sent(network, caplog):
+    class Breaking(RequestHandlerProtocol):
+        def _encode_message(self, response, isBinary=False):
+            raise ValueError("the application's")
+
+    caplog.set_level(logging.INFO, "aiorest-ws")
+    factory = served(access_log=True)
+    factory.protocol = Breaking
+    client = await network.connect(await network.serve(factory=factory))
+    assert json.loads(await client.ask(b"[]"))["status"] == 500
+    assert [line.status for line in lines_of(caplog)] == [500]

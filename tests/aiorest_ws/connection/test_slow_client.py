@@ -17,7 +17,7 @@ class Connection:
 
     def __init__(self, clock):
         limits = Limits(unsent_seconds=UNSENT_SECONDS)
-        self.factory = SimpleNamespace(limits=limits, timers=TimerWheel(clock))
+        self.factory = SimpleNamespace(limits=limits, timer_wheel=TimerWheel(clock))
         self.sent_bytes = 1000
         self.aborted = []
 

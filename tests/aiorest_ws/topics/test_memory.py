@@ -215,7 +215,7 @@ def test_an_epoch_never_comes_back_with_other_messages(kept):
 
 
 def test_a_sweep_looks_at_a_part_of_many_topics_and_comes_to_all(kept, monkeypatch):
-    monkeypatch.setattr(memory, "SWEPT_AT_LEAST", 10)
+    monkeypatch.setattr(memory, "MIN_SWEPT_TOPICS", 10)
     for number in range(100):
         kept.publish(f"a/{number}", b"1")
     kept.now += 1000

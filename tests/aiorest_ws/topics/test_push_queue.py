@@ -82,7 +82,7 @@ async def test_the_oldest_are_dropped_and_the_client_is_told(network, policy):
     for number in range(100):
         head = await factory.publish("t/1", [number, "x" * SIZE])
         pushes.append(json.loads(await other.receive()))
-    assert connection.subscriber.queued_bytes <= PUSH_BYTES
+    assert connection.topic_subscriptions.queued_bytes <= PUSH_BYTES
     assert connection.unsent_bytes <= unsent
     # The others are not disturbed.
     check_complete(pushes, head.offset - 99)
@@ -92,7 +92,7 @@ async def test_the_oldest_are_dropped_and_the_client_is_told(network, policy):
     check_complete(pushes)
     [gap] = [place for place, push in enumerate(pushes) if push.get("gap")]
     assert len(pushes) - gap - 1 in range(FITTING - 2, FITTING + 3)  # the newest are kept
-    await until(lambda: not connection.subscriber.queued_bytes)
+    await until(lambda: not connection.topic_subscriptions.queued_bytes)
     head = await factory.publish("t/1", 1)
     assert json.loads(await client.receive())["offset"] == head.offset
 
@@ -119,7 +119,7 @@ async def test_latest_keeps_the_newest_of_each_key(network):
     for number in range(50):
         for key in ("a", "b"):
             head = await factory.publish("t/1", [key, number], key=key)
-    assert connection.subscriber.queued_bytes < 2 * SIZE
+    assert connection.topic_subscriptions.queued_bytes < 2 * SIZE
     client.transport.resumeProducing()
     pushes = await pushes_to(client, head.offset)
     check_complete(pushes)
@@ -142,7 +142,7 @@ async def test_disconnect_closes_with_1008(network):
     await client.closed
     assert client.close[1] == 1008
     assert len(await pushes_to(other, head.offset)) == FITTING + 2
-    await until(lambda: [c.subscriber.names for c in factory.connections] == [("t/1",)])
+    await until(lambda: [c.topic_subscriptions.names for c in factory.connections] == [("t/1",)])
 
 
 @pytest_twisted.ensureDeferred
@@ -155,13 +155,13 @@ async def test_a_publisher_that_asks_waits_until_the_client_reads_or_goes(networ
         publishing = factory.publish("t/1", "x" * SIZE, block=True)
         if not publishing.called:
             waiting.append(publishing)
-    queued = connection.subscriber.queued_bytes
+    queued = connection.topic_subscriptions.queued_bytes
     assert PUSH_BYTES - 2 * SIZE < queued <= PUSH_BYTES
     waiting += [factory.publish("t/1", "x" * SIZE, block=True) for _ in range(20)]
     for _ in range(5):
         await deferLater(network.reactor, 0)
     assert not any(one.called for one in waiting)
-    assert connection.subscriber.queued_bytes == queued
+    assert connection.topic_subscriptions.queued_bytes == queued
     if how == "goes":
         client.transport.abortConnection()
         await client.closed
@@ -177,7 +177,7 @@ async def test_a_publisher_that_asks_waits_until_the_client_reads_or_goes(networ
         check_complete(pushes)
         assert not any("gap" in push for push in pushes)
     elif how == "unsubscribes":
-        assert not connection.subscriber.queued_bytes
+        assert not connection.topic_subscriptions.queued_bytes
         client.transport.resumeProducing()
 
 

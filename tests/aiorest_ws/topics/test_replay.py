@@ -142,7 +142,7 @@ async def test_a_replay_goes_at_the_pace_of_its_client(network, monkeypatch):
     for _ in range(20):
         await deferLater(network.reactor, 0)
     assert connection.trafficStats.outgoingWebSocketMessages == sent
-    assert not connection.subscriber.queued_bytes
+    assert not connection.topic_subscriptions.queued_bytes
     connection.resumeProducing()
     await until(lambda: len(client.replies.pending) == 70)
     take_all(client, {("t/1", "r"): checker})
@@ -222,7 +222,7 @@ async def test_the_checker_finds_a_replay_behind_the_first_live_message(network,
 
         def send_late():
             for message in late:
-                subscription.connection.sendMessage(subscription.payload(message.body))
+                subscription.connection.send_push(subscription.payload(message.body), False)
 
         deferLater(install_reactor(), 0.01).addCallback(lambda _: send_late())
 

@@ -96,7 +96,7 @@ async def test_a_repeat_replaces_the_subscription(network):
     assert (await received(client))["event_name"] == "two"
     await nothing_comes(client)
     [connection] = factory.connections
-    assert connection.subscriber.names == ("orders/42",)
+    assert connection.topic_subscriptions.names == ("orders/42",)
     await unsubscribe(client)
     assert nothing_is_left(factory)
 
@@ -150,7 +150,7 @@ async def test_a_subscribe_that_is_ended_in_its_hook_leaves_no_subscription(netw
     await until(lambda: not connection.calls_in_flight)
     await until(lambda: nothing_is_left(factory))
     assert connection.subscriptions == ()
-    assert not connection.subscriber.unanswered
+    assert not connection.topic_subscriptions.unanswered
     if how != "closed":
         await factory.publish("orders/42", 1)
         assert "status" not in await subscribe_to_other(client)
@@ -177,7 +177,7 @@ async def test_a_subscribe_that_is_ended_before_its_answer_leaves_no_subscriptio
         client.send({"method": "CANCEL", "id": 1})
         assert (await received(client))["status"] == 499
     await until(lambda: nothing_is_left(factory))
-    assert not connection.subscriber.unanswered
+    assert not connection.topic_subscriptions.unanswered
 
 
 @pytest_twisted.ensureDeferred
@@ -237,7 +237,7 @@ async def test_an_answer_that_is_too_large_leaves_no_subscription(network):
     port = await network.serve(factory=factory)
     replies = [await subscribe(await network.connect(port)) for _ in range(3)]
     assert [reply.get("status") for reply in replies] == [None, None, 413]
-    names = [connection.subscriber.names for connection in factory.connections]
+    names = [connection.topic_subscriptions.names for connection in factory.connections]
     assert sorted(names) == [(), ("orders/42",), ("orders/42",)]
 
 

@@ -12,6 +12,8 @@ from aiorest_ws.abstract import AbstractMiddleware
 from aiorest_ws.decorators import endpoint
 from aiorest_ws.exceptions import BaseAPIException
 from aiorest_ws.limits import Limits
+from aiorest_ws.request import RequestHandlerFactory, RequestHandlerProtocol
+from aiorest_ws.routers import SimpleRouter
 from aiorest_ws.transports import install_reactor
 from support.subscriptions import (
     nothing_comes,
@@ -348,4 +350,56 @@ async def test_an_answer_that_a_middleware_makes_a_failure_leaves_no_subscriptio
     assert nothing_is_left(factory)
     [connection] = factory.connections
     assert connection.subscriptions == ()
-    assert not connection.subscriber.unanswered
+    assert not connection.topic_subscriptions.unanswered
+
+
+# What subclasses see
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_subscribe_that_a_router_answers_with_a_failure_gets_no_pushes(network):
+    class Refusing(SimpleRouter):
+        def process_request(self, request):
+            reply = super().process_request(request)
+            if request.method == "SUBSCRIBE":
+                raise BaseAPIException("Not today.")
+            return reply
+
+    router = Refusing()
+    router.register_topic("orders/{id}")
+    factory = RequestHandlerFactory(router=router)
+    client = await opened(network, factory)
+    assert (await subscribe(client))["detail"] == "Not today."
+    await factory.publish("orders/42", 1)
+    await nothing_comes(client)
+    [connection] = factory.connections
+    assert connection.subscriptions == ()
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_override_of_unsubscribe_sees_that_of_a_client(network):
+    seen = []
+
+    class Watching(RequestHandlerProtocol):
+        def unsubscribe(self, topic):
+            seen.append(topic)
+            super().unsubscribe(topic)
+
+    factory = served()
+    factory.protocol = Watching
+    client = await opened(network, factory)
+    await subscribe(client, "orders/1")
+    await unsubscribe(client, "orders/1")
+    assert seen == ["orders/1"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_connection_keeps_nothing_of_subscriptions_that_have_ended(network):
+    factory = served()
+    client = await opened(network, factory)
+    [connection] = factory.connections
+    await subscribe(client, "orders/1")
+    first = connection.topic_subscriptions
+    assert connection.topic_subscriptions is first
+    await unsubscribe(client, "orders/1")
+    assert connection.topic_subscriptions is not first

@@ -9,7 +9,7 @@ import time
 import pytest
 import pytest_twisted
 
-from aiorest_ws.awaiting import begun
+from aiorest_ws.awaiting import start
 from aiorest_ws.topics.redis.broker import RedisBroker
 from aiorest_ws.transports import install_reactor
 from support.requirements import require_program
@@ -124,10 +124,10 @@ async def brokers():
 
     async def make(url, **options):
         broker, heard = RedisBroker(url, install_reactor(), **options), Heard()
-        await begun(broker.start(heard))
+        await start(broker.start(heard))
         made.append(broker)
         return broker, heard
 
     yield make
     for broker in made:
-        await begun(broker.stop())
+        await start(broker.stop())

@@ -50,7 +50,7 @@ KILLED = """
 import asyncio, sys
 from aiorest_ws.transports import install_reactor
 reactor = install_reactor()
-from aiorest_ws.awaiting import begun
+from aiorest_ws.awaiting import start
 from aiorest_ws.topics.redis.broker import RedisBroker
 
 class Deaf:
@@ -63,7 +63,7 @@ async def live():
     await broker.enter("room", "bob", b"null", is_announced=True)
     print("there", flush=True)
 
-reactor.callLater(0, lambda: begun(live()).addErrback(lambda failure: reactor.stop()))
+reactor.callLater(0, lambda: start(live()).addErrback(lambda failure: reactor.stop()))
 reactor.run()
 """
 

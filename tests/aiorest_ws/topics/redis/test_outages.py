@@ -58,7 +58,7 @@ async def test_what_is_still_under_way_on_a_connection_that_was_given_up_is_not_
     brokers, redis_server, monkeypatch
 ):
     # Above what a reader waits for news.
-    monkeypatch.setattr("aiorest_ws.topics.redis.url.ANSWER_SECONDS", 1.5)
+    monkeypatch.setattr("aiorest_ws.topics.redis.url.REPLY_SECONDS", 1.5)
     server = redis_server()
     broker, heard = await brokers(server.url("p"))
     server.pause()
@@ -215,12 +215,12 @@ async def test_who_was_taken_for_gone_is_said_to_be_there_again(brokers, redis_s
     server = redis_server()
     broker, heard = await brokers(server.url("p"), lease_seconds=1.0)
     await broker.enter("room", "ann", b"null", is_announced=True)
-    await until(lambda: broker._held_since)
+    await until(lambda: broker._valid_since)
     # As another process does it when this one has not said anything for longer than its lease.
     other, _ = await brokers(server.url("p"), lease_seconds=1.0)
     with Redis(port=server.port) as redis:
         redis.zadd("p:processes", {broker._process: 0})
-    await other._renew(other._sender, 1.0, may_clear=True)
+    await other._renew(other._sender, 1.0, may_remove=True)
     await until(lambda: len(heard.notes) == 3)
     assert [kind for kind, *_ in heard.notes] == ["join", "leave", "join"]
     assert await known_of(lambda: other.members("room")) == {"ann": b"null"}

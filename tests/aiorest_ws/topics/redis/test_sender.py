@@ -13,7 +13,7 @@ from aiorest_ws.topics import connect
 from aiorest_ws.topics.broker import Position
 from aiorest_ws.topics.redis.broker import RedisBroker
 from aiorest_ws.topics.redis.scripts import PUBLISH
-from aiorest_ws.topics.redis.sender import WAITING_BYTES, Sender
+from aiorest_ws.topics.redis.sender import MAX_WAITING_BYTES, Sender
 from aiorest_ws.transports import install_reactor
 from support.reactors import asyncio_test
 from support.redis_topics import KEPT, publish
@@ -130,7 +130,7 @@ async def test_a_publication_whose_answer_was_lost_is_not_made_twice(
 @asyncio_test
 async def test_a_redis_that_hangs_does_not_hang_a_publisher(brokers, redis_server, monkeypatch):
     # Above what a reader waits for news.
-    monkeypatch.setattr("aiorest_ws.topics.redis.url.ANSWER_SECONDS", 1.5)
+    monkeypatch.setattr("aiorest_ws.topics.redis.url.REPLY_SECONDS", 1.5)
     server = redis_server()
     broker, heard = await brokers(server.url("p"))
     monkeypatch.undo()
@@ -157,7 +157,7 @@ async def test_what_waits_for_redis_is_bounded(brokers, redis_server):
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     refused = [one for one in waiting if one.done()]
-    assert len(refused) >= 40 - WAITING_BYTES // len(big)
+    assert len(refused) >= 40 - MAX_WAITING_BYTES // len(big)
     assert all("Too much waits" in str(one.exception()) for one in refused)
     server.go_on()
     await asyncio.gather(*waiting, return_exceptions=True)

@@ -1,0 +1,62 @@
+"""The router of all connections, and the threads for blocking views."""
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred
+
+from aiorest_ws.abstract import AbstractRouter
+from aiorest_ws.connection.publishing import PublishingFactory
+from aiorest_ws.dispatch.blocking import BlockingPool
+from aiorest_ws.dispatch.user_rate import UserRateMiddleware
+from aiorest_ws.routers import SimpleRouter
+from aiorest_ws.transports.reactor import install_reactor
+
+__all__ = ("RoutingFactory",)
+
+BLOCKING_THREADS = 20
+
+
+class RoutingFactory(PublishingFactory):
+    """A factory with a router."""
+
+    def __init__(
+        self,
+        *args: Any,
+        router: AbstractRouter | None = None,
+        blocking_threads: int = BLOCKING_THREADS,
+        reactor: Any = None,
+        **known: Any,
+    ) -> None:
+        reactor = install_reactor() if reactor is None else reactor
+        super().__init__(*args, reactor=reactor, **known)
+        # For each message: a property would be slower.
+        self.current_router: AbstractRouter = SimpleRouter()
+        self._blocking_pool = BlockingPool(self.reactor, blocking_threads)
+        if router is not None:
+            self.router = router
+
+    @property
+    def router(self) -> AbstractRouter:
+        """The router of every connection."""
+        return self.current_router
+
+    @router.setter
+    def router(self, router: AbstractRouter) -> None:
+        if not isinstance(router, AbstractRouter):
+            raise TypeError(f"router must be an AbstractRouter, not {router!r}")
+        self.current_router = router
+        per_second = self.limits.messages_per_second_per_user
+        own = router.middlewares
+        if per_second is not None and not any(isinstance(one, UserRateMiddleware) for one in own):
+            # Others that are added go before a router's own: who calls is known by then.
+            own.append(UserRateMiddleware(per_second, self.reactor))
+
+    def run_blocking(self, call: Callable[[], Any]) -> Deferred[Any]:
+        """Run `call` in the thread pool; raise ServiceUnavailable when too many wait already."""
+        return self._blocking_pool.run(call)
+
+    def stopFactory(self) -> None:
+        """Stop the thread pool; a thread that is still busy ends with the process."""
+        super().stopFactory()
+        self._blocking_pool.stop()
