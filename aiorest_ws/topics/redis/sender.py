@@ -4,8 +4,8 @@ import asyncio
 import random
 import secrets
 from collections import deque
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from aiorest_ws.exceptions import TopicsUnavailable
@@ -223,10 +223,11 @@ class Sender:
 
     async def _settle(self, calls: list[_Call]) -> None:
         """Find out which publications were made, and prevent the others from being made later."""
-        found = await self._client.eval(
-            *(SETTLE.text, 1, self._keys.bus, self._keys.prefix),
-            *(call.nonce for call in calls),
-        )
+        with _lost_while_connecting():
+            found = await self._client.eval(
+                *(SETTLE.text, 1, self._keys.bus, self._keys.prefix),
+                *(call.nonce for call in calls),
+            )
         for call, position in zip(calls, found, strict=True):
             call.is_sent = False
             if position:
@@ -241,7 +242,8 @@ class Sender:
         for call in calls:
             call.is_sent = call.script is PUBLISH
             pipeline.execute_command("EVALSHA", call.script.sha, *call.arguments(call.nonce))
-        return list(await pipeline.execute(raise_on_error=False))
+        with _lost_while_connecting():
+            return list(await pipeline.execute(raise_on_error=False))
 
     def _finish(self, calls: list[_Call], results: list[Any]) -> list[tuple[_Call, Exception]]:
         """Pass on the results; return the calls that were refused."""
@@ -286,3 +288,15 @@ def unavailable(exc: BaseException) -> TopicsUnavailable:
     error = TopicsUnavailable()
     error.__cause__ = exc
     return error
+
+
+@contextmanager
+def _lost_while_connecting() -> Iterator[None]:
+    """Raise ConnectionResetError where redis-py 8.1 raises AttributeError.
+
+    It does so when the server closes a connection that is being made.
+    """
+    try:
+        yield
+    except AttributeError as exc:
+        raise ConnectionResetError("Redis closed the connection while it was made.") from exc

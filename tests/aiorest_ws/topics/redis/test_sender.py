@@ -7,6 +7,7 @@ import threading
 import time
 
 import pytest
+from redis.asyncio.client import Pipeline
 
 from aiorest_ws.exceptions import TopicsUnavailable
 from aiorest_ws.topics import connect
@@ -229,3 +230,20 @@ async def test_who_was_away_for_too_long_is_told_to_look_again(brokers, redis_ur
     await until(lambda: heard.resyncs)
     await publish(broker)
     await until(lambda: heard.messages[-1].offset == 3)
+
+
+@asyncio_test
+async def test_a_connection_that_is_lost_while_it_is_made_is_an_outage(
+    brokers, redis_server, monkeypatch
+):
+    server = redis_server()
+    broker, _ = await brokers(server.url("p"))
+    await publish(broker)
+
+    async def lost(self, **_):
+        monkeypatch.undo()
+        raise AttributeError("'NoneType' object has no attribute 'writelines'")
+
+    monkeypatch.setattr(Pipeline, "execute", lost)
+    # Nothing is logged as an error, and the publication is repeated.
+    assert (await publish(broker, b"2", wait=SECONDS)).offset == 2
