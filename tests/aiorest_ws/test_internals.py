@@ -2,6 +2,7 @@
 
 import ast
 import asyncio
+import functools
 import gc
 import importlib
 import importlib.metadata
@@ -30,12 +31,15 @@ def find(path: str) -> Any:
     return found
 
 
+source_of = functools.cache(inspect.getsource)
+
+
 def has_attribute(owner: Any, name: str) -> bool:
     """Tell whether a module or class has a name, or sets it on its instances."""
     if hasattr(owner, name):
         return True
     return isinstance(owner, type) and any(
-        f"self.{name}" in inspect.getsource(base)
+        f"self.{name}" in source_of(base)
         for base in owner.__mro__
         if base.__module__ != "builtins"
     )
