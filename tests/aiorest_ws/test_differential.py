@@ -337,6 +337,8 @@ def planted(monkeypatch: pytest.MonkeyPatch, file: str, old: str, new: str) -> A
             dotted = name.removesuffix("/__init__").replace("/", ".")
             module = ModuleType(f"aiorest_ws.{dotted}")
             patch.setitem(sys.modules, module.__name__, module)
+            parent, _, leaf = module.__name__.rpartition(".")
+            patch.setattr(sys.modules[parent], leaf, module)  # for `from parent import leaf`
             exec(compile(source, str(path), "exec"), vars(module))
             if name == "connection/flow":
                 module.STALL_SECONDS = harness.WAIT_SECONDS  # as in the harness
