@@ -176,6 +176,9 @@ class Limits:
     push_bytes: int = _limit(
         _INTEGER, MiB, "queued pushes of one client; then the policy of the topic applies"
     )
+    presence_bytes: int = _limit(
+        _INTEGER, KiB, "presence_info of one subscription, as JSON; above it SUBSCRIBE: 413"
+    )
     history_bytes: int = _limit(_INTEGER, MiB, "data in the history of a topic")
     history_seconds: float = _limit(_NUMBER, 300, "age of messages in the history of a topic")
     messages_per_second_per_user: float | None = _limit(

@@ -34,6 +34,7 @@ DEFAULTS = {
     "streams": 32,
     "subscriptions": 128,
     "push_bytes": 1024**2,
+    "presence_bytes": 1024,
     "history_bytes": 1024**2,
     "history_seconds": 300,
     "messages_per_second_per_user": None,
