@@ -160,6 +160,9 @@ class Limits:
     waiting_bytes: int = _limit(
         _INTEGER_OR_ZERO, 256 * KiB, "messages queued for such a call to end; then reading pauses"
     )
+    blocking_per_connection: int | None = _limit(
+        _INTEGER, None, "threads for the blocking calls of one connection; by default half of them"
+    )
     call_seconds: float | None = _limit(_NUMBER, None, "time for a call (408)")
     streams: int = _limit(_INTEGER, 32, "open streams of one connection (429)")
     subscriptions: int = _limit(_INTEGER, 128, "subscriptions of one connection (429)")

@@ -30,6 +30,7 @@ DEFAULTS = {
     "closing_seconds": 5,
     "calls_in_flight": 64,
     "waiting_bytes": 256 * 1024,
+    "blocking_per_connection": None,
     "call_seconds": None,
     "streams": 32,
     "subscriptions": 128,
