@@ -14,15 +14,17 @@ from aiorest_ws.awaiting import PLAIN_TYPES, Outcome, Ready, drive, is_awaitable
 from aiorest_ws.codecs import encode_json
 from aiorest_ws.dispatch.blocking import run_blocking
 from aiorest_ws.dispatch.call import Call
-from aiorest_ws.dispatch.failures import ErrorHandler, failure_reply, to_failure
+from aiorest_ws.dispatch.failures import failure_reply, to_failure
 from aiorest_ws.dispatch.route_table import RouteTable
 from aiorest_ws.dispatch.routes import (
     NO_ARGUMENTS,
     BoundHandler,
     CallResult,
+    NotSimple,
     Route,
     has_handler,
 )
+from aiorest_ws.dispatch.scopes import Scope, Scopes
 from aiorest_ws.dispatch.streams import Stream, discard, is_stream, open_stream
 from aiorest_ws.dispatch.success import success_reply
 from aiorest_ws.exceptions import (
@@ -52,7 +54,7 @@ _TOPIC_METHODS = frozenset({SUBSCRIBE, UNSUBSCRIBE})
 class DispatchingRouter(Protocol):
     """What a dispatcher needs of its router."""
 
-    error_handlers: dict[type[BaseException], ErrorHandler]
+    scopes: Scopes
     topics: TopicRoutes
 
     @property
@@ -91,6 +93,7 @@ class Dispatcher:
         # of a function takes 1 % of their time. All other calls, and all that are rejected, are
         # for _reply_step_by_step.
         is_awaited = False
+        handler: BoundHandler | None = None
         try:
             if self._middlewares or type(request) is not Request:
                 return self._reply_step_by_step(request, context)
@@ -113,7 +116,7 @@ class Dispatcher:
             kind = type(answer)
             if kind in PLAIN_TYPES:
                 return success_reply(request, handler, answer) or _render(
-                    Call(request, view, values, keywords), answer
+                    Call(request, view, values, keywords, handler.scope), answer
                 )
             if kind is CoroutineType or is_awaitable(answer):
                 is_awaited = True
@@ -121,18 +124,23 @@ class Dispatcher:
                 answer = drive(coroutine, context)
                 if isinstance(answer, Deferred):
                     request._call_seconds = handler.view_class.call_seconds
-                    call = Call(request, view, values, keywords)
+                    call = Call(request, view, values, keywords, handler.scope)
                     reply_to = partial(self._reply_to_outcome, answer, call, handler)
                     return answer.addBoth(partial(context.run, reply_to))
                 if type(answer) in PLAIN_TYPES:
                     return Ready(
                         success_reply(request, handler, answer)
-                        or _render(Call(request, view, values, keywords), answer)
+                        or _render(Call(request, view, values, keywords, handler.scope), answer)
                     )
-            reply = self._reply_to_answer(answer, Call(request, view, values, keywords), handler)
+            reply = self._reply_to_answer(
+                answer, Call(request, view, values, keywords, handler.scope), handler
+            )
             return Ready(reply) if is_awaited and isinstance(reply, bytes) else reply
+        except NotSimple:  # and from now on not taken for simple
+            return self.reply(request, context)
         except BaseException as exc:  # noqa: BLE001  a view may raise anything
-            reply = failure_reply(request, exc, self._router.error_handlers)
+            scope = self._router.scopes.own if handler is None else handler.scope
+            reply = failure_reply(request, exc, scope.error_handlers)
             return Ready(reply) if is_awaited else reply
 
     def _reply_to_outcome(
@@ -142,18 +150,18 @@ class Dispatcher:
             if isinstance(outcome, Outcome) and outcome.was_cancelled:
                 return answer  # for those who cancelled it
             exc = cast("BaseException", answer.value)
-            return failure_reply(call.request, exc, self._router.error_handlers)
+            return failure_reply(call.request, exc, call.scope.error_handlers)
         try:
             return self._reply_to_answer(answer, call, handler)
         except BaseException as exc:  # noqa: BLE001  a renderer may raise anything
-            return failure_reply(call.request, exc, self._router.error_handlers)
+            return failure_reply(call.request, exc, call.scope.error_handlers)
 
     def _reply_to_answer(
         self, answer: object, call: Call, handler: BoundHandler
     ) -> bytes | Stream:
         if is_stream(answer):
             call.request._call_seconds = call.view.call_seconds
-            return open_stream(call, call.content(answer), self._router.error_handlers)
+            return open_stream(call, call.content(answer), call.scope.error_handlers)
         return success_reply(call.request, handler, answer) or _render(call, answer)
 
     # Calls with middlewares, in a thread, in turns, of topics; requests to be rejected
@@ -162,8 +170,12 @@ class Dispatcher:
         for middleware in self._middlewares:
             _refuse_reserved(request, middleware)
         view, values, arguments = self._search(request)
+        scope = self._scope_of(view, request)
+        for middlewares in scope.included_middlewares:
+            for middleware in middlewares:
+                _refuse_reserved(request, middleware)
         request._call_seconds = view.call_seconds
-        reply = self._reply_through_middlewares(Call(request, view, values, arguments))
+        reply = self._reply_through_middlewares(Call(request, view, values, arguments, scope))
         if view.ordered and request.connection is not None:
             reply = self._in_turn(request.connection, type(view), reply)
         reply = drive(reply, context)
@@ -193,6 +205,15 @@ class Dispatcher:
             raise NotSpecifiedTopic
         return TopicView(request.url, *found)
 
+    def _scope_of(self, view: Any, request: Request) -> Scope:
+        if isinstance(view, TopicView):
+            return self._router.scopes.of(view.route)
+        # A subclass's search_handler may return a view that ours has not made.
+        route: Route | None = getattr(view, "_route", None)
+        if route is None:
+            return self._router.scopes.of(type(view))
+        return route.scope_for(request.method)
+
     async def _in_turn(
         self, connection: Any, view: type, reply: Coroutine[Any, Any, bytes | Stream]
     ) -> bytes | Stream:
@@ -217,7 +238,7 @@ class Dispatcher:
         stream = None
         entered: list[Any] = []
         try:
-            for middleware in self._middlewares:
+            for middleware in call.scope.middlewares:
                 entered.append(middleware)
                 await maybe_await(middleware.process_request(request, call.view))
             answer = await maybe_await(_call_view(call))
@@ -226,7 +247,7 @@ class Dispatcher:
         except GeneratorExit:
             raise
         except BaseException as exc:  # noqa: BLE001  a view may raise anything
-            response.wrap_exception(to_failure(request, exc, self._router.error_handlers))
+            response.wrap_exception(to_failure(request, exc, call.scope.error_handlers))
         response.append_request(request)
         for middleware in reversed(entered):
             if not hasattr(middleware, "process_response"):
@@ -237,7 +258,7 @@ class Dispatcher:
             except GeneratorExit:
                 raise
             except BaseException as exc:  # noqa: BLE001  a middleware may raise anything
-                response.wrap_exception(to_failure(request, exc, self._router.error_handlers))
+                response.wrap_exception(to_failure(request, exc, call.scope.error_handlers))
         response.append_request(request)
         return self._reply_to_response(call, response, stream)
 
@@ -253,10 +274,10 @@ class Dispatcher:
                 return encode_json(content)
             if is_stream(content.get("data")):
                 behind, stream = stream, None
-                return open_stream(call, content, self._router.error_handlers, behind)
+                return open_stream(call, content, call.scope.error_handlers, behind)
             return call.render(content)
         except Exception as exc:  # noqa: BLE001  a renderer may raise anything
-            return failure_reply(request, exc, self._router.error_handlers)
+            return failure_reply(request, exc, call.scope.error_handlers)
         finally:
             if stream is not None:
                 discard(stream, request)
@@ -276,7 +297,7 @@ def _call_view(call: Call) -> Any:
             raise MethodNotAllowed
         if not has_handler(type(view), word):
             raise MethodNotAllowed
-        handler = BoundHandler(type(view), word)
+        handler = BoundHandler(type(view), word, scope=call.scope)
     keywords = handler.bind(len(values), call.keywords)
     method: Callable[..., Any] = getattr(view, handler.attribute)
     if view.blocking:
