@@ -1,7 +1,7 @@
 """Views: classes with a method for each HTTP method that they answer."""
 
 import inspect
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, ClassVar
 
@@ -174,6 +174,10 @@ class MethodBasedView(View, metaclass=MethodViewMeta):
     keywords. It may return a value, a coroutine or a Deferred. `blocking` runs it in the server's
     thread pool. `ordered` runs the calls of one connection one after another. After
     `call_seconds` a call is cancelled and answered with 408.
+
+    With `auth_required`, only requests with a verified token or an authenticated user reach the
+    view (else 401), and in any case only those that each of `permission_classes` allows (else
+    403). Both are judged after the middlewares.
     """
 
     renderers: ClassVar[Any] = ()
@@ -181,6 +185,8 @@ class MethodBasedView(View, metaclass=MethodViewMeta):
     blocking: ClassVar[bool] = False
     ordered: ClassVar[bool] = False
     call_seconds: ClassVar[float | None] = None
+    auth_required: bool = False
+    permission_classes: Sequence[Any] = ()
 
     def dispatch(self, request: Request, *args: Any, **kwargs: Any) -> Any:
         """Call the handler of the request's method."""

@@ -10,6 +10,7 @@ from weakref import WeakKeyDictionary
 from twisted.internet.defer import Deferred, DeferredLock
 from twisted.python.failure import Failure
 
+from aiorest_ws.auth.guard import check_access, is_guarded
 from aiorest_ws.awaiting import PLAIN_TYPES, Outcome, Ready, drive, is_awaitable, maybe_await
 from aiorest_ws.codecs import encode_json
 from aiorest_ws.dispatch.blocking import run_blocking
@@ -241,6 +242,8 @@ class Dispatcher:
             for middleware in call.scope.middlewares:
                 entered.append(middleware)
                 await maybe_await(middleware.process_request(request, call.view))
+            if is_guarded(call.view) and not isinstance(call.view, TopicView):
+                await check_access(request, call.view)
             answer = await maybe_await(_call_view(call))
             stream = answer if is_stream(answer) else None
             response.content = answer

@@ -2,9 +2,10 @@
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 from aiorest_ws.abstract import AbstractEndpoint
+from aiorest_ws.auth.guard import is_guarded
 from aiorest_ws.dispatch.scopes import NO_ROUTER, Scope
 from aiorest_ws.endpoints import DynamicEndpoint, PlainEndpoint
 from aiorest_ws.views import MethodBasedView, signature_of
@@ -26,20 +27,21 @@ _Call = Callable[[Any, Sequence[str], Any], CallResult | None]
 
 
 class NotSimple(Exception):
-    """A call has to pass middlewares that were added after the first call."""
+    """A call turns out to need more than its view: a middleware, a permission."""
 
 
 class BoundHandler:
     """A view class and a method, with what all their calls have in common.
 
     `attribute` names the function that is called: the one named like the method, or `dispatch` if
-    the class overrides it. A call is simple if the view is neither `blocking` nor `ordered` and no
-    included router has middlewares; None if this is not settled yet. `calls` has the functions
-    compiled for calls, by their number of arguments.
+    the class overrides it. A call is simple if the view is neither `blocking` nor `ordered`,
+    nobody is to be judged, and no included router has middlewares; None if this is not settled
+    yet. `calls` has the functions compiled for calls, by their number of arguments.
     """
 
     __slots__ = (
         "_accepted",
+        "_has_own_init",
         "_later_middlewares",
         "_path_names",
         "_required",
@@ -64,6 +66,11 @@ class BoundHandler:
         self.scope = scope
         # The lists: they may be empty now.
         self._later_middlewares = scope.included_middlewares
+        # An instance may demand more than its class.
+        self._has_own_init = any(
+            "__init__" in vars(ancestor) or "__new__" in vars(ancestor)
+            for ancestor in view_class.__mro__[:-1]
+        )
         has_own_dispatch = view_class.dispatch is not MethodBasedView.dispatch
         self.attribute = "dispatch" if has_own_dispatch else word
         self.is_simple = False if view_class.blocking or view_class.ordered else None
@@ -79,7 +86,7 @@ class BoundHandler:
 
     def settle(self) -> bool:
         """Settle at the first call whether calls are simple."""
-        self.is_simple = not any(self._later_middlewares)
+        self.is_simple = not is_guarded(self.view_class) and not any(self._later_middlewares)
         return self.is_simple
 
     def bind(self, values_in_path: int, arguments: Mapping[str, Any] | None) -> Mapping[str, Any]:
@@ -105,8 +112,8 @@ class BoundHandler:
 
         Raises what `bind` and the view raise, and NotSimple.
         """
-        if self._later_middlewares:
-            self._check_simple()
+        if self._later_middlewares and any(self._later_middlewares):
+            self._not_simple()
         keywords = self.bind(len(values), arguments)
         if len(arguments) not in self.calls and len(values) == len(self._path_names):
             # Only names in the signature are compiled, and only ASCII: Python normalizes others.
@@ -115,13 +122,14 @@ class BoundHandler:
             elif not self._accepted and len(arguments) < MAX_REMEMBERED_ARGUMENTS:
                 self.calls[len(arguments)] = self.call  # takes any names
         view = self.view_class()
+        if self._has_own_init and is_guarded(view):
+            self._not_simple()
         return view, getattr(view, self.attribute)(request, *values, **keywords), keywords
 
-    def _check_simple(self) -> None:
-        if any(self._later_middlewares):
-            self.is_simple = False
-            self.calls.clear()
-            raise NotSimple
+    def _not_simple(self) -> NoReturn:
+        self.is_simple = False
+        self.calls.clear()
+        raise NotSimple
 
     def _compiled(self, values_in_path: int, names: tuple[str, ...]) -> _Call:
         """Compile a function for calls with this number of path values and these arguments.
@@ -133,7 +141,7 @@ class BoundHandler:
         lists = {f"list{index}": one for index, one in enumerate(self._later_middlewares)}
         lines = ["def call(request, values, arguments):"]
         if lists:
-            lines += [f"    if {' or '.join(lists)}:", "        check_simple()"]
+            lines += [f"    if {' or '.join(lists)}:", "        not_simple()"]
         if names:
             lines.append("    try:")
             lines += [
@@ -143,6 +151,11 @@ class BoundHandler:
         keywords = "arguments" if names else "no_arguments"
         answer = f"view.{self.attribute}({', '.join(['request', *given])})"
         lines.append("    view = view_class()")
+        if self._has_own_init:
+            lines += [
+                "    if view.auth_required or view.permission_classes:",
+                "        not_simple()",
+            ]
         lines.append(f"    return view, {answer}, {keywords}")
         try:
             code = compile("\n".join(lines), "<call of a view>", "exec")
@@ -151,7 +164,7 @@ class BoundHandler:
         namespace = {
             "view_class": self.view_class,
             "no_arguments": NO_ARGUMENTS,
-            "check_simple": self._check_simple,
+            "not_simple": self._not_simple,
             **lists,
         }
         exec(code, namespace)  # noqa: S102  its names are identifiers of a signature

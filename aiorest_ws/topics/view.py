@@ -23,7 +23,6 @@ class TopicView(MethodBasedView):
         self.topic = topic
         self.values = values
         self.route = route
-        # A middleware that knows of permissions leaves them to this view.
         self.permission_classes = route.permission_classes
 
     async def answer(self, request: Request) -> dict[str, Any]:
