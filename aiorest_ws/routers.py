@@ -80,8 +80,9 @@ class SimpleRouter(AbstractRouter):
         `history_bytes` and `history_seconds`. `policy` is applied to a message that does not fit
         into the queue of a slow client: `drop_oldest`, `latest` (keep one message for each key),
         `disconnect`, or `block` (publishers can wait). With `presence`, clients see who else is
-        subscribed. `on_subscribe(request, topic)` may be a coroutine; it refuses a client by
-        returning False or by raising. Raises ValueError or TypeError for an invalid argument.
+        subscribed. `on_subscribe(request, topic)` may be a coroutine; it returns True to let a
+        client in, and refuses it by returning anything false, None included, or by raising.
+        Raises ValueError or TypeError for an invalid argument.
         """
         self.topics.add(
             TopicRoute(
