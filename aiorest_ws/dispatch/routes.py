@@ -81,7 +81,8 @@ class BoundHandler:
         )
         self.calls: dict[int, _Call] = {}
         self._path_names = frozenset(path_names)
-        self._signature = signature_of(view_class, self.attribute)  # type: ignore[arg-type]
+        own = "dispatch" if has_own_dispatch else ""
+        self._signature = signature_of(view_class, word, own)  # type: ignore[arg-type]
         self._accepted, self._required = self._signature.keywords_after(path_names)
 
     def settle(self) -> bool:
