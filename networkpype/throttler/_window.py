@@ -34,7 +34,7 @@ class Stage(enum.Enum):
 
 
 class Waiter:
-    """One request in the queues of all windows that it consumes."""
+    """One request that waits for the windows of its cost."""
 
     __slots__ = ("cost", "future", "limit_id", "rank", "sequence", "stage")
 
@@ -54,7 +54,7 @@ class Waiter:
         self.stage = Stage.WAITING
 
     def is_waiting(self) -> bool:
-        # The task of a cancelled future has not run yet, so the waiter is still in the queues.
+        # The task of a cancelled future has not run yet, so the waiter is still in line.
         return self.stage is Stage.WAITING and not self.future.cancelled()
 
 
@@ -74,7 +74,6 @@ class Window:
         "limit",
         "limit_id",
         "log",
-        "queue",
         "shared_limit",
         "used",
         "waiting",
@@ -93,8 +92,7 @@ class Window:
         # (end, weight), a heap: usage by others, as reported by a server.
         self.corrections: list[tuple[float, int]] = []
         self.frozen_until = -math.inf
-        # (rank, sequence, waiter), a heap; it may contain waiters that are gone.
-        self.queue: list[tuple[float, int, Waiter]] = []
+        # The number of waiters that consume this limit.
         self.waiting = 0
 
     def is_expired(self, start: float, now: float) -> bool:
@@ -163,6 +161,23 @@ class Window:
                 return max(when, end)
         return math.inf
 
+    def last_end(self) -> float:
+        """Return when the last of the entries ends."""
+        ends = [end for end, _ in self.corrections]
+        if self.log:
+            ends.append(end_of(self.log[-1][0], self.interval))
+        return max(ends, default=-math.inf)
+
+    def next_end(self, now: float) -> float:
+        """Return the first moment after `now` at which something expires or unfreezes."""
+        self._expire(now, -1)
+        moments = [self.corrections[0][0]] if self.corrections else []
+        if self.log:
+            moments.append(end_of(self.log[0][0], self.interval))
+        if self.frozen_until > now:
+            moments.append(self.frozen_until)
+        return min(moments, default=math.inf)
+
     def endings(self) -> Iterator[tuple[float, int]]:
         """Yield (end, weight) of everything except holds, by end."""
         interval = self.interval
@@ -176,7 +191,6 @@ class Window:
         self.log = deque((start + shift, weight) for start, weight in self.log)
         self.corrections = [(end + shift, weight) for end, weight in self.corrections]
         self.frozen_until += shift
-        self.queue.clear()
         self.waiting = 0
         if self.held:
             self.log.append((restart_holds_at, self.held))

@@ -9,7 +9,6 @@ from typing import Final
 
 from networkpype.exceptions import ConfigurationError, UnknownLimitError
 from networkpype.throttler._admission_queue import AdmissionQueue
-from networkpype.throttler._estimate import estimate_admission
 from networkpype.throttler._links import consumption, index_limits
 from networkpype.throttler._window import Cost, Window, cost_of
 from networkpype.throttler.context import AsyncRequestContext, Hold
@@ -26,9 +25,11 @@ class AsyncThrottler:
     """Admit requests so that no limit is exceeded in any half-open window of its interval.
 
     This program uses `limits_share_percentage` percent of each limit (rounded down, at least 1),
-    less the fraction `safety_margin_pct`. A request is admitted as soon as it fits into all
-    limits that it consumes and is first in line for each of them, by priority, then by arrival.
-    One level of priority equals `priority_aging_seconds` of waiting, so no request waits forever.
+    less the fraction `safety_margin_pct`. Requests go in order of priority, then of arrival. One
+    level of priority equals `priority_aging_seconds` of waiting, so no request waits forever. A
+    request is due at the earliest moment at which all limits that it consumes have room for it
+    and for the requests before it when these are due. A later request goes first if that makes no
+    earlier one due later.
     `server_limits` says how responses correct the usage; None turns this off. `retry_interval`
     has no effect.
 
@@ -167,10 +168,11 @@ class AsyncThrottler:
         return True
 
     def estimate_wait(self, limit_id: str, *, priority: float = 0) -> float:
-        """Return the seconds that a request would wait if it arrived now and none after it.
+        """Return the seconds until a request would be due if it arrived now.
 
-        Assumes that existing holds count from now. Takes time in proportion to the number of
-        waiters.
+        Later requests of the same or lower priority do not change that. Assumes that existing
+        holds count from now; the wait is longer if they count later. Takes time in proportion to
+        the number of waiters.
         Raises UnknownLimitError (a ValueError) for an unknown id.
         """
         cost = cost_of(limit_id, self._costs)
@@ -179,8 +181,7 @@ class AsyncThrottler:
         rank = queue.rank(priority, now)
         if queue.would_admit(cost, rank, now):
             return 0.0
-        before = [waiter.cost for waiter in queue.waiters_before(rank)]
-        return estimate_admission(before, cost, now) - now
+        return queue.due(cost, rank, now) - now
 
     def observe(self, limit_id: str, status: int, headers: Mapping[str, str]) -> None:
         """Correct the usage from the response to a request under `limit_id`.
@@ -206,6 +207,9 @@ class AsyncThrottler:
             correct_windows(
                 verdict.reports, windows, self._admission_queue.windows, self._server_limits, now
             )
+        if verdict.freeze_seconds > 0 or verdict.reports:
+            # A waiter that is due later now may have been in the way of others.
+            self._admission_queue.admit_waiters(now)
 
     def _updated_cost(self, limit_id: str) -> Cost | UnknownLimitError:
         cost = self._costs.get(limit_id)
