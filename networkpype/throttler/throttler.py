@@ -19,6 +19,8 @@ __all__ = ("AsyncRequestContext", "AsyncThrottler", "Hold")
 
 _LOGGER = logging.getLogger(__name__)
 _DEFAULT_SERVER_LIMITS: Final = ServerLimits()
+# Servers choose the names of their reports, so there may be any number of them.
+_MAX_LOGGED_NAMES: Final = 100
 
 
 class AsyncThrottler:
@@ -62,6 +64,7 @@ class AsyncThrottler:
         self._priority_aging_seconds = priority_aging_seconds
         self._server_limits = server_limits
         self._admission_queue = AdmissionQueue(priority_aging_seconds)
+        self._foreign_reports: set[str] = set()
         self._configured: list[RateLimit] = []
         self._by_id: dict[str, RateLimit] = {}
         # Contexts keep a reference to this dict: change it, never replace it.
@@ -204,12 +207,24 @@ class AsyncThrottler:
             for window in windows:
                 window.frozen_until = max(window.frozen_until, now + verdict.freeze_seconds)
         if verdict.reports:
-            correct_windows(
+            foreign = correct_windows(
                 verdict.reports, windows, self._admission_queue.windows, self._server_limits, now
             )
+            for name in foreign:
+                self._log_foreign_report(name, limit_id)
         if verdict.freeze_seconds > 0 or verdict.reports:
             # A waiter that is due later now may have been in the way of others.
             self._admission_queue.admit_waiters(now)
+
+    def _log_foreign_report(self, name: str, limit_id: str) -> None:
+        if name not in self._foreign_reports and len(self._foreign_reports) < _MAX_LOGGED_NAMES:
+            self._foreign_reports.add(name)
+            _LOGGER.warning(
+                "The server's report %.100r fits no limit of a request under %r, and is ignored; "
+                "limit_ids of ServerLimits says which limit it is of.",
+                name,
+                limit_id,
+            )
 
     def _updated_cost(self, limit_id: str) -> Cost | UnknownLimitError:
         cost = self._costs.get(limit_id)
