@@ -31,19 +31,33 @@ class Exchange:
     `on_sent` is called before the first byte is sent.
     """
 
-    __slots__ = ("_is_signed", "_on_sent", "_origin", "_response", "was_resend_blocked")
+    __slots__ = (
+        "_is_claimed",
+        "_is_signed",
+        "_origin",
+        "_response",
+        "on_sent",
+        "was_resend_blocked",
+    )
 
     def __init__(self, on_sent: Callable[[], None], *, is_signed: bool) -> None:
-        self._on_sent = on_sent
+        self.on_sent = on_sent
+        self._is_claimed = False
         self._is_signed = is_signed
         self._origin: URL | None = None
         self._response: aiohttp.ClientResponse | None = None
         self.was_resend_blocked = False
 
+    def claim(self) -> bool:
+        """Return True for the first caller, which sends the request of this exchange."""
+        is_first = not self._is_claimed
+        self._is_claimed = True
+        return is_first
+
     def before_send(self, url: URL) -> None:
         """Check a request whose head is about to be written."""
         if self._response is None:
-            self._on_sent()
+            self.on_sent()
         elif self._response.status is None:
             # The previous attempt got no response head: the kept connection was closed. aiohttp
             # would now send the request again by itself, uncounted by any limit and with a used

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from typing import Any
 
 import aiohttp
@@ -28,6 +29,11 @@ _MAX_SINGLE_WRITE_BYTES = 2**20
 # Keyword arguments of aiohttp that a RESTRequest has as fields.
 _REQUEST_FIELDS = frozenset({"method", "str_or_url", "params", "data", "json", "headers"})
 
+# The exchange of a manager, until `call()` takes it up.
+_managed_exchange: ContextVar[Exchange | None] = ContextVar(
+    "networkpype_managed_exchange", default=None
+)
+
 _REDIRECT_STATUSES = frozenset({301, 302, 303, 307, 308})
 
 
@@ -42,12 +48,31 @@ class RESTConnection:
     ) -> RESTResponse:
         """Send `request` and return the response as soon as its head has arrived.
 
+        A manager sends its requests with this method too, so a subclass may override it.
         With `encoded`, the URL is sent unchanged. Further arguments are those of
         `aiohttp.ClientSession.request`. Raises ValueError without a `url`, a TransportError when
         there is no response, ClosedError when the session is closed.
         """
         check_request_keywords(aiohttp_kwargs)
-        return await self._request(self._session(), request, encoded, aiohttp_kwargs)
+        session = self._session()
+        exchange = _managed_exchange.get()
+        if exchange is None or not exchange.claim():
+            # Not for a manager, or an additional request of a subclass.
+            return await self._request(session, request, encoded, aiohttp_kwargs)
+        if self._source is session:
+            exchange.on_sent()
+            return await self._request_unobserved(session, request, encoded, aiohttp_kwargs)
+        token = current_exchange.set(exchange)
+        try:
+            return await self._request(session, request, encoded, aiohttp_kwargs)
+        except ConnectionFailedError as error:
+            if exchange.was_resend_blocked:
+                raise StaleConnectionError(
+                    "The server closed the connection as the request was sent."
+                ) from error
+            raise
+        finally:
+            current_exchange.reset(token)
 
     async def exchange(
         self,
@@ -58,36 +83,26 @@ class RESTConnection:
         on_sent: Callable[[], None],
         aiohttp_kwargs: Mapping[str, Any],
     ) -> RESTResponse:
-        """Send `request` for a manager.
+        """Send `request` for a manager with `call()`.
 
         On a session of a factory, `on_sent` is called before the first byte is sent, a request
         with `is_auth_required` is not redirected to another origin, and StaleConnectionError is
         raised when aiohttp would send the request a second time. On another session, `on_sent` is
         called before connecting, and a request with `is_auth_required` is never redirected.
         """
-        session = self._session()
         keywords = dict(aiohttp_kwargs)
         if deadline.loop_time is not None:
             # The session's own total of 300 s must not end the request before its deadline.
-            limits = session.timeout
+            limits = self._session().timeout
             keywords["timeout"] = aiohttp.ClientTimeout(
                 None, limits.connect, limits.sock_read, limits.sock_connect
             )
-        if self._source is session:
-            on_sent()
-            return await self._request_unobserved(session, request, encoded, keywords)
         exchange = Exchange(on_sent, is_signed=request.is_auth_required)
-        token = current_exchange.set(exchange)
+        token = _managed_exchange.set(exchange)
         try:
-            return await self._request(session, request, encoded, keywords)
-        except ConnectionFailedError as error:
-            if exchange.was_resend_blocked:
-                raise StaleConnectionError(
-                    "The server closed the connection as the request was sent."
-                ) from error
-            raise
+            return await self.call(request, encoded, **keywords)
         finally:
-            current_exchange.reset(token)
+            _managed_exchange.reset(token)
 
     def deadline(self, describe: Callable[[], str], timeout_s: float | None) -> Deadline:
         """Return a deadline whose scopes also end when the factory of this connection closes."""
