@@ -18,6 +18,7 @@ from networkpype.exceptions import RedirectError
 
 __all__ = (
     "Exchange",
+    "base_url_of",
     "check_request_keywords",
     "check_session_keywords",
     "current_exchange",
@@ -96,6 +97,11 @@ def observed_request_class(base: type[aiohttp.ClientRequest]) -> type[aiohttp.Cl
             return response
 
     return ObservedRequest
+
+
+def base_url_of(session: aiohttp.ClientSession) -> URL | None:
+    """Return the URL that relative URLs of a session are joined to, None without one."""
+    return session._base_url
 
 
 def check_session_keywords(names: Iterable[str]) -> None:

@@ -6,6 +6,7 @@ import hmac
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
+from urllib.parse import unquote_plus, urlencode
 
 from networkpype.auth.base import RESTOnlyAuth, require, set_header
 from networkpype.exceptions import AuthError
@@ -118,8 +119,12 @@ class HMACQueryAuth(RESTOnlyAuth):
         added = {self._timestamp_param: str(int(self.time_provider.time() * 1000))}
         if self._recv_window_ms is not None and "recvWindow" not in url.query:
             added["recvWindow"] = str(self._recv_window_ms)
-        url = url.update_query(added)
-        request.url, request.params, request.url_is_encoded = str(url), None, True
+        # yarl would write the rest of the query anew, which may be encoded in another way.
+        kept = [part for part in url.raw_query_string.split("&") if part]
+        kept = [part for part in kept if unquote_plus(part.partition("=")[0]) not in added]
+        query = "&".join([*kept, urlencode(added)])
+        bare = str(url.with_query(None).with_fragment(None))
+        request.url, request.params, request.url_is_encoded = f"{bare}?{query}", None, True
         url, body = await request.freeze()
         signature = self._credentials.sign(url.raw_query_string.encode() + body).hex()
         request.url = f"{url}&{self._signature_param}={signature}"

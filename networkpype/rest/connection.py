@@ -8,7 +8,7 @@ from typing import Any
 import aiohttp
 
 from networkpype import _aiohttp
-from networkpype._aiohttp import Exchange, current_exchange
+from networkpype._aiohttp import Exchange, base_url_of, current_exchange
 from networkpype._deadline import Deadline
 from networkpype._session import SessionSource, open_session
 from networkpype.exceptions import (
@@ -103,6 +103,15 @@ class RESTConnection:
             return await self.call(request, encoded, **keywords)
         finally:
             _managed_exchange.reset(token)
+
+    def resolve(self, request: RESTRequest, *, encoded: bool) -> None:
+        """Set the URL of `request` to what `call()` sends, so that an auth signs that."""
+        request.url_is_encoded = request.url_is_encoded or encoded
+        base_url = base_url_of(self._session())
+        if request.url is not None and base_url is not None:
+            url = request.parsed_url()
+            if not url.absolute:
+                request.url = str(base_url.join(url))
 
     def deadline(self, describe: Callable[[], str], timeout_s: float | None) -> Deadline:
         """Return a deadline whose scopes also end when the factory of this connection closes."""

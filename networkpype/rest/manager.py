@@ -209,7 +209,9 @@ class RESTManager:
             await processor.before_admission()
         limit_id = request.throttler_limit_id
         if limit_id is None:
-            return await self._send(await self._prepare(request), _NullHold(), options, deadline)
+            return await self._send(
+                await self._prepare(request, options), _NullHold(), options, deadline
+            )
         await release_outer_hold(self._throttler)
         if not self._pre_processors and not request.is_auth_required:
             async with self._throttler.hold(limit_id, priority=options.priority) as hold:
@@ -218,11 +220,11 @@ class RESTManager:
             self._throttler,
             limit_id,
             options.priority,
-            prepare=lambda: self._prepare(request),
+            prepare=lambda: self._prepare(request, options),
             send=lambda prepared, hold: self._send(prepared, hold, options, deadline),
         )
 
-    async def _prepare(self, request: RESTRequest) -> RESTRequest:
+    async def _prepare(self, request: RESTRequest, options: "_SendOptions") -> RESTRequest:
         """Return the request to send; a copy only if a processor or the auth may change it."""
         auth = self._auth if request.is_auth_required else None
         if auth is None and not self._pre_processors:
@@ -230,7 +232,10 @@ class RESTManager:
         prepared = request.copy()
         for processor in self._pre_processors:
             prepared = await processor.pre_process(prepared)
-        return prepared if auth is None else await auth.rest_authenticate(prepared)
+        if auth is None:
+            return prepared
+        self._connection.resolve(prepared, encoded=options.encoded)
+        return await auth.rest_authenticate(prepared)
 
     async def _send(
         self,
