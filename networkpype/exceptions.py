@@ -8,7 +8,7 @@
     |-- ClosedError (RuntimeError)                 the factory or the connection is closed
     |-- DeadlineExceeded (TimeoutError)            the `timeout` of a request expired
     |-- AuthError                                  a request cannot be signed
-    |-- BodyDecodeError (ValueError)               a response body is not JSON
+    |-- BodyDecodeError (ValueError)               a response body is not JSON or not text
     |-- HTTPStatusError (OSError)                  status 400 and up
     |-- TransportError (aiohttp.ClientError)       replaces an error of aiohttp
     |   |-- ConnectionFailedError (aiohttp.ClientConnectionError)      failed, reset or lost
@@ -113,14 +113,18 @@ class AuthError(NetworkpypeError):
 
 
 class BodyDecodeError(NetworkpypeError, json.JSONDecodeError):
-    """A response body is not JSON.
+    """A response body is not JSON, or not text in its charset.
 
-    `doc` is its text. It is not part of `str()`, because it may contain secrets.
+    `doc` is its text. It is not part of `str()`, because it may contain secrets. `url` has no
+    query.
     """
 
-    def __init__(self, message: str, doc: str, position: int, *, status: int) -> None:
+    def __init__(
+        self, message: str, doc: str, position: int, *, status: int, url: str = ""
+    ) -> None:
         json.JSONDecodeError.__init__(self, message, doc, position)
         self.status = status
+        self.url = url
 
 
 class HTTPStatusError(NetworkpypeError, OSError):

@@ -117,7 +117,7 @@ class RESTManager:
                 raise
             try:
                 return decode_json(error.body)
-            except ValueError:
+            except (ValueError, RecursionError):
                 # Returning a body that is not JSON would hide the status.
                 raise error from None
 

@@ -1,5 +1,6 @@
 """REST responses."""
 
+import codecs
 import json
 from collections.abc import AsyncIterator, Callable, Generator
 from types import TracebackType
@@ -89,17 +90,40 @@ class RESTResponse:
                 return msgspec.json.decode(body)
             except (msgspec.DecodeError, RecursionError):
                 pass  # the slow path accepts more than msgspec, and raises the better error
+        text = ""
+
+        def decode(decoded: str) -> Any:
+            nonlocal text
+            text = decoded
+            return decode_json(decoded)
+
         try:
-            return await self._response.json(content_type=content_type, loads=decode_json)
+            # Checks the type, too.
+            return await self._response.json(
+                content_type=content_type, encoding=self._encoding(body), loads=decode
+            )
         except aiohttp.ContentTypeError as error:
             raise map_client_error(error) from error
         except json.JSONDecodeError as error:
-            raise BodyDecodeError(error.msg, error.doc, error.pos, status=self.status) from error
+            raise self._decode_error(error.msg, error.doc, error.pos) from error
+        except UnicodeError as error:
+            raise self._not_text_error(body, error) from error
+        except RecursionError as error:
+            raise self._decode_error("The body nests too deeply", text) from error
+        except ValueError as error:
+            # Python refuses to read an integer of thousands of digits.
+            raise self._decode_error("The body contains a number out of range", text) from error
 
     async def text(self) -> str:
-        """Return the body as text."""
-        await self.read()
-        return await self._response.text()
+        """Return the body as text, without a byte-order mark.
+
+        Raises BodyDecodeError if it is not text in its charset.
+        """
+        body = await self.read()
+        try:
+            return body.decode(self._encoding(body))
+        except UnicodeError as error:
+            raise self._not_text_error(body, error) from error
 
     async def read(self) -> bytes:
         """Return the whole body, and keep it for further calls."""
@@ -151,10 +175,7 @@ class RESTResponse:
 
     def status_error(self, *, url: str) -> HTTPStatusError:
         """Return an HTTPStatusError for this response; `url` is used in its text."""
-        try:
-            body = (self._body or b"").decode(self._response.charset or "utf-8", "replace")
-        except LookupError:  # a charset unknown to Python
-            body = (self._body or b"").decode("utf-8", "replace")
+        body = (self._body or b"").decode(self._encoding(self._body), "replace")
         return HTTPStatusError(
             method=str(self._response.method),
             url=url,
@@ -162,6 +183,27 @@ class RESTResponse:
             headers=self.headers,
             body=body,
         )
+
+    def _encoding(self, body: bytes | None) -> str:
+        """Return the charset of `body`; UTF-8 if none that Python knows is declared."""
+        if body is None or body.startswith(codecs.BOM_UTF8):
+            return "utf-8-sig"
+        charset = self._response.get_encoding()
+        try:
+            "a".encode(charset)
+        except (LookupError, UnicodeError):  # not a charset, but another codec of Python
+            return "utf-8"
+        return charset
+
+    def _not_text_error(self, body: bytes, error: UnicodeError) -> BodyDecodeError:
+        text = body.decode("utf-8", "replace")
+        start = error.start if isinstance(error, UnicodeDecodeError) else 0
+        position = len(body[:start].decode("utf-8", "replace"))
+        return self._decode_error("The body is not text in its charset", text, position)
+
+    def _decode_error(self, message: str, text: str, position: int = 0) -> BodyDecodeError:
+        url = redact_url(self.url)
+        return BodyDecodeError(message, text, position, status=self.status, url=url)
 
     async def _next_chunk(self, offset: int, size: int) -> bytes:
         if self._body is not None:

@@ -103,15 +103,17 @@ def test_what_is_signed_is_sent(run, serve, make_auth, check, url, params, encod
 def test_a_relative_url_of_a_processor_is_signed_as_sent(run, serve):
     async def main() -> None:
         throttler = AsyncThrottler([RateLimit("any", 100, 60)])
-        async with serve() as server:
-            async with ConnectionManagersFactory(
+        async with (
+            serve() as server,
+            ConnectionManagersFactory(
                 throttler,
                 PathAuth(),
                 [Rewriting()],
                 session_kwargs=lambda: {"base_url": server.url("/api/")},
-            ) as factory:
-                manager = await factory.get_rest_manager()
-                await manager.execute_request("v1/orders", "any", is_auth_required=True)
+            ) as factory,
+        ):
+            manager = await factory.get_rest_manager()
+            await manager.execute_request("v1/orders", "any", is_auth_required=True)
         assert server.seen[0]["headers"]["X-Signed"] == "/api/v2/orders"
         assert server.seen[0]["target"] == "/api/v2/orders"
 
