@@ -12,6 +12,7 @@ from networkpype.auth import (
 )
 from networkpype.exceptions import (
     AuthError,
+    BodyTooLargeError,
     BufferOverflowError,
     ClosedError,
     ConfigurationError,
@@ -50,6 +51,7 @@ __all__ = (
     "Auth",
     "AuthError",
     "BearerAuth",
+    "BodyTooLargeError",
     "BufferOverflowError",
     "ClosedError",
     "ConfigurationError",

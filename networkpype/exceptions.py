@@ -9,6 +9,7 @@
     |-- DeadlineExceeded (TimeoutError)            the `timeout` of a request expired
     |-- AuthError                                  a request cannot be signed
     |-- BodyDecodeError (ValueError)               a response body is not JSON or not text
+    |-- BodyTooLargeError (ValueError)             a response body exceeds `max_body_bytes`
     |-- HTTPStatusError (OSError)                  status 400 and up
     |-- TransportError (aiohttp.ClientError)       replaces an error of aiohttp
     |   |-- ConnectionFailedError (aiohttp.ClientConnectionError)      failed, reset or lost
@@ -38,7 +39,7 @@ attributes, and has the replaced error as its `__cause__` (see `map_client_error
 import functools
 import json
 from collections.abc import Mapping
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, Final, cast
 
 import aiohttp
 from multidict import CIMultiDict, CIMultiDictProxy
@@ -49,6 +50,7 @@ from networkpype._urls import redact_url
 __all__ = (
     "AuthError",
     "BodyDecodeError",
+    "BodyTooLargeError",
     "BufferOverflowError",
     "ClosedError",
     "ConfigurationError",
@@ -77,6 +79,10 @@ __all__ = (
     "WebSocketHandshakeError",
     "map_client_error",
 )
+
+
+# In characters: how much of a body is in the text of an error.
+_MAX_ERROR_TEXT: Final = 4096
 
 
 class NetworkpypeError(Exception):
@@ -127,6 +133,22 @@ class BodyDecodeError(NetworkpypeError, json.JSONDecodeError):
         self.url = url
 
 
+class BodyTooLargeError(NetworkpypeError, ValueError):
+    """A decompressed response body exceeds `max_body_bytes`; the connection is closed.
+
+    `body_start` is the beginning of the body. `url` has no query.
+    """
+
+    def __init__(
+        self, *, max_body_bytes: int, status: int, url: str, body_start: bytes = b""
+    ) -> None:
+        super().__init__(f"The body from {url} (status {status}) exceeds {max_body_bytes} bytes.")
+        self.max_body_bytes = max_body_bytes
+        self.status = status
+        self.url = url
+        self.body_start = body_start
+
+
 class HTTPStatusError(NetworkpypeError, OSError):
     """A response with status 400 or more.
 
@@ -145,8 +167,11 @@ class HTTPStatusError(NetworkpypeError, OSError):
         body: str,
         attempts: int = 1,
     ) -> None:
+        text = body
+        if len(body) > _MAX_ERROR_TEXT:
+            text = f"{body[:_MAX_ERROR_TEXT]}... ({len(body)} characters)"
         super().__init__(
-            f"Error executing request {method} {url}. HTTP status is {status}. Error: {body}"
+            f"Error executing request {method} {url}. HTTP status is {status}. Error: {text}"
         )
         self.method = method
         self.url = url

@@ -12,6 +12,7 @@ from networkpype._aiohttp import Exchange, base_url_of, current_exchange
 from networkpype._deadline import Deadline
 from networkpype._session import SessionSource, open_session
 from networkpype.exceptions import (
+    ConfigurationError,
     ConnectionFailedError,
     RedirectError,
     StaleConnectionError,
@@ -19,7 +20,7 @@ from networkpype.exceptions import (
 )
 from networkpype.rest._body import UnclosedFilePayload
 from networkpype.rest.request import RESTRequest
-from networkpype.rest.response import RESTResponse
+from networkpype.rest.response import DEFAULT_MAX_BODY_BYTES, RESTResponse
 
 __all__ = ("RESTConnection",)
 
@@ -38,10 +39,22 @@ _REDIRECT_STATUSES = frozenset({301, 302, 303, 307, 308})
 
 
 class RESTConnection:
-    """Send requests on a session that belongs to the caller or to a factory."""
+    """Send requests on a session that belongs to the caller or to a factory.
 
-    def __init__(self, aiohttp_client_session: aiohttp.ClientSession | SessionSource) -> None:
+    A body that is read as a whole may have `max_body_bytes`, decompressed; `iter_bytes()` has no
+    bound.
+    """
+
+    def __init__(
+        self,
+        aiohttp_client_session: aiohttp.ClientSession | SessionSource,
+        *,
+        max_body_bytes: int = DEFAULT_MAX_BODY_BYTES,
+    ) -> None:
+        if max_body_bytes < 1:
+            raise ConfigurationError(f"max_body_bytes must be at least 1, not {max_body_bytes!r}.")
         self._source = aiohttp_client_session
+        self._max_body_bytes = max_body_bytes
 
     async def call(
         self, request: RESTRequest, encoded: bool = False, **aiohttp_kwargs: Any
@@ -157,10 +170,10 @@ class RESTConnection:
             )
         except (aiohttp.ClientError, OSError) as error:
             raise map_client_error(error) from error
-        result = RESTResponse(response)
+        result = RESTResponse(response, max_body_bytes=self._max_body_bytes)
         # Keep an error body that arrived with its head, for raise_for_status().
         if response.status >= 400 and response.content.is_eof():
-            await result.read()
+            await result.read_error()
         return result
 
 

@@ -88,8 +88,8 @@ class RESTManager:
 
         Raises HTTPStatusError (an OSError) for status 400 and up; with `return_err`, returns the
         error body instead if it is JSON. Raises UnknownLimitError (a ValueError), AuthError,
-        DeadlineExceeded (a TimeoutError), BodyDecodeError, and TransportError (an
-        aiohttp.ClientError) when there is no response.
+        DeadlineExceeded (a TimeoutError), BodyDecodeError, BodyTooLargeError, and TransportError
+        (an aiohttp.ClientError) when there is no response.
         """
         data = json_if_container(data)
         request = RESTRequest(
@@ -104,9 +104,10 @@ class RESTManager:
 
         async def read_json(response: RESTResponse, _deadline: Deadline) -> Any:
             # Read to the end, or closed by an error: either way the connection is released.
-            await response.read()
             if response.status >= 400:
+                await response.read_error()
                 raise response.status_error(url=url)
+            await response.read()
             return await response.json(content_type=None)
 
         options = _SendOptions(priority, count_from, encoded, aiohttp_kwargs)
@@ -142,7 +143,7 @@ class RESTManager:
             response.set_deadline(deadline)
             if self._retry is not None and response.status >= 400:
                 # Read the body, so that the connection is free while the next attempt waits.
-                await response.read()
+                await response.read_error()
                 raise _ErrorResponse(response)
             return response
 

@@ -4,7 +4,7 @@ import codecs
 import json
 from collections.abc import AsyncIterator, Callable, Generator
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import aiohttp
 import msgspec
@@ -14,13 +14,19 @@ from networkpype._deadline import Deadline
 from networkpype._urls import redact_url
 from networkpype.exceptions import (
     BodyDecodeError,
+    BodyTooLargeError,
     HTTPStatusError,
     NetworkpypeError,
     map_client_error,
 )
 from networkpype.rest.method import RESTMethod
 
-__all__ = ("Progress", "RESTResponse")
+__all__ = ("DEFAULT_MAX_BODY_BYTES", "Progress", "RESTResponse")
+
+DEFAULT_MAX_BODY_BYTES: Final = 64 * 2**20
+
+# How much of a body that is too large is kept.
+_MAX_BODY_START: Final = 4096
 
 Progress = Callable[[int, int | None], None]
 """Called with the number of bytes received, and the total if the server has announced it."""
@@ -33,8 +39,14 @@ class RESTResponse:
     free for other requests. Reading ends at the deadline of the request, if it has one.
     """
 
-    def __init__(self, aiohttp_response: aiohttp.ClientResponse) -> None:
+    def __init__(
+        self,
+        aiohttp_response: aiohttp.ClientResponse,
+        *,
+        max_body_bytes: int = DEFAULT_MAX_BODY_BYTES,
+    ) -> None:
         self._response = aiohttp_response
+        self._max_body_bytes = max_body_bytes
         self._deadline: Deadline | None = None
         self._body: bytes | None = None
 
@@ -126,8 +138,12 @@ class RESTResponse:
             raise self._not_text_error(body, error) from error
 
     async def read(self) -> bytes:
-        """Return the whole body, and keep it for further calls."""
+        """Return the whole body, and keep it for further calls.
+
+        Raises BodyTooLargeError if it exceeds `max_body_bytes`, and closes the connection.
+        """
         if self._body is None:
+            self._bound_body()
             if self._deadline is None:
                 # The same as below with less overhead; most requests take this path.
                 try:
@@ -138,6 +154,14 @@ class RESTResponse:
                 async with self._reading():
                     self._body = await self._response.read()
         return self._body
+
+    async def read_error(self) -> bytes:
+        """Return the body of an error; if it exceeds `max_body_bytes`, its beginning."""
+        try:
+            return await self.read()
+        except BodyTooLargeError as error:
+            self._body = error.body_start
+            return self._body
 
     async def iter_bytes(
         self, chunk_size: int = 65536, progress: Progress | None = None
@@ -184,14 +208,28 @@ class RESTResponse:
             body=body,
         )
 
+    def _bound_body(self) -> None:
+        """Make the read of the whole body end at `max_body_bytes`."""
+        response = self._response
+        length = response.content_length
+        is_short = length is not None and length <= self._max_body_bytes
+        if is_short and "Content-Encoding" not in response.headers:
+            return  # most responses
+        url = redact_url(self.url)
+        # `aiohttp.ClientResponse.read()` reads from `content`.
+        bounded: Any = _BoundedReader(response.content, self._max_body_bytes, self.status, url)
+        response.content = bounded
+
     def _encoding(self, body: bytes | None) -> str:
         """Return the charset of `body`; UTF-8 if none that Python knows is declared."""
         if body is None or body.startswith(codecs.BOM_UTF8):
             return "utf-8-sig"
-        charset = self._response.get_encoding()
         try:
+            charset = self._response.get_encoding()
             "a".encode(charset)
         except (LookupError, UnicodeError):  # not a charset, but another codec of Python
+            return "utf-8"
+        except RuntimeError:  # the body was too large, and none is declared
             return "utf-8"
         return charset
 
@@ -221,6 +259,36 @@ class RESTResponse:
 
     def _reading(self) -> "_Reading":
         return _Reading(self._response, self._deadline)
+
+
+class _BoundedReader:
+    """Read all of a stream, up to a bound."""
+
+    def __init__(self, stream: aiohttp.StreamReader, bound: int, status: int, url: str) -> None:
+        self._stream = stream
+        self._bound = bound
+        self._status = status
+        self._url = url
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    async def read(self, size: int = -1) -> bytes:
+        if size >= 0:
+            return await self._stream.read(size)
+        chunks: list[bytes] = []
+        received = 0
+        while chunk := await self._stream.readany():
+            chunks.append(chunk)
+            received += len(chunk)
+            if received > self._bound:
+                raise BodyTooLargeError(
+                    max_body_bytes=self._bound,
+                    status=self._status,
+                    url=self._url,
+                    body_start=b"".join(chunks)[: min(self._bound, _MAX_BODY_START)],
+                )
+        return b"".join(chunks)
 
 
 class _Reading:
