@@ -22,6 +22,7 @@ __all__ = (
     "check_request_keywords",
     "check_session_keywords",
     "current_exchange",
+    "middlewares_of",
     "observed_request_class",
 )
 
@@ -102,6 +103,11 @@ def observed_request_class(base: type[aiohttp.ClientRequest]) -> type[aiohttp.Cl
 def base_url_of(session: aiohttp.ClientSession) -> URL | None:
     """Return the URL that relative URLs of a session are joined to, None without one."""
     return session._base_url
+
+
+def middlewares_of(session: aiohttp.ClientSession) -> tuple[aiohttp.ClientMiddlewareType, ...]:
+    """Return the middlewares of a session, which those of a request replace."""
+    return tuple(session._middlewares)
 
 
 def check_session_keywords(names: Iterable[str]) -> None:

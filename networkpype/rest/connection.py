@@ -1,14 +1,14 @@
 """Send requests on an aiohttp session, without limits, processors or auth."""
 
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextvars import ContextVar
 from typing import Any
 
 import aiohttp
 
 from networkpype import _aiohttp
-from networkpype._aiohttp import Exchange, base_url_of, current_exchange
+from networkpype._aiohttp import Exchange, base_url_of, current_exchange, middlewares_of
 from networkpype._deadline import Deadline
 from networkpype._session import SessionSource, open_session
 from networkpype.exceptions import (
@@ -19,6 +19,7 @@ from networkpype.exceptions import (
     map_client_error,
 )
 from networkpype.rest._body import UnclosedFilePayload
+from networkpype.rest._credentials import credential_names, keep_from_other_origins
 from networkpype.rest.request import RESTRequest
 from networkpype.rest.response import DEFAULT_MAX_BODY_BYTES, RESTResponse
 
@@ -42,7 +43,9 @@ class RESTConnection:
     """Send requests on a session that belongs to the caller or to a factory.
 
     A body that is read as a whole may have `max_body_bytes`, decompressed; `iter_bytes()` has no
-    bound.
+    bound. Headers that look like credentials (`Authorization`, `X-API-Key`, `Cookie` and the
+    like), and those whose names are in `credential_headers`, do not follow a redirect to another
+    origin.
     """
 
     def __init__(
@@ -50,11 +53,13 @@ class RESTConnection:
         aiohttp_client_session: aiohttp.ClientSession | SessionSource,
         *,
         max_body_bytes: int = DEFAULT_MAX_BODY_BYTES,
+        credential_headers: Collection[str] = (),
     ) -> None:
         if max_body_bytes < 1:
             raise ConfigurationError(f"max_body_bytes must be at least 1, not {max_body_bytes!r}.")
         self._source = aiohttp_client_session
         self._max_body_bytes = max_body_bytes
+        self._credential_headers = frozenset(name.lower() for name in credential_headers)
 
     async def call(
         self, request: RESTRequest, encoded: bool = False, **aiohttp_kwargs: Any
@@ -164,9 +169,10 @@ class RESTConnection:
         body, headers = request.wire_body()
         if body is not None:
             body = _sendable(body)
+        keywords = self._without_leaks(session, headers, aiohttp_kwargs)
         try:
             response = await session.request(
-                str(request.method), url, data=body, headers=headers, **aiohttp_kwargs
+                str(request.method), url, data=body, headers=headers, **keywords
             )
         except (aiohttp.ClientError, OSError) as error:
             raise map_client_error(error) from error
@@ -175,6 +181,25 @@ class RESTConnection:
         if response.status >= 400 and response.content.is_eof():
             await result.read_error()
         return result
+
+    def _without_leaks(
+        self,
+        session: aiohttp.ClientSession,
+        headers: Mapping[str, Any] | None,
+        aiohttp_kwargs: Mapping[str, Any],
+    ) -> Mapping[str, Any]:
+        """Return the arguments, and with them what keeps credentials from other origins."""
+        names = (*session.headers, *(headers or ()))
+        credentials = tuple(credential_names(names, self._credential_headers))
+        if not credentials:
+            return aiohttp_kwargs
+        others = aiohttp_kwargs.get("middlewares")
+        if others is None:
+            others = middlewares_of(session)
+        return {
+            **aiohttp_kwargs,
+            "middlewares": (keep_from_other_origins(credentials), *others),
+        }
 
 
 def _sendable(body: object) -> object:
