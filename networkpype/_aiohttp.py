@@ -4,57 +4,109 @@ All of it is here, and tests/networkpype/test_aiohttp.py fails with a sentence w
 release of aiohttp changes it.
 """
 
+import asyncio
 import difflib
 import functools
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextvars import ContextVar
+from typing import Any, NamedTuple
 
 import aiohttp
 from aiohttp.connector import Connection
 from yarl import URL
 
-from networkpype.exceptions import RedirectError
+from networkpype.exceptions import AuthError, RedirectError
 
 __all__ = (
     "Exchange",
+    "LateParts",
     "base_url_of",
     "check_request_keywords",
     "check_session_keywords",
     "current_exchange",
     "middlewares_of",
     "observed_request_class",
+    "refuse_request_while_signing",
 )
+
+
+class LateParts(NamedTuple):
+    """What a signature may change of a request."""
+
+    url: URL
+    data: object
+    headers: Mapping[str, Any] | None
 
 
 class Exchange:
     """Observe what aiohttp does with one request.
 
-    `on_sent` is called before the first byte is sent.
+    `on_sent` is called before the first byte is sent. If there was no connection within
+    `resign_after_s`, `sign_again` is awaited with the connection in hand.
     """
 
     __slots__ = (
+        "_had_inner_request",
         "_is_claimed",
         "_is_signed",
         "_origin",
+        "_resign_at",
         "_response",
+        "_sign_again",
+        "is_signing",
         "on_sent",
         "was_resend_blocked",
     )
 
-    def __init__(self, on_sent: Callable[[], None], *, is_signed: bool) -> None:
+    def __init__(
+        self,
+        on_sent: Callable[[], None],
+        *,
+        is_signed: bool,
+        sign_again: Callable[[], Awaitable[LateParts]] | None = None,
+        resign_after_s: float = 0.0,
+    ) -> None:
         self.on_sent = on_sent
         self._is_claimed = False
         self._is_signed = is_signed
         self._origin: URL | None = None
         self._response: aiohttp.ClientResponse | None = None
         self.was_resend_blocked = False
+        self._sign_again = sign_again
+        self._resign_at = 0.0
+        if sign_again is not None:
+            self._resign_at = asyncio.get_running_loop().time() + resign_after_s
+        self.is_signing = False
+        self._had_inner_request = False
 
     def claim(self) -> bool:
         """Return True for the first caller, which sends the request of this exchange."""
         is_first = not self._is_claimed
         self._is_claimed = True
         return is_first
+
+    async def sign_late(self, url: URL) -> LateParts | None:
+        """Sign again if the first signature is too old; `url` has it."""
+        sign, self._sign_again = self._sign_again, None
+        if sign is None or asyncio.get_running_loop().time() < self._resign_at:
+            return None
+        self.is_signing = True
+        try:
+            parts = await sign()
+        except Exception:
+            if self._had_inner_request:
+                return None  # the first signature has to do
+            raise
+        finally:
+            self.is_signing = False
+        # The connection leads to that origin.
+        return parts if parts.url.origin() == url.origin() else None
+
+    def refuse_inner_request(self) -> None:
+        """Raise AuthError: a request for a signature might wait for this very connection."""
+        self._had_inner_request = True
+        raise AuthError("An auth sent a request while the request to sign had its connection.")
 
     def before_send(self, url: URL) -> None:
         """Check a request whose head is about to be written."""
@@ -79,6 +131,8 @@ class Exchange:
         self._response = response
 
 
+_BODY_HEADERS = ("Content-Length", "Content-Encoding", "Transfer-Encoding", "Expect")
+
 # The exchange of the request that the current task is sending.
 current_exchange: ContextVar[Exchange | None] = ContextVar("networkpype_exchange", default=None)
 
@@ -88,16 +142,41 @@ def observed_request_class(base: type[aiohttp.ClientRequest]) -> type[aiohttp.Cl
     """Return a subclass of `base` that reports to `current_exchange`."""
 
     class ObservedRequest(base):  # type: ignore[valid-type, misc]
+        def __init__(self, method: str, url: URL, **arguments: Any) -> None:
+            super().__init__(method, url, **arguments)
+            self._arguments = arguments
+
         async def send(self, conn: Connection) -> aiohttp.ClientResponse:
             exchange = current_exchange.get()
             if exchange is not None:
+                parts = await exchange.sign_late(self.url)
+                if parts is not None:
+                    self._replace(parts)
                 exchange.before_send(self.url)
             response: aiohttp.ClientResponse = await super().send(conn)
             if exchange is not None:
                 exchange.after_send(response)
             return response
 
+        def _replace(self, parts: LateParts) -> None:
+            headers = self.headers.copy()
+            # Those that depend on the body are set anew.
+            for name in (*_BODY_HEADERS, *(parts.headers or ())):
+                headers.popall(name, None)
+            headers.extend(parts.headers or {})
+            # Cookies and `auth` are among the headers already.
+            arguments = {**self._arguments, "params": None, "cookies": None, "auth": None}
+            arguments |= {"headers": headers, "data": parts.data}
+            super().__init__(self.method, parts.url, **arguments)
+
     return ObservedRequest
+
+
+def refuse_request_while_signing() -> None:
+    """Raise AuthError for a request that is part of a late signature."""
+    exchange = current_exchange.get()
+    if exchange is not None and exchange.is_signing:
+        exchange.refuse_inner_request()
 
 
 def base_url_of(session: aiohttp.ClientSession) -> URL | None:

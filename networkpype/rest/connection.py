@@ -1,14 +1,21 @@
 """Send requests on an aiohttp session, without limits, processors or auth."""
 
 import io
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextvars import ContextVar
 from typing import Any
 
 import aiohttp
 
 from networkpype import _aiohttp
-from networkpype._aiohttp import Exchange, base_url_of, current_exchange, middlewares_of
+from networkpype._aiohttp import (
+    Exchange,
+    LateParts,
+    base_url_of,
+    current_exchange,
+    middlewares_of,
+    refuse_request_while_signing,
+)
 from networkpype._deadline import Deadline
 from networkpype._session import SessionSource, open_session
 from networkpype.exceptions import (
@@ -72,6 +79,7 @@ class RESTConnection:
         there is no response, ClosedError when the session is closed.
         """
         check_request_keywords(aiohttp_kwargs)
+        refuse_request_while_signing()
         session = self._session()
         exchange = _managed_exchange.get()
         if exchange is None or not exchange.claim():
@@ -100,13 +108,17 @@ class RESTConnection:
         deadline: Deadline,
         on_sent: Callable[[], None],
         aiohttp_kwargs: Mapping[str, Any],
+        sign_again: Callable[[], Awaitable[RESTRequest]] | None = None,
+        resign_after_s: float = 0.0,
     ) -> RESTResponse:
         """Send `request` for a manager with `call()`.
 
         On a session of a factory, `on_sent` is called before the first byte is sent, a request
         with `is_auth_required` is not redirected to another origin, and StaleConnectionError is
-        raised when aiohttp would send the request a second time. On another session, `on_sent` is
-        called before connecting, and a request with `is_auth_required` is never redirected.
+        raised when aiohttp would send the request a second time. If there was no connection
+        within `resign_after_s`, the request that `sign_again` returns is sent instead. On another
+        session, `on_sent` is called before connecting, a request with `is_auth_required` is never
+        redirected, and `sign_again` is not called.
         """
         keywords = dict(aiohttp_kwargs)
         if deadline.loop_time is not None:
@@ -115,7 +127,12 @@ class RESTConnection:
             keywords["timeout"] = aiohttp.ClientTimeout(
                 None, limits.connect, limits.sock_read, limits.sock_connect
             )
-        exchange = Exchange(on_sent, is_signed=request.is_auth_required)
+        exchange = Exchange(
+            on_sent,
+            is_signed=request.is_auth_required,
+            sign_again=None if sign_again is None else _late_parts(sign_again, encoded),
+            resign_after_s=resign_after_s,
+        )
         token = _managed_exchange.set(exchange)
         try:
             return await self.call(request, encoded, **keywords)
@@ -167,8 +184,7 @@ class RESTConnection:
     ) -> RESTResponse:
         url = request.wire_url(encoded=encoded)
         body, headers = request.wire_body()
-        if body is not None:
-            body = _sendable(body)
+        body = _sendable(body)
         keywords = self._without_leaks(session, headers, aiohttp_kwargs)
         try:
             response = await session.request(
@@ -200,6 +216,17 @@ class RESTConnection:
             **aiohttp_kwargs,
             "middlewares": (keep_from_other_origins(credentials), *others),
         }
+
+
+def _late_parts(
+    sign_again: Callable[[], Awaitable[RESTRequest]], encoded: bool
+) -> Callable[[], Awaitable[LateParts]]:
+    async def sign() -> LateParts:
+        signed = await sign_again()
+        body, headers = signed.wire_body()
+        return LateParts(signed.wire_url(encoded=encoded), _sendable(body), headers)
+
+    return sign
 
 
 def _sendable(body: object) -> object:

@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, TypeVar
 
+from networkpype._aiohttp import refuse_request_while_signing
 from networkpype._deadline import Deadline
 from networkpype._headers import has_header
 from networkpype._preparation import prepare_and_send, release_outer_hold
@@ -162,6 +163,7 @@ class RESTManager:
         finish: Callable[[RESTResponse, Deadline], Awaitable[T]],
     ) -> T:
         """Make attempts until one succeeds, all under one deadline."""
+        refuse_request_while_signing()
         if options.aiohttp_kwargs:
             check_request_keywords(options.aiohttp_kwargs)
         if request.is_auth_required and self._auth is None:
@@ -216,7 +218,7 @@ class RESTManager:
         await release_outer_hold(self._throttler)
         if not self._pre_processors and not request.is_auth_required:
             async with self._throttler.hold(limit_id, priority=options.priority) as hold:
-                return await self._send(request, hold, options, deadline)
+                return await self._send(_Prepared(request), hold, options, deadline)
         return await prepare_and_send(
             self._throttler,
             limit_id,
@@ -225,34 +227,49 @@ class RESTManager:
             send=lambda prepared, hold: self._send(prepared, hold, options, deadline),
         )
 
-    async def _prepare(self, request: RESTRequest, options: "_SendOptions") -> RESTRequest:
+    async def _prepare(self, request: RESTRequest, options: "_SendOptions") -> "_Prepared":
         """Return the request to send; a copy only if a processor or the auth may change it."""
         auth = self._auth if request.is_auth_required else None
         if auth is None and not self._pre_processors:
-            return request
+            return _Prepared(request)
         prepared = request.copy()
         for processor in self._pre_processors:
             prepared = await processor.pre_process(prepared)
         if auth is None:
-            return prepared
+            return _Prepared(prepared)
         self._connection.resolve(prepared, encoded=options.encoded)
-        return await auth.rest_authenticate(prepared)
+        unsigned = None
+        if auth.resign_after_s is not None and is_replayable(prepared.data):
+            unsigned = prepared.copy()
+        return _Prepared(await auth.rest_authenticate(prepared), unsigned)
 
     async def _send(
         self,
-        request: RESTRequest,
+        prepared: "_Prepared",
         hold: "Hold | _NullHold",
         options: "_SendOptions",
         deadline: Deadline,
     ) -> RESTResponse:
         if options.count_from == "admission":
             hold.count_from_admission()
+        request, unsigned = prepared
+        again: dict[str, Any] = {}
+        if unsigned is not None and self._auth is not None:
+            auth = self._auth
+
+            async def sign_again() -> RESTRequest:
+                nonlocal request
+                request = await auth.rest_authenticate(unsigned)
+                return request
+
+            again = {"sign_again": sign_again, "resign_after_s": auth.resign_after_s}
         response = await self._connection.exchange(
             request,
             encoded=options.encoded,
             deadline=deadline,
             on_sent=hold.mark_sent,
             aiohttp_kwargs=options.aiohttp_kwargs,
+            **again,
         )
         hold.count()
         try:
@@ -277,6 +294,13 @@ class _SendOptions(NamedTuple):
     count_from: CountFrom
     encoded: bool
     aiohttp_kwargs: Mapping[str, Any]
+
+
+class _Prepared(NamedTuple):
+    """A request to send, and before it was signed, if it may be signed again."""
+
+    request: RESTRequest
+    unsigned: RESTRequest | None = None
 
 
 class _ErrorResponse(HTTPStatusError):

@@ -113,7 +113,7 @@ def test_a_connection_alone_keeps_them_too_and_middlewares_go_on(run, serve):
     async def main() -> None:
         async with serve() as foreign:
             async with (
-                serve({"/away": redirect_to(lambda: foreign.url())}) as server,
+                serve({"/away": redirect_to(foreign.url)}) as server,
                 aiohttp.ClientSession(middlewares=[count]) as session,
             ):
                 connection = RESTConnection(session)
@@ -134,7 +134,7 @@ def test_cookies_of_the_other_origin_are_sent(run, serve):
     async def main() -> None:
         async with serve() as foreign:
             async with (
-                serve({"/away": redirect_to(lambda: foreign.url())}) as server,
+                serve({"/away": redirect_to(foreign.url)}) as server,
                 aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True)) as session,
             ):
                 session.cookie_jar.update_cookies({"theirs": "1"}, URL(foreign.url()))
