@@ -57,6 +57,7 @@ class Exchange:
         "is_signing",
         "on_sent",
         "was_resend_blocked",
+        "was_sent",
     )
 
     def __init__(
@@ -73,6 +74,7 @@ class Exchange:
         self._origin: URL | None = None
         self._response: aiohttp.ClientResponse | None = None
         self.was_resend_blocked = False
+        self.was_sent = False
         self._sign_again = sign_again
         self._resign_at = 0.0
         if sign_again is not None:
@@ -108,10 +110,15 @@ class Exchange:
         self._had_inner_request = True
         raise AuthError("An auth sent a request while the request to sign had its connection.")
 
-    def before_send(self, url: URL) -> None:
+    def before_send(self, url: URL, connection: Connection) -> None:
         """Check a request whose head is about to be written."""
         if self._response is None:
+            transport = connection.transport
+            if transport is None or transport.is_closing():
+                # Lost before the first byte. aiohttp makes a new connection if this one was kept.
+                raise aiohttp.ServerDisconnectedError
             self.on_sent()
+            self.was_sent = True
         elif self._response.status is None:
             # The previous attempt got no response head: the kept connection was closed. aiohttp
             # would now send the request again by itself, uncounted by any limit and with a used
@@ -152,7 +159,7 @@ def observed_request_class(base: type[aiohttp.ClientRequest]) -> type[aiohttp.Cl
                 parts = await exchange.sign_late(self.url)
                 if parts is not None:
                     self._replace(parts)
-                exchange.before_send(self.url)
+                exchange.before_send(self.url, conn)
             response: aiohttp.ClientResponse = await super().send(conn)
             if exchange is not None:
                 exchange.after_send(response)

@@ -190,10 +190,12 @@ class HTTPStatusError(NetworkpypeError, OSError):
 class TransportError(NetworkpypeError, aiohttp.ClientError):
     """An error that replaces one of aiohttp; see the subclasses.
 
-    `attempts` counts the requests that were tried, including the failed one.
+    `attempts` counts the requests that were tried, including the failed one. `was_sent` is False
+    if surely no byte of the request was sent.
     """
 
     attempts: int = 1
+    was_sent: bool = True
 
 
 class ConnectionFailedError(TransportError, aiohttp.ClientConnectionError):
@@ -207,6 +209,8 @@ class StaleConnectionError(ConnectionFailedError, aiohttp.ServerDisconnectedErro
 class ConnectError(ConnectionFailedError, aiohttp.ClientConnectorError):
     """A connection could not be made; nothing was sent."""
 
+    was_sent = False
+
 
 class TLSError(ConnectError, aiohttp.ClientSSLError):
     """The TLS handshake failed or the certificate was rejected; nothing was sent."""
@@ -218,6 +222,8 @@ class TransportTimeoutError(ConnectionFailedError, aiohttp.ServerTimeoutError):
 
 class ConnectTimeoutError(TransportTimeoutError, aiohttp.ConnectionTimeoutError):
     """aiohttp's own connect timeout expired; nothing was sent."""
+
+    was_sent = False
 
 
 class PayloadError(TransportError, aiohttp.ClientPayloadError):

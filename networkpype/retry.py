@@ -20,6 +20,7 @@ from networkpype.exceptions import (
     HTTPStatusError,
     PayloadError,
     TLSError,
+    TransportError,
 )
 from networkpype.throttler.server_limits import parse_retry_after
 
@@ -70,7 +71,11 @@ class RetryPolicy:
     """Which requests are retried, how often and how fast.
 
     Idempotent methods (RFC 9110, section 9.2.2) and requests with an idempotency key are retried
-    after a failed connection, a truncated response body, or one of `statuses`. The delay before
+    after a failed connection, a truncated response body, or one of `statuses`. Other requests are
+    retried only if they were surely not processed: after a 429 (if it is in `statuses`), a
+    connection that could not be made, or one that was lost before the first byte was sent.
+
+    The delay before
     retry n is uniform between 0 and `backoff_seconds * 2 ** (n - 1)`, capped at
     `max_backoff_seconds`. It is added to the server's `Retry-After`, so that clients that were
     refused together do not return together. There is no retry if `Retry-After` exceeds
@@ -105,6 +110,12 @@ class RetryPolicy:
             return False
         return isinstance(error, ConnectionFailedError | PayloadError)
 
+    def is_unprocessed(self, error: BaseException | None) -> bool:
+        """Return whether the server surely did not process the request."""
+        if isinstance(error, HTTPStatusError):
+            return error.status == 429
+        return isinstance(error, TransportError) and not error.was_sent
+
     def backoff_ceiling_seconds(self, failed_attempts: int) -> float:
         """Return the longest delay after `failed_attempts`."""
         try:
@@ -132,8 +143,7 @@ async def run_attempts(
     if policy is None:
         return await attempt(1)
     policy.budget.earn()
-    if method.upper() not in IDEMPOTENT_METHODS and not has_idempotency_key:
-        return await attempt(1)
+    is_idempotent = method.upper() in IDEMPOTENT_METHODS or has_idempotency_key
     jitter = random.SystemRandom() if rng is None else rng
 
     def retry_after(state: RetryCallState) -> float:
@@ -144,7 +154,8 @@ async def run_attempts(
         return 0.0 if seconds is None else seconds
 
     def should_retry(state: RetryCallState) -> bool:
-        return policy.is_transient(_error_of(state))
+        error = _error_of(state)
+        return policy.is_transient(error) and (is_idempotent or policy.is_unprocessed(error))
 
     def delay(state: RetryCallState) -> float:
         ceiling = policy.backoff_ceiling_seconds(state.attempt_number)

@@ -96,6 +96,7 @@ class RESTConnection:
                 raise StaleConnectionError(
                     "The server closed the connection as the request was sent."
                 ) from error
+            error.was_sent = exchange.was_sent
             raise
         finally:
             current_exchange.reset(token)
