@@ -30,12 +30,15 @@ from networkpype.rest.response import RESTResponse, decode_json
 from networkpype.retry import RetryPolicy, run_attempts
 from networkpype.throttler.throttler import AsyncThrottler, Hold
 
-__all__ = ("CountFrom", "RESTManager")
+__all__ = ("CountFrom", "RESTManager", "Weight")
 
 T = TypeVar("T")
 
 CountFrom = Literal["response", "admission"]
 """From when a request counts: its response, or (for a long poll) its admission."""
+
+Weight = int | Callable[[RESTRequest], int]
+"""As how many requests one request counts, or a function that returns it."""
 
 
 class RESTManager:
@@ -76,6 +79,7 @@ class RESTManager:
         headers: Mapping[str, Any] | None = None,
         *,
         priority: int = 0,
+        weight: Weight = 1,
         count_from: CountFrom = "response",
         encoded: bool = False,
         **aiohttp_kwargs: Any,
@@ -83,7 +87,8 @@ class RESTManager:
         """Send a request and return the JSON of its response, None for an empty body.
 
         A dict (without its None values) or a list in `data` is sent as JSON, anything else
-        unchanged; a file is read from its current position and left open. `timeout` is in seconds
+        unchanged; a file is read from its current position and left open. The request counts as
+        `weight` requests of its limit and of the limits linked to it. `timeout` is in seconds
         and covers waiting, auth, connecting, the body and retries. Further arguments are those of
         `aiohttp.ClientSession.request`.
 
@@ -111,7 +116,7 @@ class RESTManager:
             await response.read()
             return await response.json(content_type=None)
 
-        options = _SendOptions(priority, count_from, encoded, aiohttp_kwargs)
+        options = _SendOptions(priority, weight, count_from, encoded, aiohttp_kwargs)
         try:
             return await self._run(request, timeout, options, read_json)
         except HTTPStatusError as error:
@@ -129,14 +134,16 @@ class RESTManager:
         timeout: float | None = None,  # noqa: ASYNC109  (contract)
         *,
         priority: int = 0,
+        weight: Weight = 1,
         count_from: CountFrom = "response",
         encoded: bool = False,
         **aiohttp_kwargs: Any,
     ) -> RESTResponse:
         """Send `request`; return the response, of any status, as soon as its head has arrived.
 
-        Does not change `request`. Without a `throttler_limit_id`, it waits for no limit. `timeout`
-        is in seconds and includes reading the body. Raises what `execute_request` raises, except
+        Does not change `request`. Without a `throttler_limit_id`, it waits for no limit. It counts
+        as `weight` requests of its limit and of the limits linked to it. `timeout` is in seconds
+        and includes reading the body. Raises what `execute_request` raises, except
         HTTPStatusError.
         """
 
@@ -148,7 +155,7 @@ class RESTManager:
                 raise _ErrorResponse(response)
             return response
 
-        options = _SendOptions(priority, count_from, encoded, aiohttp_kwargs)
+        options = _SendOptions(priority, weight, count_from, encoded, aiohttp_kwargs)
         try:
             return await self._run(request, timeout, options, keep)
         except _ErrorResponse as error:
@@ -215,14 +222,18 @@ class RESTManager:
             return await self._send(
                 await self._prepare(request, options), _NullHold(), options, deadline
             )
+        weight = options.weight(request) if callable(options.weight) else options.weight
         await release_outer_hold(self._throttler)
         if not self._pre_processors and not request.is_auth_required:
-            async with self._throttler.hold(limit_id, priority=options.priority) as hold:
+            async with self._throttler.hold(
+                limit_id, priority=options.priority, weight=weight
+            ) as hold:
                 return await self._send(_Prepared(request), hold, options, deadline)
         return await prepare_and_send(
             self._throttler,
             limit_id,
             options.priority,
+            weight=weight,
             prepare=lambda: self._prepare(request, options),
             send=lambda prepared, hold: self._send(prepared, hold, options, deadline),
         )
@@ -291,6 +302,7 @@ class _SendOptions(NamedTuple):
     """Options of one call that are not part of its request."""
 
     priority: int
+    weight: Weight
     count_from: CountFrom
     encoded: bool
     aiohttp_kwargs: Mapping[str, Any]

@@ -125,16 +125,17 @@ class AdmissionQueue:
             forecast.plan(waiter.cost)
         return forecast.due(cost)
 
-    async def wait(self, limit_id: str, cost: Cost, priority: float, now: float) -> Cost:
+    async def wait(
+        self, limit_id: str, weight: int, cost: Cost, priority: float, now: float
+    ) -> Cost:
         """Wait for admission; return the cost that is held.
 
         It differs from `cost` if the limits have changed. Raises the exception that
         `update_costs` set.
         """
         loop = asyncio.get_running_loop()
-        waiter = Waiter(
-            limit_id, cost, self.rank(priority, now), next(self._sequence), loop.create_future()
-        )
+        rank = self.rank(priority, now)
+        waiter = Waiter(limit_id, weight, cost, rank, next(self._sequence), loop.create_future())
         generation = self.generation
         bisect.insort(self._line, (waiter.rank, waiter.sequence, waiter))
         self._add_to_windows(waiter)
@@ -162,7 +163,7 @@ class AdmissionQueue:
             window.refund(weight)
         self.admit_waiters(now)
 
-    def update_costs(self, find: Callable[[str], Cost | Exception]) -> None:
+    def update_costs(self, find: Callable[[str, int], Cost | Exception]) -> None:
         """Give each waiter its new cost, or set an exception on it."""
         for window in self.windows.values():
             window.waiting = 0
@@ -170,7 +171,7 @@ class AdmissionQueue:
         line, self._line = self._line, []
         for entry in line:
             waiter = entry[2]
-            found = find(waiter.limit_id) if waiter.is_waiting() else None
+            found = find(waiter.limit_id, waiter.weight) if waiter.is_waiting() else None
             if isinstance(found, tuple):
                 waiter.cost = found
                 self._line.append(entry)

@@ -11,7 +11,7 @@ import math
 from collections import deque
 from collections.abc import Iterator, Mapping
 
-from networkpype.exceptions import UnknownLimitError
+from networkpype.exceptions import ConfigurationError, UnknownLimitError
 
 __all__ = ("Cost", "Costs", "Stage", "Waiter", "Window", "cost_of", "end_of")
 
@@ -36,17 +36,19 @@ class Stage(enum.Enum):
 class Waiter:
     """One request that waits for the windows of its cost."""
 
-    __slots__ = ("cost", "future", "limit_id", "rank", "sequence", "stage")
+    __slots__ = ("cost", "future", "limit_id", "rank", "sequence", "stage", "weight")
 
     def __init__(
         self,
         limit_id: str,
+        weight: int,
         cost: "Cost",
         rank: float,
         sequence: int,
         future: asyncio.Future[None],
     ) -> None:
         self.limit_id = limit_id
+        self.weight = weight
         self.cost = cost
         self.rank = rank
         self.sequence = sequence
@@ -213,9 +215,25 @@ Costs = Mapping[str, Cost]
 """Costs by limit id."""
 
 
-def cost_of(limit_id: str, costs: Costs) -> Cost:
-    """Return what a request under `limit_id` consumes, or raise UnknownLimitError."""
+def cost_of(limit_id: str, costs: Costs, weight: int = 1) -> Cost:
+    """Return what a request under `limit_id` consumes, which counts as `weight` requests.
+
+    Raises UnknownLimitError, and ConfigurationError for a weight that can never fit.
+    """
     try:
-        return costs[limit_id]
+        cost = costs[limit_id]
     except KeyError:
         raise UnknownLimitError(f"Rate limit not found for ID: {limit_id}") from None
+    if weight == 1:
+        return cost
+    if not isinstance(weight, int) or weight < 0:
+        raise ConfigurationError(
+            f"The weight of a request must be a whole number, at least 0, not {weight!r}."
+        )
+    for window, single in cost:
+        if single * weight > window.limit:
+            raise ConfigurationError(
+                f"A request of weight {weight} under limit {limit_id!r} consumes "
+                f"{single * weight} of {window.limit_id!r}, which allows {window.limit}."
+            )
+    return tuple((window, single * weight) for window, single in cost) if weight else ()

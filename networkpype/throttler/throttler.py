@@ -140,29 +140,32 @@ class AsyncThrottler:
             priority_aging_seconds=self._priority_aging_seconds,
         )
 
-    def execute_task(self, limit_id: str, *, priority: float = 0) -> AsyncRequestContext:
+    def execute_task(
+        self, limit_id: str, *, priority: float = 0, weight: int = 1
+    ) -> AsyncRequestContext:
         """Return a context manager that waits for admission and counts from then.
 
-        The highest `priority` goes first.
-        Raises UnknownLimitError (a ValueError) for an unknown id.
+        The highest `priority` goes first. It counts as `weight` requests, in linked limits too.
+        Raises UnknownLimitError (a ValueError) for an unknown id, ConfigurationError for a weight
+        that no limit can ever admit.
         """
-        cost_of(limit_id, self._costs)
-        return AsyncRequestContext(self._admission_queue, self._costs, limit_id, priority)
+        cost_of(limit_id, self._costs, weight)
+        return AsyncRequestContext(self._admission_queue, self._costs, limit_id, priority, weight)
 
-    def hold(self, limit_id: str, *, priority: float = 0) -> Hold:
+    def hold(self, limit_id: str, *, priority: float = 0, weight: int = 1) -> Hold:
         """Return a context manager that waits for admission and counts when told to.
 
-        The highest `priority` goes first.
-        Entering raises UnknownLimitError (a ValueError) for an unknown id.
+        The highest `priority` goes first. It counts as `weight` requests, in linked limits too.
+        Entering raises what `execute_task` raises.
         """
-        return Hold(self._admission_queue, self._costs, limit_id, priority)
+        return Hold(self._admission_queue, self._costs, limit_id, priority, weight)
 
-    def try_acquire(self, limit_id: str, *, priority: float = 0) -> bool:
+    def try_acquire(self, limit_id: str, *, priority: float = 0, weight: int = 1) -> bool:
         """Consume, counted from now, if that needs no waiting; return whether it did.
 
-        Raises UnknownLimitError (a ValueError) for an unknown id.
+        Raises what `execute_task` raises.
         """
-        cost = cost_of(limit_id, self._costs)
+        cost = cost_of(limit_id, self._costs, weight)
         queue = self._admission_queue
         now = queue.now()
         if not queue.would_admit(cost, queue.rank(priority, now), now):
@@ -170,15 +173,15 @@ class AsyncThrottler:
         queue.consume(cost, now)
         return True
 
-    def estimate_wait(self, limit_id: str, *, priority: float = 0) -> float:
+    def estimate_wait(self, limit_id: str, *, priority: float = 0, weight: int = 1) -> float:
         """Return the seconds until a request would be due if it arrived now.
 
         Later requests of the same or lower priority do not change that. Assumes that existing
         holds count from now; the wait is longer if they count later. Takes time in proportion to
         the number of waiters.
-        Raises UnknownLimitError (a ValueError) for an unknown id.
+        Raises what `execute_task` raises.
         """
-        cost = cost_of(limit_id, self._costs)
+        cost = cost_of(limit_id, self._costs, weight)
         queue = self._admission_queue
         now = queue.now()
         rank = queue.rank(priority, now)
@@ -226,11 +229,13 @@ class AsyncThrottler:
                 limit_id,
             )
 
-    def _updated_cost(self, limit_id: str) -> Cost | UnknownLimitError:
-        cost = self._costs.get(limit_id)
-        if cost is None:
+    def _updated_cost(self, limit_id: str, weight: int) -> Cost | ConfigurationError:
+        if limit_id not in self._costs:
             return UnknownLimitError(f"Rate limit {limit_id!r} was removed.")
-        return cost
+        try:
+            return cost_of(limit_id, self._costs, weight)
+        except ConfigurationError as error:
+            return error
 
     def _shared(self, rate_limit: RateLimit) -> RateLimit:
         """Return the limit reduced to the share of this program."""
