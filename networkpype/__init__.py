@@ -11,6 +11,7 @@ from networkpype.auth import (
     TokenAuth,
 )
 from networkpype.exceptions import (
+    AttemptTimeoutError,
     AuthError,
     BodyTooLargeError,
     BufferOverflowError,
@@ -48,6 +49,7 @@ from networkpype.websocket.response import Gap, WebSocketResponse
 __all__ = (
     "APIKeyAuth",
     "AsyncThrottler",
+    "AttemptTimeoutError",
     "Auth",
     "AuthError",
     "BearerAuth",

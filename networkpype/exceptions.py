@@ -17,7 +17,8 @@
     |   |   |-- ConnectError (aiohttp.ClientConnectorError)            failed; nothing was sent
     |   |   |   `-- TLSError (aiohttp.ClientSSLError)
     |   |   `-- TransportTimeoutError (aiohttp.ServerTimeoutError)
-    |   |       `-- ConnectTimeoutError (aiohttp.ConnectionTimeoutError)   nothing was sent
+    |   |       |-- ConnectTimeoutError (aiohttp.ConnectionTimeoutError)   nothing was sent
+    |   |       `-- AttemptTimeoutError                  an attempt took too long
     |   |-- PayloadError (aiohttp.ClientPayloadError)    a response body is truncated or malformed
     |   |-- UploadError                                  a request body was sent only in part
     |   |-- InvalidURLError (ValueError)                 not a URL, or not an HTTP one
@@ -48,6 +49,7 @@ from yarl import URL
 from networkpype._urls import redact_url
 
 __all__ = (
+    "AttemptTimeoutError",
     "AuthError",
     "BodyDecodeError",
     "BodyTooLargeError",
@@ -224,6 +226,10 @@ class ConnectTimeoutError(TransportTimeoutError, aiohttp.ConnectionTimeoutError)
     """aiohttp's own connect timeout expired; nothing was sent."""
 
     was_sent = False
+
+
+class AttemptTimeoutError(TransportTimeoutError):
+    """An attempt took longer than `attempt_timeout_seconds` of the RetryPolicy."""
 
 
 class PayloadError(TransportError, aiohttp.ClientPayloadError):

@@ -81,6 +81,10 @@ class RetryPolicy:
     refused together do not return together. There is no retry if `Retry-After` exceeds
     `max_retry_after_seconds`.
 
+    An attempt that takes longer than `attempt_timeout_seconds`, from when it waits for a
+    connection to the end of the body (with `call`: of the response head), raises
+    AttemptTimeoutError and is retried like one whose connection failed.
+
     The budget belongs to the policy: managers with the same policy object share it.
     """
 
@@ -88,6 +92,7 @@ class RetryPolicy:
     backoff_seconds: float = 0.25
     max_backoff_seconds: float = 20.0
     max_retry_after_seconds: float = 60.0
+    attempt_timeout_seconds: float | None = None
     statuses: frozenset[int] = frozenset({408, 425, 429, 500, 502, 503, 504})
     budget: RetryBudget = dataclasses.field(default_factory=RetryBudget)
 
@@ -98,6 +103,9 @@ class RetryPolicy:
             seconds = getattr(self, name)
             if not 0 <= seconds < math.inf:
                 raise ConfigurationError(f"{name} must be at least 0, not {seconds!r}.")
+        seconds = self.attempt_timeout_seconds
+        if seconds is not None and not 0 < seconds < math.inf:
+            raise ConfigurationError(f"attempt_timeout_seconds must be above 0, not {seconds!r}.")
         if not all(400 <= status <= 599 for status in self.statuses):
             raise ConfigurationError(f"statuses must be 400 to 599, not {sorted(self.statuses)}.")
 

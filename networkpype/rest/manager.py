@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, TypeVar
 
 from networkpype._aiohttp import refuse_request_while_signing
-from networkpype._deadline import Deadline
+from networkpype._deadline import AttemptDeadline, Deadline
 from networkpype._headers import has_header
 from networkpype._preparation import prepare_and_send, release_outer_hold
 from networkpype.auth import Auth
@@ -186,14 +186,18 @@ class RESTManager:
                 attempts += 1
                 if start is not None:
                     request.data.seek(start)
+                this = _Attempt(deadline, self._attempt_deadline(request))
                 try:
-                    response = await self._admit_and_send(request, options, deadline)
+                    response = await self._admit_and_send(request, options, this)
                     break
                 except StaleConnectionError:
                     # aiohttp itself would have sent it once more.
                     if is_second or not is_replayable_request:
                         raise
-            return await finish(response, deadline)
+            if this.own_deadline is None:
+                return await finish(response, deadline)
+            async with this.own_deadline.scope():
+                return await finish(response, deadline)
 
         try:
             async with deadline.scope():
@@ -209,8 +213,12 @@ class RESTManager:
             error.attempts = attempts
             raise
 
+    def _attempt_deadline(self, request: RESTRequest) -> AttemptDeadline | None:
+        seconds = None if self._retry is None else self._retry.attempt_timeout_seconds
+        return None if seconds is None else AttemptDeadline(request.describe, seconds)
+
     async def _admit_and_send(
-        self, request: RESTRequest, options: "_SendOptions", deadline: Deadline
+        self, request: RESTRequest, options: "_SendOptions", attempt: "_Attempt"
     ) -> RESTResponse:
         """Wait for admission, prepare, send."""
         if self._auth is not None and request.is_auth_required:
@@ -220,7 +228,7 @@ class RESTManager:
         limit_id = request.throttler_limit_id
         if limit_id is None:
             return await self._send(
-                await self._prepare(request, options), _NullHold(), options, deadline
+                await self._prepare(request, options), _NullHold(), options, attempt
             )
         weight = options.weight(request) if callable(options.weight) else options.weight
         await release_outer_hold(self._throttler)
@@ -228,14 +236,14 @@ class RESTManager:
             async with self._throttler.hold(
                 limit_id, priority=options.priority, weight=weight
             ) as hold:
-                return await self._send(_Prepared(request), hold, options, deadline)
+                return await self._send(_Prepared(request), hold, options, attempt)
         return await prepare_and_send(
             self._throttler,
             limit_id,
             options.priority,
             weight=weight,
             prepare=lambda: self._prepare(request, options),
-            send=lambda prepared, hold: self._send(prepared, hold, options, deadline),
+            send=lambda prepared, hold: self._send(prepared, hold, options, attempt),
         )
 
     async def _prepare(self, request: RESTRequest, options: "_SendOptions") -> "_Prepared":
@@ -259,7 +267,7 @@ class RESTManager:
         prepared: "_Prepared",
         hold: "Hold | _NullHold",
         options: "_SendOptions",
-        deadline: Deadline,
+        attempt: "_Attempt",
     ) -> RESTResponse:
         if options.count_from == "admission":
             hold.count_from_admission()
@@ -274,14 +282,20 @@ class RESTManager:
                 return request
 
             again = {"sign_again": sign_again, "resign_after_s": auth.resign_after_s}
-        response = await self._connection.exchange(
+        exchange = self._connection.exchange(
             request,
             encoded=options.encoded,
-            deadline=deadline,
-            on_sent=hold.mark_sent,
+            deadline=attempt.deadline,
+            on_sent=attempt.on_sent(hold),
             aiohttp_kwargs=options.aiohttp_kwargs,
             **again,
         )
+        if attempt.own_deadline is None:
+            response = await exchange
+        else:
+            attempt.own_deadline.start()
+            async with attempt.own_deadline.scope():
+                response = await exchange
         hold.count()
         try:
             if request.throttler_limit_id is not None:
@@ -306,6 +320,24 @@ class _SendOptions(NamedTuple):
     count_from: CountFrom
     encoded: bool
     aiohttp_kwargs: Mapping[str, Any]
+
+
+class _Attempt(NamedTuple):
+    """The deadline of the request, and that of one attempt, if it has one."""
+
+    deadline: Deadline
+    own_deadline: AttemptDeadline | None
+
+    def on_sent(self, hold: "Hold | _NullHold") -> Callable[[], None]:
+        own_deadline = self.own_deadline
+        if own_deadline is None:
+            return hold.mark_sent
+
+        def mark_sent() -> None:
+            own_deadline.was_sent = True
+            hold.mark_sent()
+
+        return mark_sent
 
 
 class _Prepared(NamedTuple):
