@@ -88,10 +88,16 @@ class Exchange:
         self._is_claimed = True
         return is_first
 
+    def is_signature_old(self) -> bool:
+        """Return whether it took too long to have a connection."""
+        if self._sign_again is None:
+            return False
+        return asyncio.get_running_loop().time() >= self._resign_at
+
     async def sign_late(self, url: URL) -> LateParts | None:
-        """Sign again if the first signature is too old; `url` has it."""
+        """Sign again; `url` has the first signature, which is kept if this returns None."""
         sign, self._sign_again = self._sign_again, None
-        if sign is None or asyncio.get_running_loop().time() < self._resign_at:
+        if sign is None:
             return None
         self.is_signing = True
         try:
@@ -138,8 +144,6 @@ class Exchange:
         self._response = response
 
 
-_BODY_HEADERS = ("Content-Length", "Content-Encoding", "Transfer-Encoding", "Expect")
-
 # The exchange of the request that the current task is sending.
 current_exchange: ContextVar[Exchange | None] = ContextVar("networkpype_exchange", default=None)
 
@@ -149,32 +153,25 @@ def observed_request_class(base: type[aiohttp.ClientRequest]) -> type[aiohttp.Cl
     """Return a subclass of `base` that reports to `current_exchange`."""
 
     class ObservedRequest(base):  # type: ignore[valid-type, misc]
-        def __init__(self, method: str, url: URL, **arguments: Any) -> None:
-            super().__init__(method, url, **arguments)
-            self._arguments = arguments
-
         async def send(self, conn: Connection) -> aiohttp.ClientResponse:
             exchange = current_exchange.get()
             if exchange is not None:
-                parts = await exchange.sign_late(self.url)
-                if parts is not None:
-                    self._replace(parts)
+                if exchange.is_signature_old():
+                    parts = await exchange.sign_late(self.url)
+                    if parts is not None:
+                        await self._replace(parts)
                 exchange.before_send(self.url, conn)
             response: aiohttp.ClientResponse = await super().send(conn)
             if exchange is not None:
                 exchange.after_send(response)
             return response
 
-        def _replace(self, parts: LateParts) -> None:
-            headers = self.headers.copy()
-            # Those that depend on the body are set anew.
-            for name in (*_BODY_HEADERS, *(parts.headers or ())):
-                headers.popall(name, None)
-            headers.extend(parts.headers or {})
-            # Cookies and `auth` are among the headers already.
-            arguments = {**self._arguments, "params": None, "cookies": None, "auth": None}
-            arguments |= {"headers": headers, "data": parts.data}
-            super().__init__(self.method, parts.url, **arguments)
+        async def _replace(self, parts: LateParts) -> None:
+            self.url = parts.url.with_fragment(None)
+            for name in parts.headers or ():
+                self.headers.popall(name, None)
+            self.headers.extend(parts.headers or {})
+            await self.update_body(parts.data)
 
     return ObservedRequest
 

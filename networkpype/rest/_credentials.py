@@ -2,7 +2,7 @@
 
 import functools
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable
 
 import aiohttp
 from yarl import URL
@@ -19,12 +19,14 @@ _CREDENTIAL = re.compile(
 _LEFT_TO_AIOHTTP = frozenset({"authorization", "cookie", "proxy-authorization"})
 
 
-def credential_names(names: Iterable[str], listed: Collection[str]) -> Iterator[str]:
-    """Yield those of `names` that look like credentials or are `listed`.
+def credential_names(names: Iterable[str], listed: Collection[str]) -> list[str]:
+    """Return those of `names` that look like credentials or are `listed`.
 
     Without those that aiohttp drops by itself.
     """
-    return (name for name in names if _looks_secret(name) or name.lower() in listed)
+    if not listed:
+        return [name for name in names if _looks_secret(name)]
+    return [name for name in names if _looks_secret(name) or name.lower() in listed]
 
 
 @functools.lru_cache(maxsize=1024)

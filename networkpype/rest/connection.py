@@ -206,8 +206,9 @@ class RESTConnection:
         aiohttp_kwargs: Mapping[str, Any],
     ) -> Mapping[str, Any]:
         """Return the arguments, and with them what keeps credentials from other origins."""
-        names = (*session.headers, *(headers or ()))
-        credentials = tuple(credential_names(names, self._credential_headers))
+        credentials = credential_names(headers or (), self._credential_headers)
+        if session.headers:
+            credentials += credential_names(session.headers, self._credential_headers)
         if not credentials:
             return aiohttp_kwargs
         others = aiohttp_kwargs.get("middlewares")
@@ -241,6 +242,8 @@ def check_request_keywords(keywords: Mapping[str, object]) -> None:
 
     Refuses fields of the request too, because the auth would not see them.
     """
+    if not keywords:
+        return
     for name in _REQUEST_FIELDS & keywords.keys():
         raise TypeError(f"{name!r} is a part of the request; pass a body as `data`.")
     _aiohttp.check_request_keywords(keywords)

@@ -87,10 +87,9 @@ class RESTManager:
         """Send a request and return the JSON of its response, None for an empty body.
 
         A dict (without its None values) or a list in `data` is sent as JSON, anything else
-        unchanged; a file is read from its current position and left open. The request counts as
-        `weight` requests of its limit and of the limits linked to it. `timeout` is in seconds
-        and covers waiting, auth, connecting, the body and retries. Further arguments are those of
-        `aiohttp.ClientSession.request`.
+        unchanged; a file is read from its current position and left open. `weight` is as how many
+        requests it counts. `timeout` is in seconds and covers waiting, auth, connecting, the body
+        and retries. Further arguments are those of `aiohttp.ClientSession.request`.
 
         Raises HTTPStatusError (an OSError) for status 400 and up; with `return_err`, returns the
         error body instead if it is JSON. Raises UnknownLimitError (a ValueError), AuthError,

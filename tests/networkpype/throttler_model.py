@@ -8,6 +8,7 @@ before it, none of which it may move. It goes when it is due.
 
 import asyncio
 import dataclasses
+import functools
 import math
 from collections.abc import Iterator
 from fractions import Fraction
@@ -78,6 +79,7 @@ CONFIGURATIONS = [
 ]
 
 
+@functools.cache
 def end_of(start: float, interval: float) -> float:
     exact = Fraction(start) + Fraction(interval)
     end = float(exact)
@@ -246,6 +248,7 @@ class Plan:
     def __init__(self, model: Model) -> None:
         self.model = model
         self.spans = {limit_id: model.spans(limit_id) for limit_id in model.limits}
+        self.starts: dict[str, list[float]] = {limit_id: [] for limit_id in model.limits}
 
     def due(self, weights: Weights) -> float:
         ends = {end for limit_id in weights for _, end, _ in self.spans[limit_id]}
@@ -261,7 +264,7 @@ class Plan:
                 return False
             limit, spans = self.model.limits[limit_id], self.spans[limit_id]
             end = end_of(moment, limit.time_interval)
-            starts = [start for start, _, _ in spans if moment < start < end]
+            starts = [start for start in self.starts[limit_id] if moment < start < end]
             for at in (moment, *starts):
                 used = sum(w for start, until, w in spans if start <= at < until)
                 if used + weight > limit.limit:
@@ -273,6 +276,7 @@ class Plan:
         for limit_id, weight in weights.items():
             interval = self.model.limits[limit_id].time_interval
             self.spans[limit_id].append((moment, end_of(moment, interval), weight))
+            self.starts[limit_id].append(moment)
         return moment
 
 
