@@ -33,6 +33,8 @@ class TokenAuth(RESTOnlyAuth):
     from the error of `fetch` if there is no valid token.
     """
 
+    resign_after_s = None
+
     def __init__(
         self,
         fetch: Callable[[], Awaitable[Token]],
