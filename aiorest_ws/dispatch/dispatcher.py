@@ -134,14 +134,19 @@ class Dispatcher:
                         )
                     )
             call = Call(request, view, values, keywords, handler.scope)
-            if context is None:
-                return self._reply_to_answer(answer, call, handler)
-            reply = context.run(self._reply_to_answer, answer, call, handler)
-            return Ready(reply) if isinstance(reply, bytes) else reply
+            return self._reply_in(context, answer, call, handler)
         except NotSimple:  # and from now on not taken for simple
             return self.reply(request)
         except BaseException as exc:  # noqa: BLE001  a view may raise anything
             return self._failure(request, exc, handler, context)
+
+    def _reply_in(
+        self, context: Context | None, answer: object, call: Call, handler: BoundHandler
+    ) -> bytes | Stream:
+        if context is None:
+            return self._reply_to_answer(answer, call, handler)
+        reply = context.run(self._reply_to_answer, answer, call, handler)
+        return Ready(reply) if isinstance(reply, bytes) else reply
 
     def _failure(
         self,
