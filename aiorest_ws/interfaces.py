@@ -49,6 +49,14 @@ class Connection(Protocol):
         """Whether the client has not read what it was sent."""
 
     @property
+    def is_read_paused(self) -> bool:
+        """Whether the server does not read from the client, for as long as it takes."""
+
+    @property
+    def descriptor(self) -> int:
+        """The descriptor of the socket, -1 when it is closed."""
+
+    @property
     def sent_bytes(self) -> int:
         """The bytes that the system has taken."""
 
@@ -61,6 +69,12 @@ class Connection(Protocol):
 
     def abort_slow_client(self, limit: str, words: str) -> None:
         """Abort the connection, which is over a limit."""
+
+    def abort_connection(self) -> None:
+        """Close the connection at once; what is not sent is lost."""
+
+    def sendPing(self) -> None:
+        """Send a ping."""
 
     def start_queueing(self) -> None:
         """Queue new messages."""
