@@ -1,14 +1,13 @@
 """Run coroutines that await both Deferreds and asyncio awaitables.
 
 On the asyncio reactor a coroutine runs in an asyncio task from its first step on (see
-`aiorest_ws.tasks.parked`). On other reactors Twisted steps it, and it can await Deferreds only.
+`aiorest_ws.tasks.bridge`). On other reactors Twisted steps it, and it can await Deferreds only.
 """
 
 import asyncio
 import os
 import sys
 import types
-from asyncio.tasks import current_task
 from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context, copy_context
 from threading import get_ident
@@ -18,8 +17,8 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.python import threadable
 from twisted.python.failure import Failure
 
-from aiorest_ws.tasks.asyncio_internals import enter_task, leave_task, running_loop_or_none
-from aiorest_ws.tasks.parked import Outcome, ParkedTask, Stepper, parked_tasks
+from aiorest_ws.tasks.asyncio_internals import running_loop_or_none
+from aiorest_ws.tasks.bridge import Outcome, run_in_task
 
 __all__ = (
     "PLAIN_TYPES",
@@ -100,43 +99,18 @@ def shield(deferred: Deferred[Any]) -> Deferred[Any]:
 def drive(coroutine: Coroutine[Any, Any, Any], context: Context | None = None) -> Any:
     """Return the coroutine's value if it finishes without suspending, else an Outcome.
 
-    The coroutine runs in a copy of the current context, or in `context`, which must then be the
-    current one. Cancelling the Outcome cancels what the coroutine awaits. An exception is raised,
-    or becomes the failure of the Outcome.
+    The coroutine runs in a copy of the current context, or in `context`, which is not entered. On
+    the asyncio reactor it has a task of its own. Cancelling the Outcome cancels what the coroutine
+    awaits. An exception is raised, or becomes the failure of the Outcome.
     """
+    if context is None:
+        context = copy_context()
     loop = _loop_of_reactor
     if loop is None or threadable.ioThread != get_ident() or not loop.is_running():
         loop = _running_loop()
         if loop is None:
-            return _drive_on_twisted(coroutine)
-    parked = parked_tasks.get(loop)
-    if parked is None or parked.is_taken or parked.task.done():
-        parked = parked_tasks[loop] = ParkedTask(loop)
-    parked.is_taken = True
-    task = parked.task
-    current = current_task(loop)
-    # asyncio does not allow entering a task inside another one.
-    if current is not None:
-        leave_task(loop, current)
-    enter_task(loop, task)
-    try:
-        if context is None:
-            context = copy_context()
-            suspended_on = context.run(coroutine.send, None)
-        else:
-            suspended_on = coroutine.send(None)
-    except BaseException as exc:
-        # A coroutine that cancelled the task it ran in made it unusable for others.
-        if not task.cancelling():
-            parked.is_taken = False
-        if type(exc) is StopIteration:
-            return exc.value
-        raise
-    finally:
-        leave_task(loop, task)
-        if current is not None:
-            enter_task(loop, current)
-    return parked.take_over(Stepper(coroutine, context, loop), suspended_on)
+            return context.run(_drive_on_twisted, coroutine)
+    return run_in_task(coroutine, loop, context)
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:

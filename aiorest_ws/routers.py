@@ -161,5 +161,4 @@ class SimpleRouter(AbstractRouter):
         Every exception becomes a failure; nothing is raised.
         """
         # A context variable that a view sets must not reach the connection's next request.
-        context = copy_context()
-        return context.run(self._reply_in_context, request, context)
+        return copy_context().run(self._reply_in_context, request)

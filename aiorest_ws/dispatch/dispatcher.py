@@ -85,19 +85,16 @@ class Dispatcher:
         self._remembered = table.remembered
         self._turns: WeakKeyDictionary[Any, dict[type, DeferredLock]] = WeakKeyDictionary()
 
-    def reply(self, request: Request, context: Context) -> Any:
-        """Return the reply's bytes, a Stream, or an awaitable; never raises.
-
-        `context` is the current context.
-        """
+    def reply(self, request: Request) -> Any:
+        """Return the reply's bytes, a Stream, or an awaitable; never raises."""
         # One long function: most calls of most servers need nothing else, and each further call
         # of a function takes 1 % of their time. All other calls, and all that are rejected, are
         # for _reply_step_by_step.
-        is_awaited = False
+        context: Context | None = None
         handler: BoundHandler | None = None
         try:
             if self._middlewares or type(request) is not Request:
-                return self._reply_step_by_step(request, context)
+                return self._reply_step_by_step(request)
             arguments = request._args or NO_ARGUMENTS
             result: CallResult | None = None
             try:
@@ -109,7 +106,7 @@ class Dispatcher:
                 if not self._asks_router:
                     found = self._table.find_simple(request.url, request.method)
                 if found is None:
-                    return self._reply_step_by_step(request, context)
+                    return self._reply_step_by_step(request)
                 handler, values = found
             else:
                 result = call_view(request, values, arguments)
@@ -120,7 +117,8 @@ class Dispatcher:
                     Call(request, view, values, keywords, handler.scope), answer
                 )
             if kind is CoroutineType or is_awaitable(answer):
-                is_awaited = True
+                # The coroutine's: also for what is done with the value that it returns.
+                context = copy_context()
                 coroutine = answer if kind is CoroutineType else maybe_await(answer)
                 answer = drive(coroutine, context)
                 if isinstance(answer, Deferred):
@@ -131,18 +129,31 @@ class Dispatcher:
                 if type(answer) in PLAIN_TYPES:
                     return Ready(
                         success_reply(request, handler, answer)
-                        or _render(Call(request, view, values, keywords, handler.scope), answer)
+                        or context.run(
+                            _render, Call(request, view, values, keywords, handler.scope), answer
+                        )
                     )
-            reply = self._reply_to_answer(
-                answer, Call(request, view, values, keywords, handler.scope), handler
-            )
-            return Ready(reply) if is_awaited and isinstance(reply, bytes) else reply
-        except NotSimple:  # and from now on not taken for simple
-            return self.reply(request, context)
+            call = Call(request, view, values, keywords, handler.scope)
+            if context is None:
+                return self._reply_to_answer(answer, call, handler)
+            reply = context.run(self._reply_to_answer, answer, call, handler)
+            return Ready(reply) if isinstance(reply, bytes) else reply
         except BaseException as exc:  # noqa: BLE001  a view may raise anything
-            scope = self._router.scopes.own if handler is None else handler.scope
-            reply = failure_reply(request, exc, scope.error_handlers)
-            return Ready(reply) if is_awaited else reply
+            return self._failure(request, exc, context, handler)
+
+    def _failure(
+        self,
+        request: Request,
+        exc: BaseException,
+        context: Context | None,
+        handler: BoundHandler | None,
+    ) -> Any:
+        if isinstance(exc, NotSimple):
+            return self.reply(request)  # the handler is not taken for simple again
+        scope = self._router.scopes.own if handler is None else handler.scope
+        if context is None:
+            return failure_reply(request, exc, scope.error_handlers)
+        return Ready(context.run(failure_reply, request, exc, scope.error_handlers))
 
     def _reply_to_outcome(
         self, outcome: Deferred[Any], call: Call, handler: BoundHandler, answer: object
@@ -167,7 +178,7 @@ class Dispatcher:
 
     # Calls with middlewares, in a thread, in turns, of topics; requests to be rejected
 
-    def _reply_step_by_step(self, request: Request, context: Context) -> Any:
+    def _reply_step_by_step(self, request: Request) -> Any:
         for middleware in self._middlewares:
             _refuse_reserved(request, middleware)
         view, values, arguments = self._search(request)
@@ -179,7 +190,7 @@ class Dispatcher:
         reply = self._reply_through_middlewares(Call(request, view, values, arguments, scope))
         if view.ordered and request.connection is not None:
             reply = self._in_turn(request.connection, type(view), reply)
-        reply = drive(reply, context)
+        reply = drive(reply)
         return Ready(reply) if isinstance(reply, bytes) else reply
 
     def _search(self, request: Request) -> tuple[Any, Sequence[str], Mapping[str, Any]]:

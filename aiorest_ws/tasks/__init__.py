@@ -1,3 +1,3 @@
-"""asyncio tasks that a coroutine enters at its first step."""
+"""An asyncio task for each coroutine, from its first step on."""
 
 __all__ = ()

@@ -309,7 +309,8 @@ async def test_a_coroutine_that_cancels_its_task_and_ends_spoils_no_other():
         await asyncio.sleep(0)
         return "fine"
 
-    drive(rude())
+    with pytest.raises(asyncio.CancelledError):
+        drive(rude())
     assert await drive(polite()) == "fine"
 
 

@@ -98,10 +98,6 @@ TABLE = [
     Private(*("Python", "asyncio", "_get_running_loop", AWAITING), "a loop that may be missing"),
     Private(*("Python", "asyncio.tasks", "_enter_task", AWAITING), "the current task of a step"),
     Private(*("Python", "asyncio.tasks", "_leave_task", AWAITING), "the current task of a step"),
-    Private(
-        *("Python", "asyncio:Task", "_log_destroy_pending", AWAITING),
-        "a task that is never run to its end",
-    ),
     *(
         Private(*("autobahn", PROTOCOL, name, AUTOBAHN), "what it calls, and what we call")
         for name in (

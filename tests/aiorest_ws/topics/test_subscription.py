@@ -234,7 +234,7 @@ async def test_an_answer_that_is_too_large_leaves_no_subscription(network):
     router.register_topic("orders/{id}", presence=True)
     factory = RequestHandlerFactory(
         router=router,
-        limits=Limits(message_bytes=4000),
+        limits=Limits(message_bytes=4000, presence_bytes=2000),
         presence_info=lambda request: "x" * 1500,
     )
     port = await network.serve(factory=factory)
