@@ -14,6 +14,7 @@ from networkpype._preparation import prepare_and_send, release_outer_hold
 from networkpype.auth import Auth
 from networkpype.exceptions import AuthError, DisconnectedError, WebSocketClosedError
 from networkpype.throttler.throttler import AsyncThrottler, Hold
+from networkpype.websocket._recovery import BackOff, Recovery
 from networkpype.websocket._socket import DISCONNECTED_TEXT
 from networkpype.websocket.buffer import ReceiveBuffer
 from networkpype.websocket.connection import (
@@ -55,8 +56,8 @@ class WebSocketManager:
         self._policy = reconnect
         self._reconnect: Callable[[], Awaitable[None]] | None = None
         self._subscriptions: list[WebSocketRequest] = []
-        self._recovery: asyncio.Task[Gap | Exception] | None = None
-        self._consecutive_attempts = 0
+        self._recovery: Recovery | None = None
+        self._back_off: BackOff | None = None
 
     @property
     def connected(self) -> bool:
@@ -117,7 +118,9 @@ class WebSocketManager:
         )
         await connect()
         self._reconnect = connect
-        self._consecutive_attempts = 0
+        self._back_off = None if self._policy is None else BackOff(self._policy)
+        if self._back_off is not None:
+            self._back_off.ready()
 
     async def disconnect(self) -> None:
         """Close the WebSocket or stop reconnecting; discard all subscriptions.
@@ -127,9 +130,7 @@ class WebSocketManager:
         self._subscriptions.clear()
         recovery = self._recovery
         if recovery is not None:
-            recovery.cancel()
-            if recovery is not asyncio.current_task():
-                await asyncio.wait((recovery,))
+            await recovery.stop()
             self._recovery = None
         await self._connection.disconnect()
 
@@ -198,7 +199,6 @@ class WebSocketManager:
             except WebSocketClosedError as loss:
                 self._start_recovery(loss)
             else:
-                self._consecutive_attempts = 0
                 if response is not None:
                     for processor in self._post_processors:
                         response = await processor.post_process(response)
@@ -217,7 +217,6 @@ class WebSocketManager:
                     # The same as receive(), with one coroutine less per message.
                     try:
                         response = await self._connection.receive()
-                        self._consecutive_attempts = 0
                     except WebSocketClosedError as loss:
                         self._start_recovery(loss)
                         continue
@@ -253,70 +252,38 @@ class WebSocketManager:
 
     def _start_recovery(self, loss: WebSocketClosedError) -> None:
         """Start to reconnect, or raise `loss` if it is final."""
-        policy, connect = self._policy, self._reconnect
+        policy, connect, back_off = self._policy, self._reconnect, self._back_off
         # If a hook receives, its attempt has failed.
         is_in_hook = _recovering.get() is self
-        if policy is None or connect is None or is_in_hook or policy.is_final(loss):
+        if policy is None or connect is None or back_off is None:
             raise loss
-        self._recovery = asyncio.create_task(self._recover(loss, policy, connect))
+        if is_in_hook or policy.is_final(loss):
+            raise loss
+        self._recovery = Recovery(
+            loss,
+            policy,
+            back_off,
+            attempt=partial(self._attempt, policy, connect),
+            drop=self._connection.disconnect,
+        )
 
     async def _recovered(self) -> Gap:
         recovery = self._recovery
         if recovery is None:
             raise DisconnectedError(DISCONNECTED_TEXT)
-        # wait() keeps cancellations apart: of this task, and of the recovery by disconnect().
-        await asyncio.wait((recovery,))
-        if recovery.cancelled():
+        outcome = await recovery.wait()
+        if outcome is None:
             raise DisconnectedError(DISCONNECTED_TEXT)
         if self._recovery is recovery:
             self._recovery = None
-        outcome = recovery.result()
         if isinstance(outcome, Exception):
             raise outcome
         return outcome
 
-    async def _recover(
-        self,
-        loss: WebSocketClosedError,
-        policy: ReconnectPolicy,
-        connect: Callable[[], Awaitable[None]],
-    ) -> Gap | Exception:
-        """Reconnect according to the policy; return the Gap or the error to raise."""
-        _recovering.set(self)
-        loop = asyncio.get_running_loop()
-        lost_at = loop.time()
-        error: Exception = loss
-        attempts = 0
-        while policy.allows_attempt(self._consecutive_attempts + 1):
-            self._consecutive_attempts += 1
-            attempts += 1
-            await policy.sleep(policy.delay_seconds(self._consecutive_attempts))
-            try:
-                await self._attempt(policy, connect)
-            except Exception as failure:  # noqa: BLE001  (raised by receive())
-                await self._connection.disconnect()
-                if policy.is_final(failure):
-                    return failure
-                error = failure
-            else:
-                return Gap(
-                    code=loss.code,
-                    reason=loss.reason,
-                    error=loss,
-                    attempts=attempts,
-                    duration_seconds=loop.time() - lost_at,
-                )
-        final = WebSocketClosedError(
-            f"{loss} Gave up after {self._consecutive_attempts} attempts to reconnect.",
-            code=loss.code,
-            reason=loss.reason,
-        )
-        final.__cause__ = error
-        return final
-
     async def _attempt(
         self, policy: ReconnectPolicy, connect: Callable[[], Awaitable[None]]
     ) -> None:
+        _recovering.set(self)
         async with asyncio.timeout(policy.connect_timeout_seconds):
             await connect()
         subscriptions = tuple(self._subscriptions)

@@ -1,8 +1,10 @@
 """When and how a lost WebSocket is reconnected."""
 
 import asyncio
+import math
 import random
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,16 +18,17 @@ from networkpype.exceptions import (
     WebSocketClosedError,
     WebSocketHandshakeError,
 )
+from networkpype.throttler.server_limits import parse_retry_after
 
-__all__ = ("DEFAULT_FINAL_CLOSE_CODES", "ReconnectPolicy")
+__all__ = ("DEFAULT_FINAL_CLOSE_CODES", "DEFAULT_FINAL_STATUSES", "ReconnectPolicy")
 
 # RFC 6455, section 7.4.1: with these codes, the next connection would end in the same way.
 # 1002 protocol error, 1003 unsupported data, 1007 inconsistent data, 1008 policy violation,
 # 1009 message too big, 1010 extension missing.
 DEFAULT_FINAL_CLOSE_CODES = frozenset({1002, 1003, 1007, 1008, 1009, 1010})
 
-# Statuses below 500 that may be temporary: timeout, too early, too many requests.
-_TRANSIENT_STATUSES = frozenset({408, 425, 429})
+# All below 500, but those that may be temporary: timeout, too early, too many requests.
+DEFAULT_FINAL_STATUSES = frozenset(range(100, 500)) - {408, 425, 429}
 
 # 2.0 ** 1024 overflows; any cap is reached long before.
 _MAX_DOUBLINGS = 64
@@ -36,9 +39,10 @@ class ReconnectPolicy:
     """Reconnect after a WebSocket was closed by the server or lost.
 
     The delay before attempt n is uniform between 0 and `initial_delay_seconds * 2 ** (n - 1)`,
-    capped at `max_delay_seconds` (full jitter). `max_attempts` limits consecutive attempts; None
-    is no limit. Only a data message resets the count, so the delays also grow for a server that
-    accepts connections and closes them at once. Each handshake may take
+    capped at `max_delay_seconds` (full jitter), and at least the `Retry-After` of a refused
+    handshake. `max_attempts` limits consecutive attempts; None is no limit. The count starts anew
+    after a connection that has lasted `stable_seconds`, counted from when it is ready for use: a
+    server that greets and closes is met with growing delays. Each handshake may take
     `connect_timeout_seconds`.
 
     After the handshake, `on_reconnect` is called with the manager, on which it may send and
@@ -48,12 +52,13 @@ class ReconnectPolicy:
     Close codes in `final_close_codes` are final, whether the server sent the code or the client
     closed because of an invalid frame. The default is 1002, 1003, 1007, 1008, 1009 and 1010, after
     which the next connection would end in the same way. After any other code, reconnects. An
-    attempt is the last one if the handshake is answered with a status below 500 other than 408,
-    425 and 429, if the certificate or the URL is invalid, or if the factory is closed.
+    attempt is the last one if the handshake is answered with a status in `final_statuses` (by
+    default all below 500 other than 408, 425 and 429), if the certificate or the URL is invalid,
+    or if the factory is closed.
 
     After `data_timeout_seconds` without a data message, the connection is considered lost, even if
     pings are answered; only the time counts during which a receiver (or the receive buffer) waits.
-    `sleep` and `rng` (uniform in [0, 1)) exist for tests.
+    `sleep`, `rng` (uniform in [0, 1)) and `wall_clock` (seconds since the epoch) exist for tests.
     """
 
     initial_delay_seconds: float = 0.5
@@ -61,11 +66,14 @@ class ReconnectPolicy:
     max_attempts: int | None = None
     connect_timeout_seconds: float | None = 10.0
     data_timeout_seconds: float | None = None
-    final_close_codes: frozenset[int] = DEFAULT_FINAL_CLOSE_CODES
+    stable_seconds: float = 30.0
+    final_close_codes: Collection[int] = DEFAULT_FINAL_CLOSE_CODES
+    final_statuses: Collection[int] = DEFAULT_FINAL_STATUSES
     # Any is the WebSocketManager, whose module imports this one.
     on_reconnect: Callable[[Any], Awaitable[None]] | None = None
     sleep: Callable[[float], Awaitable[object]] = field(default=asyncio.sleep, repr=False)
     rng: Callable[[], float] = field(default=random.random, repr=False)
+    wall_clock: Callable[[], float] = field(default=time.time, repr=False)
 
     def __post_init__(self) -> None:
         """Raise ConfigurationError for invalid values."""
@@ -73,6 +81,8 @@ class ReconnectPolicy:
             raise ConfigurationError("The delays of a ReconnectPolicy must not be negative.")
         if self.max_attempts is not None and self.max_attempts < 1:
             raise ConfigurationError("max_attempts of a ReconnectPolicy must be at least 1.")
+        if not self.stable_seconds >= 0:
+            raise ConfigurationError("stable_seconds of a ReconnectPolicy must not be negative.")
         for name in ("connect_timeout_seconds", "data_timeout_seconds"):
             value = getattr(self, name)
             if value is not None and value <= 0:
@@ -87,12 +97,19 @@ class ReconnectPolicy:
         doubled = self.initial_delay_seconds * 2.0 ** min(attempt - 1, _MAX_DOUBLINGS)
         return self.rng() * min(self.max_delay_seconds, doubled)
 
+    def retry_after_seconds(self, error: Exception) -> float:
+        """Return how long a refused handshake asks to wait; 0 for any other error."""
+        if not isinstance(error, WebSocketHandshakeError | HTTPStatusError):
+            return 0.0
+        seconds = parse_retry_after(error.headers or {}, self.wall_clock())
+        return seconds if seconds is not None and math.isfinite(seconds) else 0.0
+
     def is_final(self, error: Exception) -> bool:
         """Return whether `error` rules out reconnecting."""
         if isinstance(error, WebSocketClosedError):
             return error.code in self.final_close_codes
         if isinstance(error, WebSocketHandshakeError | HTTPStatusError):
-            return error.status < 500 and error.status not in _TRANSIENT_STATUSES
+            return error.status in self.final_statuses
         if isinstance(error, InvalidURLError | aiohttp.ClientConnectorCertificateError):
             return True
         # Other network errors, including timeouts, may be temporary. Any other error (a closed

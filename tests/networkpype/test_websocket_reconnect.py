@@ -99,6 +99,7 @@ def test_final_close_codes_are_a_setting() -> None:
         {"initial_delay_seconds": -1},
         {"max_delay_seconds": -1},
         {"max_attempts": 0},
+        {"stable_seconds": -1.0},
         {"connect_timeout_seconds": 0},
         {"data_timeout_seconds": -2.0},
     ],
@@ -113,8 +114,10 @@ def test_nonsense_is_refused(settings: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("is_iterating", [True, False])
-def test_back_off_starts_anew_only_after_data(run: Run, is_iterating: bool) -> None:
-    """A server that accepts and drops is met with growing waits; data ends the row."""
+def test_back_off_goes_on_for_a_server_that_accepts_and_drops(
+    run: Run, is_iterating: bool
+) -> None:
+    """It is met with growing waits, whether or not it sends a message in between."""
 
     async def scenario() -> None:
         sleeps = Sleeps()
@@ -136,7 +139,7 @@ def test_back_off_starts_anew_only_after_data(run: Run, is_iterating: bool) -> N
                 kinds.append("Gap" if isinstance(message, Gap) else type(message.data).__name__)
             await messages.aclose()
             assert kinds == ["Gap", "Gap", "Gap", "list", "Gap", "list"]
-        assert sleeps.seconds == [1, 2, 4, 1]
+        assert sleeps.seconds == [1, 2, 4, 8]
 
     run(scenario())
 
