@@ -149,7 +149,8 @@ class AsyncThrottler:
         Raises UnknownLimitError (a ValueError) for an unknown id, ConfigurationError for a weight
         that no limit can ever admit.
         """
-        cost_of(limit_id, self._costs, weight)
+        if weight != 1 or limit_id not in self._costs:
+            cost_of(limit_id, self._costs, weight)  # to raise now
         return AsyncRequestContext(self._admission_queue, self._costs, limit_id, priority, weight)
 
     def hold(self, limit_id: str, *, priority: float = 0, weight: int = 1) -> Hold:
