@@ -32,6 +32,7 @@
     |-- BufferOverflowError                        the receive buffer is full
     |-- ConnectionStateError (RuntimeError)        not allowed in the state of the connection
     `-- DisconnectedError (ClosedError, ConnectionError)    the WebSocket is not connected
+        `-- ReconnectingError                      not connected yet: it is reconnecting
 
 An error that replaces one of aiohttp is also an instance of the replaced class, with its
 attributes, and has the replaced error as its `__cause__` (see `map_client_error`).
@@ -68,6 +69,7 @@ __all__ = (
     "NetworkpypeError",
     "PayloadError",
     "ReceiveTimeoutError",
+    "ReconnectingError",
     "RedirectError",
     "ResponseError",
     "StaleConnectionError",
@@ -297,6 +299,13 @@ class ConnectionStateError(NetworkpypeError, RuntimeError):
 
 class DisconnectedError(ClosedError, ConnectionError):
     """The WebSocket is not connected, or `disconnect()` was called in the meantime."""
+
+
+class ReconnectingError(DisconnectedError):
+    """The WebSocket is reconnecting; nothing was sent."""
+
+    def __init__(self, message: str = "WebSocket is reconnecting.") -> None:
+        super().__init__(message)
 
 
 def map_client_error(error: Exception) -> NetworkpypeError:

@@ -32,6 +32,9 @@ from networkpype.websocket.response import WebSocketResponse
 
 __all__ = ("LiveSocket",)
 
+# How many messages are kept while nobody can receive.
+HELD_MESSAGES = 65_536
+
 TEXT, BINARY, PING, PONG = WSMsgType.TEXT, WSMsgType.BINARY, WSMsgType.PING, WSMsgType.PONG
 
 
@@ -67,6 +70,7 @@ class LiveSocket:
         )
         self._inbox: Inbox | None = None
         self._reader: asyncio.Task[None] | None = None
+        self._is_held = False
         self.end: Exception | None = None
         self.last_recv_time = last_recv_time
         self._watchdog.start()
@@ -104,6 +108,33 @@ class LiveSocket:
             await self._websocket.send_frame(data, kind)
         except (aiohttp.ClientError, OSError) as error:
             raise map_client_error(error) from error
+
+    def hold_messages(self) -> None:
+        """Read on without a receiver, to answer pings, until `release_messages()`."""
+        if self._inbox is None:
+            self._inbox = Inbox(ReceiveBuffer(max_messages=HELD_MESSAGES))
+            self._reader = self._tasks.start(self._fill(self._inbox))
+            self._is_held = True
+        else:
+            self._inbox.widen(HELD_MESSAGES)
+
+    async def release_messages(self) -> None:
+        """Read as before `hold_messages()`; `receive()` returns what came in the meantime."""
+        inbox, reader = self._inbox, self._reader
+        if inbox is None or reader is None:
+            return
+        if not self._is_held:
+            inbox.narrow()
+            return
+        reader.cancel()
+        await asyncio.wait((reader,))
+        self._is_held = False
+        self._reader = None
+        inbox.wake()
+
+    def take_messages(self) -> list[WebSocketResponse]:
+        """Return the messages that were read and not received."""
+        return [] if self._inbox is None else self._inbox.take_all()
 
     async def close(self, timeout_seconds: float) -> None:
         """Close with a closing handshake; a pending `receive()` raises DisconnectedError."""
@@ -168,6 +199,10 @@ class LiveSocket:
         if inbox.is_receiving:
             raise ConnectionStateError(BUSY_TEXT)
         while (response := inbox.get_nowait()) is None:
+            if self._reader is None:
+                # What was held has been received.
+                self._inbox = None
+                return await self._read()
             await inbox.wait()
         return response
 

@@ -67,8 +67,16 @@ class Recovery:
 
     @property
     def is_running(self) -> bool:
-        """Whether the connection is not ready yet."""
-        return not self._task.done()
+        """Whether the connection is not ready yet; also after `stop()`."""
+        return not self._task.done() or self._task.cancelled()
+
+    @property
+    def gap(self) -> Gap | None:
+        """The Gap, if it has succeeded."""
+        if self.is_running or self._task.cancelled():
+            return None
+        outcome = self._task.result()
+        return outcome if isinstance(outcome, Gap) else None
 
     async def wait(self) -> Gap | Exception | None:
         """Wait for the Gap, or the error to raise; None after `stop()`."""

@@ -62,6 +62,9 @@ class Inbox:
     def __init__(self, settings: ReceiveBuffer) -> None:
         self._policy = settings.policy
         self._max_messages = settings.max_messages
+        # At least max_messages; more until a receiver has caught up.
+        self._limit = settings.max_messages
+        self._is_narrowing = False
         self._key = settings.key
         self._responses: deque[WebSocketResponse] = deque()
         # Only for LATEST: by key, in order of arrival of each key's first message. A message
@@ -85,13 +88,17 @@ class Inbox:
         if self._policy is OverflowPolicy.LATEST:
             self._put_latest(response)
         else:
-            if len(self._responses) >= self._max_messages:
+            if len(self._responses) >= self._limit:
                 if self._policy is OverflowPolicy.RAISE:
                     raise BufferOverflowError(
                         f"The receive buffer is full: {self._max_messages} messages."
                     )
                 if self._policy is OverflowPolicy.BLOCK:
-                    await self._wait_for_room()
+                    try:
+                        await self._wait_for_room()
+                    except asyncio.CancelledError:
+                        self._responses.append(response)
+                        raise
                 else:
                     self._responses.popleft()
                     self.dropped_count += 1
@@ -105,10 +112,36 @@ class Inbox:
             return self._by_key.pop(next(iter(self._by_key)))
         if self._responses:
             _wake(self._room)
-            return self._responses.popleft()
+            response = self._responses.popleft()
+            if self._is_narrowing:
+                self.narrow()
+            return response
         if self._end is not None:
             raise self._end
         return None
+
+    def take_all(self) -> list[WebSocketResponse]:
+        """Remove and return the messages."""
+        responses = [*self._by_key.values(), *self._responses]
+        self._by_key.clear()
+        self._responses.clear()
+        _wake(self._room)
+        return responses
+
+    def widen(self, max_messages: int) -> None:
+        """Let the policies `block` and `raise` keep up to `max_messages`, if that is more."""
+        if self._policy in {OverflowPolicy.BLOCK, OverflowPolicy.RAISE}:
+            self._limit = max(max_messages, self._max_messages)
+
+    def narrow(self) -> None:
+        """Return to the limit of the settings once there are fewer messages."""
+        self._is_narrowing = len(self._responses) >= self._max_messages
+        if not self._is_narrowing:
+            self._limit = self._max_messages
+
+    def wake(self) -> None:
+        """Let a waiting receiver look again."""
+        _wake(self._arrival)
 
     async def wait(self) -> None:
         """Wait until there is a message or the end."""

@@ -139,6 +139,10 @@ class WebSocketConnection:
     async def disconnect(self) -> None:
         """Close the WebSocket; a pending `receive()` raises DisconnectedError."""
         self._source.interrupt(DISCONNECTED_TEXT)
+        await self.drop()
+
+    async def drop(self) -> None:
+        """Close the WebSocket, but let the scopes of `deadline()` go on."""
         if self._handshake_done is not None:
             await self._handshake_done.wait()
         elif self._state is _State.CONNECTED and self._live is not None:
@@ -161,6 +165,20 @@ class WebSocketConnection:
         end = self._open().end
         if end is not None:
             raise end
+
+    def hold_messages(self) -> None:
+        """Read on without a receiver, to answer pings, until `release_messages()`."""
+        if self._live is not None:
+            self._live.hold_messages()
+
+    async def release_messages(self) -> None:
+        """Read as before `hold_messages()`; `receive()` returns what came in the meantime."""
+        if self._live is not None:
+            await self._live.release_messages()
+
+    def take_messages(self) -> list[WebSocketResponse]:
+        """Return the messages that were read and not received."""
+        return [] if self._live is None else self._live.take_messages()
 
     def deadline(self, describe: Callable[[], str], timeout_s: float | None = None) -> Deadline:
         """Return a deadline whose scopes end on `disconnect()` and when the factory closes."""

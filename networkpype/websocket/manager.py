@@ -2,20 +2,25 @@
 
 import asyncio
 import copy
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
-from contextvars import ContextVar
+from collections import deque
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from functools import partial
 from ssl import SSLContext
 from typing import Any
 
 import aiohttp
 
-from networkpype._preparation import prepare_and_send, release_outer_hold
 from networkpype.auth import Auth
-from networkpype.exceptions import AuthError, DisconnectedError, WebSocketClosedError
-from networkpype.throttler.throttler import AsyncThrottler, Hold
-from networkpype.websocket._recovery import BackOff, Recovery
-from networkpype.websocket._socket import DISCONNECTED_TEXT
+from networkpype.exceptions import (
+    ConnectionStateError,
+    DisconnectedError,
+    WebSocketClosedError,
+)
+from networkpype.throttler.throttler import AsyncThrottler
+from networkpype.websocket._messages import Messages
+from networkpype.websocket._reconnector import Reconnector
+from networkpype.websocket._sender import Sender
+from networkpype.websocket._subscriptions import Subscriptions
 from networkpype.websocket.buffer import ReceiveBuffer
 from networkpype.websocket.connection import (
     DEFAULT_CLOSE_TIMEOUT_SECONDS,
@@ -33,9 +38,10 @@ __all__ = ("WebSocketManager",)
 class WebSocketManager:
     """Send through limits, pre-processors and auth; receive through post-processors.
 
-    With a `reconnect` policy, `receive()` reconnects after a loss and then returns a Gap; until
-    then, sending raises. Without a policy, `receive()` raises. ReconnectPolicy says which losses
-    are final. Any number of tasks may send, one may receive.
+    With a `reconnect` policy, `receive()` reconnects after a loss and then returns a Gap. Until
+    the hook and the subscriptions of the policy are done, `send()` raises ReconnectingError or
+    waits. Without a policy, `receive()` raises. ReconnectPolicy says which losses are final. Any
+    number of tasks may send, one may receive.
     """
 
     def __init__(
@@ -49,15 +55,31 @@ class WebSocketManager:
         reconnect: ReconnectPolicy | None = None,
     ) -> None:
         self._connection = connection
-        self._pre_processors = tuple(ws_pre_processors or ())
-        self._post_processors = tuple(ws_post_processors or ())
-        self._auth = auth
-        self._throttler = throttler
         self._policy = reconnect
-        self._reconnect: Callable[[], Awaitable[None]] | None = None
-        self._subscriptions: list[WebSocketRequest] = []
-        self._recovery: Recovery | None = None
-        self._back_off: BackOff | None = None
+        self._reconnector = Reconnector(
+            connection,
+            reconnect,
+            before_recovery=self._before_recovery,
+            restore=self._restore,
+        )
+        self._sender = Sender(
+            connection,
+            tuple(ws_pre_processors or ()),
+            auth,
+            throttler,
+            is_barred=self._reconnector.is_barred,
+            wait_until_ready=self._reconnector.wait_until_ready,
+        )
+        self._post_processors = tuple(ws_post_processors or ())
+        self._subscriptions = Subscriptions()
+        # Messages that receive() returns first, and how many post-processors they have passed:
+        # those of earlier connections, and those of this one.
+        self._backlog: deque[tuple[WebSocketResponse, int]] = deque()
+        self._kept: deque[tuple[WebSocketResponse, int]] = deque()
+        # Whether iter_messages() may take a short cut past receive().
+        self._is_plain = (
+            not self._post_processors and type(self).receive is WebSocketManager.receive
+        )
 
     @property
     def connected(self) -> bool:
@@ -97,6 +119,8 @@ class WebSocketManager:
 
         The policy does not apply here: if the first connection fails, this raises.
         """
+        if self._reconnector.is_recovering:
+            raise ConnectionStateError("WebSocket is reconnecting.")
         data_timeout = None if self._policy is None else self._policy.data_timeout_seconds
         connect = partial(
             self._connection.connect,
@@ -117,10 +141,7 @@ class WebSocketManager:
             receive_buffer=receive_buffer,
         )
         await connect()
-        self._reconnect = connect
-        self._back_off = None if self._policy is None else BackOff(self._policy)
-        if self._back_off is not None:
-            self._back_off.ready()
+        self._reconnector.connected(connect)
 
     async def disconnect(self) -> None:
         """Close the WebSocket or stop reconnecting; discard all subscriptions.
@@ -128,60 +149,52 @@ class WebSocketManager:
         A pending `receive()` raises DisconnectedError, `iter_messages()` ends.
         """
         self._subscriptions.clear()
-        recovery = self._recovery
-        if recovery is not None:
-            await recovery.stop()
-            self._recovery = None
+        self._backlog.clear()
+        self._kept.clear()
+        await self._reconnector.stop()
         await self._connection.disconnect()
 
     async def subscribe(self, request: WebSocketRequest) -> None:
         """Send `request`, and send it again after each reconnection, in order.
 
-        Equal requests are kept once. A request that cannot be sent is not kept.
+        Equal requests are kept once. While reconnecting, the request is only kept: it is sent
+        before the reconnection is done. A request that cannot be sent is not kept.
         """
-        subscription = copy.deepcopy(request)
-        await self.send(request)
-        if subscription not in self._subscriptions:
-            self._subscriptions.append(subscription)
+        subscription, is_new = self._subscriptions.add(copy.deepcopy(request))
+        reconnector = self._reconnector
+        session = None if reconnector.is_barred() else reconnector.session
+        try:
+            # After a loss in the meantime, the recovery has sent it, or will.
+            await self._sender.send(
+                request,
+                is_wanted=lambda: subscription.is_kept and self._reconnector.session is session,
+            )
+        except BaseException as error:
+            if reconnector.will_restore(error):
+                return
+            if is_new:
+                self._subscriptions.discard(subscription)
+            raise
+        if reconnector.session is session:
+            subscription.session = session
 
     def forget(self, request: WebSocketRequest) -> bool:
         """Remove a subscription equal to `request`; return whether there was one.
 
-        Sends nothing: to unsubscribe, send the request that the server expects.
+        Sends nothing: to unsubscribe, send the request that the server expects. A request that
+        still waits for its limit is not sent.
         """
-        if request not in self._subscriptions:
-            return False
-        self._subscriptions.remove(request)
-        return True
+        return self._subscriptions.remove(request)
 
     async def send(self, request: WebSocketRequest, *, priority: int = 0) -> None:
         """Wait for the limit of `request`, prepare a copy and send it; do not change `request`.
 
         It counts from when it is written. Raises UnknownLimitError (a ValueError), AuthError if it
         requires auth and cannot be signed, DisconnectedError (a RuntimeError) without a
-        connection, WebSocketClosedError or TransportError if the connection is lost.
+        connection, ReconnectingError (a DisconnectedError) while reconnecting, unless the policy
+        lets it wait, WebSocketClosedError or TransportError if the connection is lost.
         """
-        if request.is_auth_required:
-            self._check_auth()
-        self._connection.check_open()
-        if self._auth is not None and request.is_auth_required:
-            await self._auth.before_admission()
-        for processor in self._pre_processors:
-            await processor.before_admission()
-        limit_id = request.throttler_limit_id
-        if self._throttler is None or limit_id is None:
-            await self._connection.send(await self._prepare(request))
-            return
-        await release_outer_hold(self._throttler)
-        deadline = self._connection.deadline(lambda: "Sending a WebSocket message")
-        async with deadline.scope():
-            await prepare_and_send(
-                self._throttler,
-                limit_id,
-                priority,
-                prepare=lambda: self._prepare(request),
-                send=self._write,
-            )
+        await self._sender.send(request, priority=priority)
 
     async def ping(self) -> None:
         """Send a ping; `receive()` does not return its pong."""
@@ -191,110 +204,95 @@ class WebSocketManager:
         """Wait for the next message or the Gap of a reconnection; the result is never None.
 
         Errors are those of `WebSocketConnection.receive()`, raised after reconnecting has failed.
-        Cancelling this does not stop a reconnection.
+        Cancelling this does not stop a reconnection, and loses no message: a post-processor that
+        is cancelled is called again for the same one.
         """
-        if self._recovery is None or _recovering.get() is self:
+        reconnector = self._reconnector
+        while True:
+            is_inside = reconnector.is_inside()
+            if not is_inside:
+                if self._backlog:
+                    return await self._process(*self._backlog.popleft(), queue=self._backlog)
+                if reconnector.recovery is not None:
+                    return await reconnector.recovered(reconnector.recovery)
+            if self._kept:
+                return await self._process(*self._kept.popleft(), queue=self._kept)
             try:
                 response = await self._connection.receive()
             except WebSocketClosedError as loss:
-                self._start_recovery(loss)
+                reconnector.start(loss)
+            except DisconnectedError:
+                if is_inside or reconnector.recovery is None:
+                    raise
             else:
-                if response is not None:
-                    for processor in self._post_processors:
-                        response = await processor.post_process(response)
-                return response
-        return await self._recovered()
+                if response is None or not self._post_processors:
+                    return response
+                return await self._process(response, 0, queue=self._kept)
 
-    async def iter_messages(self) -> AsyncGenerator[WebSocketResponse, None]:
+    def iter_messages(self) -> AsyncGenerator[WebSocketResponse, None]:
         """Yield messages, and the Gap of each reconnection, until `disconnect()`.
 
         Ends at once without a connection. Raises WebSocketClosedError (a ConnectionError) with the
-        close code when the connection is lost and not reconnected.
+        close code when the connection is lost and not reconnected. Cancelling `anext()` loses no
+        message and does not end the iteration.
         """
+        return Messages(self._next_message)
+
+    async def _next_message(self) -> WebSocketResponse:
+        reconnector = self._reconnector
         while True:
             try:
-                if self._recovery is None and not self._post_processors:
+                if self._is_plain and reconnector.recovery is None and not self._backlog:
                     # The same as receive(), with one coroutine less per message.
                     try:
                         response = await self._connection.receive()
                     except WebSocketClosedError as loss:
-                        self._start_recovery(loss)
+                        reconnector.start(loss)
                         continue
                 else:
                     response = await self.receive()
             except DisconnectedError:
-                return
+                if reconnector.recovery is None:
+                    raise StopAsyncIteration from None
+                continue
             if response is not None:
-                yield response
+                return response
+            # A subclass that returns None may do so at once.
+            await asyncio.sleep(0)
+            if not self.connected and reconnector.recovery is None:
+                raise StopAsyncIteration
 
-    def _check_auth(self) -> None:
-        if self._auth is None:
-            raise AuthError("The message requires auth, but this manager has no Auth.")
+    async def _process(
+        self,
+        response: WebSocketResponse,
+        passed: int,
+        *,
+        queue: deque[tuple[WebSocketResponse, int]],
+    ) -> WebSocketResponse:
+        """Post-process; if that is cancelled, put the message back into `queue`."""
+        session = self._reconnector.session
+        for index in range(passed, len(self._post_processors)):
+            try:
+                response = await self._post_processors[index].post_process(response)
+            except asyncio.CancelledError:
+                if self._reconnector.is_wanted:
+                    if self._reconnector.session is not session:
+                        queue = self._backlog
+                    queue.appendleft((response, index))
+                raise
+        return response
 
-    async def _prepare(self, request: WebSocketRequest) -> WebSocketRequest:
-        """Return the request to send; a copy only if a processor or the auth may change it."""
-        if not self._pre_processors and not request.is_auth_required:
-            return request
-        prepared = copy.deepcopy(request)
-        for processor in self._pre_processors:
-            prepared = await processor.pre_process(prepared)
-        if not prepared.is_auth_required:
-            return prepared
-        self._check_auth()
-        assert self._auth is not None  # noqa: S101  (just checked)
-        return await self._auth.ws_authenticate(prepared)
+    def _before_recovery(self, gap: Gap | None) -> None:
+        """Put what was not received yet before the next Gap."""
+        if gap is not None:
+            self._backlog.append((gap, len(self._post_processors)))
+        self._backlog.extend(self._kept)
+        self._kept.clear()
+        self._backlog.extend((response, 0) for response in self._connection.take_messages())
 
-    async def _write(self, prepared: WebSocketRequest, hold: Hold) -> None:
-        self._connection.check_open()
-        hold.mark_sent()
-        await self._connection.send(prepared)
-        hold.count()
-
-    def _start_recovery(self, loss: WebSocketClosedError) -> None:
-        """Start to reconnect, or raise `loss` if it is final."""
-        policy, connect, back_off = self._policy, self._reconnect, self._back_off
-        # If a hook receives, its attempt has failed.
-        is_in_hook = _recovering.get() is self
-        if policy is None or connect is None or back_off is None:
-            raise loss
-        if is_in_hook or policy.is_final(loss):
-            raise loss
-        self._recovery = Recovery(
-            loss,
-            policy,
-            back_off,
-            attempt=partial(self._attempt, policy, connect),
-            drop=self._connection.disconnect,
-        )
-
-    async def _recovered(self) -> Gap:
-        recovery = self._recovery
-        if recovery is None:
-            raise DisconnectedError(DISCONNECTED_TEXT)
-        outcome = await recovery.wait()
-        if outcome is None:
-            raise DisconnectedError(DISCONNECTED_TEXT)
-        if self._recovery is recovery:
-            self._recovery = None
-        if isinstance(outcome, Exception):
-            raise outcome
-        return outcome
-
-    async def _attempt(
-        self, policy: ReconnectPolicy, connect: Callable[[], Awaitable[None]]
-    ) -> None:
-        _recovering.set(self)
-        async with asyncio.timeout(policy.connect_timeout_seconds):
-            await connect()
-        subscriptions = tuple(self._subscriptions)
-        if policy.on_reconnect is not None:
-            await policy.on_reconnect(self)
-        for request in subscriptions:
-            await self.send(request)
-
-
-# The manager that the running code is reconnecting. A hook, and the tasks that it starts, may send
-# and receive on it.
-_recovering: ContextVar[WebSocketManager | None] = ContextVar(
-    "networkpype_recovering", default=None
-)
+    async def _restore(self, session: object) -> None:
+        """Call the hook, and send the subscriptions again."""
+        if self._policy is not None and self._policy.on_reconnect is not None:
+            await self._policy.on_reconnect(self)
+        for subscription in self._subscriptions.unsent(session):
+            await self._sender.send(subscription.request, is_wanted=subscription.is_wanted)

@@ -46,8 +46,10 @@ class ReconnectPolicy:
     `connect_timeout_seconds`.
 
     After the handshake, `on_reconnect` is called with the manager, on which it may send and
-    receive (a login). Then the subscribed requests are sent again with new signatures. A Gap is
-    returned before new data.
+    receive (a login). Then the subscribed requests are sent again with new signatures. Until that
+    is done, sends of other tasks raise ReconnectingError, or wait if `sends_wait`, and arriving
+    messages are kept: at most 65,536, or what a receive buffer `drop_oldest` or `latest` holds. A
+    Gap is returned before new data.
 
     Close codes in `final_close_codes` are final, whether the server sent the code or the client
     closed because of an invalid frame. The default is 1002, 1003, 1007, 1008, 1009 and 1010, after
@@ -67,6 +69,7 @@ class ReconnectPolicy:
     connect_timeout_seconds: float | None = 10.0
     data_timeout_seconds: float | None = None
     stable_seconds: float = 30.0
+    sends_wait: bool = False
     final_close_codes: Collection[int] = DEFAULT_FINAL_CLOSE_CODES
     final_statuses: Collection[int] = DEFAULT_FINAL_STATUSES
     # Any is the WebSocketManager, whose module imports this one.
