@@ -8,7 +8,7 @@ from aiorest_ws.exceptions import (
     InvalidPathArgument,
     NotSupportedArgumentType,
 )
-from aiorest_ws.views import MethodBasedView, http_methods
+from aiorest_ws.views import MethodBasedView, http_methods, is_asynchronous
 from aiorest_ws.wrappers import normalize_method
 
 __all__ = ("check_and_set_subclass", "check_methods", "check_route")
@@ -31,10 +31,10 @@ def check_route(path: object, handler: object, methods: object, name: object = N
         raise NotSupportedArgumentType(f"`injected` must be names in a tuple, not {injected!r}.")
     if handler.blocking:
         for word in (*handler.methods, "dispatch"):
-            if inspect.iscoroutinefunction(getattr(handler, word, None)):
+            if is_asynchronous(inspect.getattr_static(handler, word, None)):
                 raise InvalidHandler(
                     f"{handler.__qualname__} is `blocking`: its `{word}` runs in a thread and "
-                    "cannot be a coroutine."
+                    "cannot be a coroutine or an asynchronous generator."
                 )
 
 

@@ -23,6 +23,7 @@ __all__ = (
     "MethodViewMeta",
     "View",
     "http_methods",
+    "is_asynchronous",
     "method_word",
     "signature_of",
 )
@@ -170,6 +171,16 @@ def _layers(handler: Any) -> Iterator[Any]:
             handler = type(handler).__call__
         else:
             return
+
+
+def is_asynchronous(handler: Any) -> bool:
+    """Tell whether calls of a handler return a coroutine or an asynchronous generator."""
+    for layer in _layers(handler):
+        if inspect.iscoroutinefunction(layer) or inspect.isasyncgenfunction(layer):
+            return True
+        if isinstance(layer, FunctionType):
+            return False  # it may run what it wraps in a loop of its own
+    return False
 
 
 def _server_names(handler: Any, function: Any) -> set[str]:

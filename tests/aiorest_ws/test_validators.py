@@ -1,12 +1,18 @@
 """What may be registered."""
 
-import pytest
+import functools
+import json
 
+import pytest
+import pytest_twisted
+
+from aiorest_ws.decorators import endpoint
 from aiorest_ws.exceptions import (
     InvalidHandler,
     InvalidPathArgument,
     NotSupportedArgumentType,
 )
+from aiorest_ws.routers import SimpleRouter
 from aiorest_ws.validators import check_and_set_subclass, check_methods, check_route
 from aiorest_ws.views import MethodBasedView, View
 
@@ -102,6 +108,99 @@ def test_a_blocking_view_has_no_coroutines():
 def test_a_blocking_view_has_no_coroutine_for_its_dispatch():
     with pytest.raises(InvalidHandler, match="blocking"):
         check_route("/users/", SlowDispatch, "GET")
+
+
+async def later(request): ...
+
+
+async def parts(request):
+    yield 1
+
+
+class Later:
+    async def __call__(self, request): ...
+
+
+class Parts:
+    async def __call__(self, request):
+        yield 1
+
+
+class Service:
+    async def later(self, request): ...
+
+    @classmethod
+    async def later_of_class(cls, request): ...
+
+    @staticmethod
+    async def later_of_none(request): ...
+
+    def now(self, request):
+        return "now"
+
+    def __call__(self, request):
+        return "now"
+
+
+ASYNCHRONOUS = {
+    "function": later,
+    "generator": parts,
+    "callable": Later(),
+    "callable generator": Parts(),
+    "partial": functools.partial(later),
+    "partial of a partial": functools.partial(functools.partial(later)),
+    "partial of a callable": functools.partial(Later()),
+    "partial of a generator": functools.partial(parts),
+    "method": Service().later,
+    "class method": Service.later_of_class,
+    "static method": Service.later_of_none,
+    "staticmethod object": staticmethod(later),
+    "partial of a method": functools.partial(Service().later),
+    "callable in a callable": type("Outer", (), {"__call__": Later()})(),
+}
+SYNCHRONOUS = {
+    "function": lambda request: "now",
+    "callable": Service(),
+    "method": Service().now,
+    "partial": functools.partial(Service.now, Service()),
+    "partial of a callable": functools.partial(Service()),
+    "staticmethod object": staticmethod(Service().now),
+    "bridge": functools.wraps(later)(lambda request: "now"),
+}
+
+
+@pytest.mark.parametrize("kind", ASYNCHRONOUS)
+def test_no_asynchronous_function_is_blocking(kind):
+    decorated = endpoint("/x", "GET", blocking=True)(ASYNCHRONOUS[kind])
+    with pytest.raises(InvalidHandler, match="its `get` runs in a thread"):
+        SimpleRouter().register_endpoint(decorated)
+    SimpleRouter().register_endpoint(endpoint("/x", "GET")(ASYNCHRONOUS[kind]))
+
+
+@pytest.mark.parametrize("kind", ["partialmethod", "callable", "classmethod", "partial"])
+def test_no_asynchronous_method_is_blocking(kind):
+    async def put(self, request): ...
+
+    methods = {
+        "partialmethod": functools.partialmethod(put),
+        "callable": Later(),
+        "classmethod": classmethod(put),
+        "partial": staticmethod(functools.partial(later)),
+    }
+    view = type("View", (Slow,), {"put": methods[kind]})
+    with pytest.raises(InvalidHandler, match="its `put` runs in a thread"):
+        check_route("/x", view, "GET")
+
+
+@pytest.mark.parametrize("blocking", [False, True])
+@pytest.mark.parametrize("kind", SYNCHRONOUS)
+@pytest_twisted.ensureDeferred
+async def test_any_other_callable_is_a_good_view(network, kind, blocking):
+    router = SimpleRouter()
+    router.register_endpoint(endpoint("/x", "GET", blocking=blocking)(SYNCHRONOUS[kind]))
+    client = await network.connect(await network.serve(router))
+    for _ in range(2):
+        assert json.loads(await client.ask({"method": "GET", "url": "/x"}))["data"] == "now"
 
 
 class Owner:
