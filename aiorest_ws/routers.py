@@ -129,20 +129,20 @@ class SimpleRouter(AbstractRouter):
     def reverse(self, name: str, /, *args: Any, **query: Any) -> str:
         """Return the path of a named endpoint, with `args` for its parameters.
 
-        `query` is appended as a query string. Raises NoReverseMatch for an unknown name,
-        ValueError for a wrong number of `args`.
+        `query` is appended as a query string; a list becomes a repeated name. Raises
+        NoReverseMatch for an unknown name, ValueError for a wrong number of `args`.
         """
         return reverse(name, {"path": "", "routes": self._routes}, args, query, relative=True)
 
     # Look-up
 
     def extract_url(self, request: Request) -> str:
-        """Return the URL of a request, stripped and with a trailing slash."""
+        """Return the URL of a request, without its query, stripped and with a trailing slash."""
         if not request.url:
             raise NotSpecifiedURL
         if not isinstance(request.url, str):
             raise MalformedMessage("`url` must be a string.")
-        return normalize_path(request.url)
+        return normalize_path(request.url.partition("?")[0])
 
     def search_handler(
         self, request: Request, url: str

@@ -21,6 +21,8 @@ def check_route(path: object, handler: object, methods: object, name: object = N
     """
     if not isinstance(path, str) or not path.startswith("/"):
         raise InvalidPathArgument(f"A path must start with `/`; this one is {path!r}.")
+    if "?" in path:
+        raise InvalidPathArgument(f"A path cannot contain `?`, which starts a query: {path!r}.")
     if not inspect.isclass(handler) or not issubclass(handler, MethodBasedView):
         raise InvalidHandler(f"A handler must be a subclass of MethodBasedView, not {handler!r}.")
     check_methods(methods)

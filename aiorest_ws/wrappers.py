@@ -17,6 +17,7 @@ __all__ = (
     "LOGGED_URL_LENGTH",
     "RESERVED_EXTRA_NAMES",
     "SUBSCRIBE",
+    "TOPIC_METHODS",
     "UNSUBSCRIBE",
     "Request",
     "Response",
@@ -29,6 +30,8 @@ LOGGED_URL_LENGTH = 200
 CANCEL = "cancel"
 SUBSCRIBE = "subscribe"
 UNSUBSCRIBE = "unsubscribe"
+
+TOPIC_METHODS = frozenset({SUBSCRIBE, UNSUBSCRIBE})
 
 # Only the server and its middlewares may set these on a request.
 RESERVED_EXTRA_NAMES = frozenset({"connection", "factory", "token_payload", "user"})

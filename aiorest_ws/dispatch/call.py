@@ -2,13 +2,19 @@
 
 from collections.abc import Mapping, Sequence
 from typing import Any
+from urllib.parse import parse_qsl
 
 import msgspec
 
 from aiorest_ws.dispatch.scopes import Scope
+from aiorest_ws.exceptions import MalformedMessage
 from aiorest_ws.renderers import BaseRenderer
+from aiorest_ws.wrappers import TOPIC_METHODS, Request, normalize_method
 
-__all__ = ("Call",)
+__all__ = ("MAX_QUERY_LENGTH", "Call", "read_query")
+
+# A query is decoded field by field, which takes a while for a megabyte of them.
+MAX_QUERY_LENGTH = 16_384
 
 
 class Call(msgspec.Struct, frozen=True):
@@ -43,3 +49,26 @@ class Call(msgspec.Struct, frozen=True):
         if not isinstance(rendered, bytes):
             raise TypeError(f"{renderer!r} must render bytes, not {type(rendered).__name__}")
         return rendered
+
+
+def read_query(request: Request) -> Any:
+    """Return the URL of a request without its query; add the query to its `args`, which win.
+
+    The name of a topic has no query. Raises MalformedMessage for a query that is too long.
+    """
+    url = request.url
+    if not isinstance(url, str) or "?" not in url:
+        return url
+    if normalize_method(request.method) in TOPIC_METHODS:
+        return url
+    path, _, query = url.partition("?")
+    if len(query) > MAX_QUERY_LENGTH:
+        raise MalformedMessage(
+            f"The query has over {MAX_QUERY_LENGTH} characters; send `args` instead."
+        )
+    values: dict[str, list[str]] = {}
+    for name, value in parse_qsl(query, keep_blank_values=True):
+        values.setdefault(name, []).append(value)
+    read = {name: found if len(found) > 1 else found[0] for name, found in values.items()}
+    request._args = {**read, **request.args}
+    return path

@@ -14,7 +14,7 @@ from aiorest_ws.auth.guard import check_access, is_guarded
 from aiorest_ws.awaiting import PLAIN_TYPES, Outcome, Ready, drive, is_awaitable, maybe_await
 from aiorest_ws.codecs import encode_json
 from aiorest_ws.dispatch.blocking import run_blocking
-from aiorest_ws.dispatch.call import Call
+from aiorest_ws.dispatch.call import Call, read_query
 from aiorest_ws.dispatch.failures import failure_reply, to_failure
 from aiorest_ws.dispatch.route_table import RouteTable
 from aiorest_ws.dispatch.routes import (
@@ -40,16 +40,13 @@ from aiorest_ws.topics.view import TopicView
 from aiorest_ws.views import method_word
 from aiorest_ws.wrappers import (
     CANCEL,
-    SUBSCRIBE,
-    UNSUBSCRIBE,
+    TOPIC_METHODS,
     Request,
     Response,
     normalize_method,
 )
 
 __all__ = ("Dispatcher", "DispatchingRouter")
-
-_TOPIC_METHODS = frozenset({SUBSCRIBE, UNSUBSCRIBE})
 
 
 class DispatchingRouter(Protocol):
@@ -104,10 +101,11 @@ class Dispatcher:
             except (KeyError, TypeError):  # not requested before, or not simple
                 found = None
                 if not self._asks_router:
-                    found = self._table.find_simple(request.url, request.method)
+                    found = self._table.find_simple(read_query(request), request.method)
                 if found is None:
                     return self._reply_step_by_step(request)
                 handler, values = found
+                arguments = request._args or NO_ARGUMENTS
             else:
                 result = call_view(request, values, arguments)
             view, answer, keywords = result or handler.call(request, values, arguments)
@@ -184,6 +182,7 @@ class Dispatcher:
     # Calls with middlewares, in a thread, in turns, of topics; requests to be rejected
 
     def _reply_step_by_step(self, request: Request) -> Any:
+        read_query(request)
         for middleware in self._middlewares:
             _refuse_reserved(request, middleware)
         view, values, arguments = self._search(request)
@@ -200,7 +199,7 @@ class Dispatcher:
 
     def _search(self, request: Request) -> tuple[Any, Sequence[str], Mapping[str, Any]]:
         method = normalize_method(request.method)
-        if method in _TOPIC_METHODS:
+        if method in TOPIC_METHODS:
             return self._search_topic(request), (), {}
         router = self._router
         try:

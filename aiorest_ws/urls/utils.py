@@ -55,7 +55,7 @@ def reverse(
 
     `args` replace the parameters of the template, `kwargs` become the query; `relative` omits
     scheme and host. Raises NoReverseMatch for an unknown name, ValueError for a wrong number of
-    `args` and for values that do not match: empty ones, or with a slash or a brace.
+    `args` and for values that do not match: empty ones, or with a slash, a brace or a `?`.
     """
     urlconf = _urlconf_or_default(urlconf)
     endpoint = urlconf["routes"].get(view_name)
@@ -67,12 +67,12 @@ def reverse(
             f"{endpoint.path!r} takes {len(parameters)} parameters, {len(args)} were given."
         )
     for value in args:
-        if not re.fullmatch(ANY_VALUE, str(value)):
+        if "?" in str(value) or not re.fullmatch(ANY_VALUE, str(value)):
             raise ValueError(f"{value!r} cannot be a segment of a path.")
     remaining = iter(args)
     path = DYNAMIC_PARAMETER.sub(lambda _: str(next(remaining)), endpoint.path)
     root = "" if relative else urlconf["path"].rstrip("/")
-    query = f"?{urlencode(kwargs)}" if kwargs else ""
+    query = f"?{urlencode(kwargs, doseq=True)}" if kwargs else ""
     return f"{root}{path}{query}"
 
 
