@@ -36,13 +36,14 @@ class DynamicEndpoint(AbstractEndpoint):
         super().__init__(path, handler, methods, name)
         self._pattern = None if pattern is None else re.compile(pattern)
         self._segments = [DYNAMIC_PARAMETER.split(segment)[::2] for segment in path.split("/")]
+        self._parameters = tuple(
+            DYNAMIC_PARAMETER.findall(path) if self._pattern is None else self._pattern.groupindex
+        )
 
     @property
     def parameters(self) -> tuple[str, ...]:
         """The names of the parameters, in order."""
-        if self._pattern is not None:
-            return tuple(self._pattern.groupindex)
-        return tuple(DYNAMIC_PARAMETER.findall(self.path))
+        return self._parameters
 
     def match(self, path: str) -> tuple[str, ...] | None:
         """Return the values of the parameters in `path`, or None if it does not match."""
