@@ -62,7 +62,7 @@ def decode_message(payload: bytes, is_binary: bool = False) -> Request:
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
         request = _decode_member_by_member(payload)
     else:
-        if len(payload) > _SHALLOW_BYTES and _nesting(payload) > MAX_NESTING:
+        if len(payload) > _SHALLOW_BYTES and _is_too_deep(payload):
             raise MalformedMessage(_TOO_DEEP, **_echo(request.event_name, request.id))
     if request.id is not None or request.timeout is not None or request.since is not None:
         _check_reserved(request)
@@ -153,7 +153,7 @@ def _decode_member_by_member(payload: bytes) -> Request:
             subject = f"The value of {name[:MAX_ID_BYTES]!r}"
             broken = broken or _describe(exc, subject, members[name])
     echo = _echo(values.get("event_name"), values.get("id"))
-    if not broken and _nesting(payload) > MAX_NESTING:
+    if not broken and _is_too_deep(payload):
         broken = _TOO_DEEP
     if broken:
         raise MalformedMessage(broken, **echo)
@@ -295,34 +295,38 @@ def _is_position(since: dict[str, Any]) -> bool:
 def _if_echoable(value: object) -> object:
     """Return `value` if a reply may echo it, else None."""
     try:
-        return value if _nesting(encode_json(value)) <= MAX_NESTING else None
+        return None if _is_too_deep(encode_json(value)) else value
     except SerializerError:
         return None
 
 
 _STRINGS = re.compile(rb'"[^"]*"')
 
+_RUNS = re.compile(rb"(\[+)\]+")
+_LEVELS_AT_ONCE = 8
 
-def _nesting(payload: bytes | msgspec.Raw) -> int:
-    """Return how deep the arrays and objects of a valid JSON text are nested.
 
-    Returns 0 if it cannot exceed MAX_NESTING, and stops counting at MAX_NESTING + 1.
-    """
+def _is_too_deep(payload: bytes | msgspec.Raw) -> bool:
+    """Tell whether the arrays and objects of a valid JSON text are nested too deep."""
     text = bytes(payload)
     if b"\\" in text:
         text = text.replace(b"\\\\", b"").replace(b'\\"', b"")
     brackets = text.translate(_ONE_KIND_OF_BRACKETS, _ALL_BUT_BRACKETS)
     if brackets.count(b"[") <= MAX_NESTING:
-        return 0
-    brackets = brackets.replace(b'""', b"")
+        return False
     if b'"' in brackets:
-        brackets = _STRINGS.sub(b"", brackets)
-    # Each turn removes the innermost pairs.
-    depth = 0
-    while brackets and depth <= MAX_NESTING:
+        brackets = _STRINGS.sub(b"", brackets.replace(b'""', b""))
+    # Each time the innermost pairs are gone, and the rest is one level less deep. Few runs of
+    # brackets are left then, however many there were.
+    for _ in range(_LEVELS_AT_ONCE):
         brackets = brackets.replace(b"[]", b"")
-        depth += 1
-    return depth
+    depth = _LEVELS_AT_ONCE
+    for run in _RUNS.finditer(brackets):
+        depth += run.end(1) - run.start(1)
+        if depth > MAX_NESTING:
+            return True
+        depth -= run.end() - run.end(1)
+    return False
 
 
 def _encode_foreign(value: object) -> object:
