@@ -29,7 +29,7 @@ def served(*views, binary):
 
 @endpoint("/small", "GET")
 def small(request):
-    return "y" * 100
+    return "y" * 300
 
 
 @endpoint("/large", "GET")
