@@ -21,6 +21,7 @@ from aiorest_ws.topics.redis.members import ENTER, ENTERED, LEAVE, MEMBERS, RENE
 from aiorest_ws.topics.redis.reader import Reader, key_of
 from aiorest_ws.topics.redis.scripts import ADMIT, LOOK, REPLAY, Keys
 from aiorest_ws.topics.redis.sender import Sender, unavailable
+from aiorest_ws.topics.redis.server import NO_CLUSTER, is_refused_by_cluster
 from aiorest_ws.topics.redis.url import RedisURL
 
 __all__ = ("RedisBroker", "publish_arguments")
@@ -72,17 +73,24 @@ class RedisBroker(Broker):
         return f"<RedisBroker {self._url!r}>"
 
     async def start(self, receiver: Receiver) -> None:
-        """Deliver messages to `receiver`; raise TopicsUnavailable if Redis cannot be reached."""
+        """Deliver messages to `receiver`.
+
+        Raises TopicsUnavailable if Redis cannot be reached, ImproperlyConfigured for a Redis
+        Cluster and for a version that is too old.
+        """
         sender = Sender(self._url, self._keys, self._loop)
         reader = Reader(self._url, self._keys, receiver, self._when_back)
         try:
             async with asyncio.timeout(START_SECONDS):
+                await sender.check_server()
                 await sender.load()
                 await reader.join()
         except BaseException as exc:
             await sender.close()
             await reader.close()
-            if not isinstance(exc, Exception):
+            if is_refused_by_cluster(exc):
+                raise ImproperlyConfigured(NO_CLUSTER) from None
+            if not isinstance(exc, Exception) or isinstance(exc, ImproperlyConfigured):
                 raise
             error = unavailable(exc)
             error.detail = f"Redis cannot be reached, {self._url!r}: {exc or type(exc).__name__}"
