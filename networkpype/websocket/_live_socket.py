@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from time import time
 from typing import Any
 
@@ -17,6 +17,7 @@ from networkpype.exceptions import (
     WebSocketClosedError,
     map_client_error,
 )
+from networkpype.websocket._late_look import LateLook
 from networkpype.websocket._socket import (
     ABNORMAL_CLOSURE,
     BUSY_TEXT,
@@ -55,6 +56,7 @@ class LiveSocket:
         data_timeout: float | None,
         receive_buffer: ReceiveBuffer | None,
         last_recv_time: float,
+        wall_clock: Callable[[], float],
     ) -> None:
         self._websocket = websocket
         self._decode = codec.decode
@@ -67,6 +69,7 @@ class LiveSocket:
             data_timeout=data_timeout,
             on_silence=self._on_silence,
             on_dead=self._on_dead,
+            wall_clock=wall_clock,
         )
         self._inbox: Inbox | None = None
         self._reader: asyncio.Task[None] | None = None
@@ -149,7 +152,11 @@ class LiveSocket:
             self._watchdog.stop()
 
     async def _receive_in_time(self, seconds: float) -> WebSocketResponse:
-        scope = asyncio.timeout(seconds)
+        loop = asyncio.get_running_loop()
+        scope = asyncio.timeout(None)
+        # A message that has arrived while the loop was blocked is in time.
+        look = LateLook(loop, lambda: scope.reschedule(loop.time()))
+        timer = loop.call_later(seconds, look.start)
         try:
             async with scope:
                 return await (
@@ -159,6 +166,9 @@ class LiveSocket:
             if scope.expired():
                 raise ReceiveTimeoutError("Message receive timed out.") from error
             raise
+        finally:
+            timer.cancel()
+            look.cancel()
 
     # The hot path: no timer and no task per message.
     async def _read(self) -> WebSocketResponse:

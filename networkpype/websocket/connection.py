@@ -1,6 +1,7 @@
 """A WebSocket connection on an aiohttp session."""
 
 import asyncio
+import time
 from collections.abc import Callable, Iterable, Mapping
 from enum import Enum, auto
 from ssl import SSLContext
@@ -97,6 +98,7 @@ class WebSocketConnection:
         data_timeout: float | None = None,
         close_timeout: float = DEFAULT_CLOSE_TIMEOUT_SECONDS,
         receive_buffer: ReceiveBuffer | None = None,
+        wall_clock: Callable[[], float] = time.time,
     ) -> None:
         """Open the WebSocket; all times are in seconds.
 
@@ -105,7 +107,8 @@ class WebSocketConnection:
         `receive()`. The connection is lost after `data_timeout` without data. Pings are answered
         whatever `auto_ping` is. `ssl` takes precedence over `verify_ssl`. A message above
         `max_msg_size` bytes (0: no limit) closes the connection with 1009. `close_timeout` limits
-        the closing handshake.
+        the closing handshake. A jump of `wall_clock` (the machine was suspended) makes the
+        connection ping at once.
 
         Raises ConnectionStateError (a RuntimeError) if not disconnected, a TransportError if
         connecting fails, ClosedError if the session is closed or `disconnect()` is called.
@@ -134,6 +137,7 @@ class WebSocketConnection:
             data_timeout=data_timeout,
             receive_buffer=receive_buffer,
             last_recv_time=self._last_recv_time,
+            wall_clock=wall_clock,
         )
 
     async def disconnect(self) -> None:

@@ -121,7 +121,7 @@ class WebSocketManager:
         """
         if self._reconnector.is_recovering:
             raise ConnectionStateError("WebSocket is reconnecting.")
-        data_timeout = None if self._policy is None else self._policy.data_timeout_seconds
+        policy = self._policy or ReconnectPolicy()
         connect = partial(
             self._connection.connect,
             ws_url,
@@ -136,9 +136,10 @@ class WebSocketManager:
             protocols=tuple(protocols),
             compress=compress,
             max_msg_size=max_msg_size,
-            data_timeout=data_timeout,
+            data_timeout=policy.data_timeout_seconds,
             close_timeout=close_timeout,
             receive_buffer=receive_buffer,
+            wall_clock=policy.wall_clock,
         )
         await connect()
         self._reconnector.connected(connect)
