@@ -1,15 +1,15 @@
 """Auth by a token that is fetched, and refreshed before it expires."""
 
-import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from networkpype._clocks import boot_clock
+from networkpype._deadline import Deadline
 from networkpype._single_flight import SingleFlight
 from networkpype.auth.base import RESTOnlyAuth, set_header
-from networkpype.exceptions import AuthError, ConfigurationError, DeadlineExceeded
+from networkpype.exceptions import AuthError, ConfigurationError
 from networkpype.rest.request import RESTRequest
 from networkpype.time_synchronizer import TimeSynchronizer
 
@@ -122,16 +122,9 @@ class TokenAuth(RESTOnlyAuth):
         return token.value
 
     async def _fetch_in_time(self) -> Token:
-        scope = asyncio.timeout(self._fetch_timeout_s)
-        try:
-            async with scope:
-                return await self._fetch()
-        except TimeoutError as error:
-            if not scope.expired():
-                raise
-            raise DeadlineExceeded(
-                f"Fetching a token was not done within {self._fetch_timeout_s} s."
-            ) from error
+        deadline = Deadline(lambda: "Fetching a token", self._fetch_timeout_s)
+        async with deadline.scope():
+            return await self._fetch()
 
     def _clocks(self) -> tuple[float, float]:
         return self._clock(), self._wall_clock()

@@ -12,7 +12,9 @@ from aiohttp import WSMsgType
 
 from networkpype._deadline import Deadline
 from networkpype._session import SessionSource
+from networkpype._urls import redact_url
 from networkpype.exceptions import ConfigurationError, ConnectionStateError, DisconnectedError
+from networkpype.websocket._heartbeat import HeartbeatOptions, check_heartbeat
 from networkpype.websocket._live_socket import LiveSocket
 from networkpype.websocket._socket import DISCONNECTED_TEXT, open_websocket
 from networkpype.websocket._source import Source
@@ -98,6 +100,7 @@ class WebSocketConnection:
         data_timeout: float | None = None,
         close_timeout: float = DEFAULT_CLOSE_TIMEOUT_SECONDS,
         receive_buffer: ReceiveBuffer | None = None,
+        heartbeat: HeartbeatOptions | None = None,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         """Open the WebSocket; all times are in seconds.
@@ -110,12 +113,18 @@ class WebSocketConnection:
         the closing handshake. A jump of `wall_clock` (the machine was suspended) makes the
         connection ping at once.
 
+        With `heartbeat=(seconds, request, is_answer)`, `request` is sent every `seconds`. A
+        response for which `is_answer` is true is not received; it counts as data. If there is none
+        by the next time while a receiver waits, the connection is lost.
+
         Raises ConnectionStateError (a RuntimeError) if not disconnected, a TransportError if
         connecting fails, ClosedError if the session is closed or `disconnect()` is called.
         """
         self._check_disconnected()
         if ssl is not None and not verify_ssl:
             raise ConfigurationError("Give either ssl or verify_ssl=False, not both.")
+        if heartbeat is not None:
+            check_heartbeat(heartbeat)
         websocket = await self._handshake(
             ws_url,
             headers=ws_headers,
@@ -138,6 +147,8 @@ class WebSocketConnection:
             receive_buffer=receive_buffer,
             last_recv_time=self._last_recv_time,
             wall_clock=wall_clock,
+            heartbeat=heartbeat,
+            send=self.send,
         )
 
     async def disconnect(self) -> None:
@@ -238,7 +249,7 @@ class WebSocketConnection:
         self._handshake_done = done
         websocket = None
         try:
-            async with self.deadline(lambda: f"Connecting to {ws_url}").scope():
+            async with self.deadline(lambda: f"Connecting to {redact_url(ws_url)}").scope():
                 websocket = await open_websocket(session, ws_url, autoping=False, **options)
         finally:
             self._handshake_done = None

@@ -624,6 +624,42 @@ def test_a_buffer_does_what_its_policy_says_when_the_program_is_slow(load, run, 
 # The README
 
 
+def test_a_fresh_url_and_heartbeats(load, run, serve):
+    module = load("reconnect")
+    seen = []
+
+    async def feed(socket, _number):
+        seen.append(await socket.receive_json())
+        await socket.send_json({"op": "pong"})
+        await socket.send_json("data")
+        await socket.receive()
+
+    async def greet(request):
+        seen.append(request.headers["X-Signature"])
+        return await websocket(lambda socket, _: socket.send_json("hello"))(request)
+
+    async def fetch_listen_key():
+        return "key"
+
+    async def main():
+        async with (
+            serve({"/ws/key": greet, "/beats": websocket(feed)}) as server,
+            module.make_factory() as factory,
+        ):
+            manager = await factory.get_ws_manager()
+            await module.connect_with_listen_key(
+                manager, server.url("/ws"), fetch_listen_key, lambda: "signed"
+            )
+            assert (await manager.receive()).data == "hello"
+            await manager.disconnect()
+            await module.connect_with_heartbeat(manager, server.url("/beats"), seconds=0.05)
+            assert (await manager.receive()).data == "data"
+            await manager.disconnect()
+
+    run(main())
+    assert seen == ["signed", {"op": "ping"}]
+
+
 def test_the_connector_of_the_readme_gets_everything(shop_url, environment, tmp_path):
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     blocks = re.findall(r"^```python\n(.*?)^```$", readme, re.MULTILINE | re.DOTALL)
