@@ -1,6 +1,7 @@
 """A WebSocket connection on an aiohttp session."""
 
 import asyncio
+import time
 from collections.abc import Callable, Iterable, Mapping
 from enum import Enum, auto
 from ssl import SSLContext
@@ -11,7 +12,9 @@ from aiohttp import WSMsgType
 
 from networkpype._deadline import Deadline
 from networkpype._session import SessionSource
+from networkpype._urls import redact_url
 from networkpype.exceptions import ConfigurationError, ConnectionStateError, DisconnectedError
+from networkpype.websocket._heartbeat import HeartbeatOptions, check_heartbeat
 from networkpype.websocket._live_socket import LiveSocket
 from networkpype.websocket._socket import DISCONNECTED_TEXT, open_websocket
 from networkpype.websocket._source import Source
@@ -97,6 +100,8 @@ class WebSocketConnection:
         data_timeout: float | None = None,
         close_timeout: float = DEFAULT_CLOSE_TIMEOUT_SECONDS,
         receive_buffer: ReceiveBuffer | None = None,
+        heartbeat: HeartbeatOptions | None = None,
+        wall_clock: Callable[[], float] = time.time,
     ) -> None:
         """Open the WebSocket; all times are in seconds.
 
@@ -105,7 +110,12 @@ class WebSocketConnection:
         `receive()`. The connection is lost after `data_timeout` without data. Pings are answered
         whatever `auto_ping` is. `ssl` takes precedence over `verify_ssl`. A message above
         `max_msg_size` bytes (0: no limit) closes the connection with 1009. `close_timeout` limits
-        the closing handshake.
+        the closing handshake. A jump of `wall_clock` (the machine was suspended) makes the
+        connection ping at once.
+
+        With `heartbeat=(seconds, request, is_answer)`, `request` is sent every `seconds`. A
+        response for which `is_answer` is true is not received; it counts as data. If there is none
+        by the next time while a receiver waits, the connection is lost.
 
         Raises ConnectionStateError (a RuntimeError) if not disconnected, a TransportError if
         connecting fails, ClosedError if the session is closed or `disconnect()` is called.
@@ -113,6 +123,8 @@ class WebSocketConnection:
         self._check_disconnected()
         if ssl is not None and not verify_ssl:
             raise ConfigurationError("Give either ssl or verify_ssl=False, not both.")
+        if heartbeat is not None:
+            check_heartbeat(heartbeat)
         websocket = await self._handshake(
             ws_url,
             headers=ws_headers,
@@ -134,6 +146,9 @@ class WebSocketConnection:
             data_timeout=data_timeout,
             receive_buffer=receive_buffer,
             last_recv_time=self._last_recv_time,
+            wall_clock=wall_clock,
+            heartbeat=heartbeat,
+            send=self.send,
         )
 
     async def disconnect(self) -> None:
@@ -234,7 +249,7 @@ class WebSocketConnection:
         self._handshake_done = done
         websocket = None
         try:
-            async with self.deadline(lambda: f"Connecting to {ws_url}").scope():
+            async with self.deadline(lambda: f"Connecting to {redact_url(ws_url)}").scope():
                 websocket = await open_websocket(session, ws_url, autoping=False, **options)
         finally:
             self._handshake_done = None
