@@ -191,6 +191,35 @@ async def test_connections_of_one_address_are_counted_apart(network):
 
 
 @pytest_twisted.ensureDeferred
+async def test_an_address_is_counted_once_however_it_is_spelled(network):
+    factory = factory_with(connections_per_address=1, trusted_proxies=("127.0.0.0/8",))
+    port = await network.serve(factory=factory)
+    for spelling, expected in (
+        *((b"2001:db8::a", 101), (b"2001:DB8::A", 503), (b"2001:db8:0:0::0:a", 503)),
+        *((b"[2001:0db8::000a]:99", 503), (b"2001:db8::b", 101), (b"2001:db8::0.0.0.11", 503)),
+        *((b"192.0.2.1", 101), (b"::ffff:192.0.2.1", 503), (b"::FFFF:c000:201", 503)),
+    ):
+        raw = await network.raw(port, request(b"X-Forwarded-For: " + spelling))
+        assert status(await raw.until(b"\r\n\r\n")) == expected, spelling
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_client_of_ipv4_is_counted_once_on_a_socket_of_both_families(network):
+    factory = factory_with(connections_per_address=1)
+    network.factories.append(factory)
+    listening = await tcp_endpoint(network.reactor, "::", 0).listen(factory)
+    network.ports.append(listening)
+    port = listening.getHost().port
+    raw = await network.raw(port, request())
+    assert status(await raw.until(b"\r\n\r\n")) == 101
+    assert factory.addresses == {"127.0.0.1": 1}
+    raw.transport.loseConnection()
+    await raw.closed
+    while factory.addresses["127.0.0.1"]:
+        await deferLater(network.reactor, 0.01)
+
+
+@pytest_twisted.ensureDeferred
 async def test_an_address_is_counted_without_a_proxy_too(network):
     factory = factory_with(connections_per_address=2)
     port = await network.serve(factory=factory)
@@ -241,6 +270,16 @@ async def test_an_address_that_goes_on_opening_connections_is_not_answered(netwo
         (("127.0.0.1",), [b"192.0.2.1:4711"], "192.0.2.1"),
         (("127.0.0.1",), [b"[2001:db8::1]:4711"], "2001:db8::1"),
         (("127.0.0.1",), [b"2001:db8::1"], "2001:db8::1"),
+        (("127.0.0.1",), [b"192.0.2.1,"], "192.0.2.1"),
+        (("127.0.0.1",), [b"192.0.2.1, ,\t,"], "192.0.2.1"),
+        (("127.0.0.1",), [b",192.0.2.1"], "192.0.2.1"),
+        (("127.0.0.1",), [b"192.0.2.1", b""], "192.0.2.1"),
+        (("127.0.0.1",), [b" , "], "127.0.0.1"),
+        (("127.0.0.1", "192.0.2.0/24"), [b"203.0.113.5,, 192.0.2.1,"], "203.0.113.5"),
+        (("127.0.0.1",), [b"192.0.2.1\xa0"], "127.0.0.1"),
+        (("127.0.0.1",), [b"2001:DB8:0:0:0:0:0:1"], "2001:db8::1"),
+        (("127.0.0.1",), [b"[2001:0db8::0001]:80"], "2001:db8::1"),
+        (("127.0.0.1",), [b"::ffff:192.0.2.1"], "192.0.2.1"),
     ],
 )
 @pytest_twisted.ensureDeferred
