@@ -17,6 +17,7 @@ from aiorest_ws.connection.http_head import (
     fits_origin,
     for_autobahn,
     forwarded_address,
+    is_host,
     is_in,
     is_same_origin,
 )
@@ -29,6 +30,9 @@ from aiorest_ws.utils.websocket import is_offer
 __all__ = ("GuardedProtocol",)
 
 HEALTH_PATH = b"/healthz"
+
+# The only one with `Origin`, of RFC 6455; Autobahn also speaks the draft with the number 8.
+VERSION = "13"
 
 _END_OF_HEAD = b"\r\n\r\n"
 
@@ -196,10 +200,18 @@ class GuardedProtocol(CompactProtocol):
         )
 
     def _is_allowed(self, head: HeadOfRequest) -> bool:
-        """Tell whether `Host` and `Origin` are allowed; refuse the request if not."""
+        """Tell whether version, `Host` and `Origin` are allowed; refuse the request if not."""
+        version = head.get("sec-websocket-version")
+        if version is not None and version != VERSION:
+            headers = [("Sec-WebSocket-Version", VERSION)]
+            self.failHandshake(f"The server speaks version {VERSION} of WebSocket", 426, headers)
+            return False
         host = (head.get("host") or "").lower()
+        if not is_host(host):
+            self.failHandshake("The Host header is missing or malformed")
+            return False
         allowed = self.factory.hosts_allowed_at(self.transport)
-        if allowed is not None and host and not fits_host(host, allowed):
+        if allowed is not None and not fits_host(host, allowed):
             self._refuse(
                 "allowed_hosts", f"The host {host[:100]!a} is not one of this server's", 403
             )

@@ -18,6 +18,7 @@ __all__ = (
     "fits_origin",
     "for_autobahn",
     "forwarded_address",
+    "is_host",
     "is_in",
     "is_same_origin",
 )
@@ -113,6 +114,11 @@ class HeadOfRequest:
                     self.fault = f"The header {name.title()} appears more than once."
 
 
+def is_host(host: str) -> bool:
+    """Tell whether a `Host` is a name or an address, and maybe a port (RFC 9112, 3.2)."""
+    return _HOST.fullmatch(host) is not None
+
+
 def fits_host(host: str, allowed: Iterable[str]) -> bool:
     """Tell whether a `Host` is, but for its port, one of those allowed; `*` and `*.` are for any.
 
@@ -128,12 +134,13 @@ def fits_host(host: str, allowed: Iterable[str]) -> bool:
 def is_same_origin(origin: str, host: str) -> bool:
     """Tell whether an `Origin` has the host and the port of a `Host`.
 
-    The schemes are not compared: a proxy may have terminated TLS.
+    The schemes are not compared, since a proxy may have terminated TLS, but other ones than these
+    two belong to applications and extensions, whose hosts have nothing to do with the server's.
     """
     page, server = _ORIGIN.fullmatch(origin), _HOST.fullmatch(host)
-    if page is None or server is None:
+    if page is None or server is None or page[1] not in _DEFAULT_PORTS:
         return False
-    default = _DEFAULT_PORTS.get(page[1])
+    default = _DEFAULT_PORTS[page[1]]
     return page[2] == server[1] and (page[3] or default) == (server[2] or default)
 
 

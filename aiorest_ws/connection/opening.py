@@ -85,5 +85,4 @@ def websocket_protocols(connection: Connection) -> list[str]:
 
 def websocket_origin(connection: Connection) -> str:
     """Return the origin of the page that has connected; empty for a client that is no browser."""
-    name = "sec-websocket-origin" if connection.websocket_version < 13 else "origin"
-    return connection.http_headers.get(name, "")
+    return connection.http_headers.get("origin", "")

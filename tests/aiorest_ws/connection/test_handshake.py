@@ -67,6 +67,18 @@ async def test_health_is_told_until_the_server_stops(network):
         (b"https://evil.example/.app.example", b"localhost", ("https://*.app.example",), 403),
         (b"https://any.example", b"localhost", ("*",), 101),
         (b"null", b"localhost", ("*",), 403),
+        *(
+            (scheme + b"://localhost", b"localhost", allowed, expected)
+            for scheme in (b"app", b"capacitor", b"ionic", b"tauri", b"chrome-extension", b"ws")
+            for allowed, expected in (
+                ((), 403),
+                (("http://localhost", "https://localhost"), 403),
+                ((f"{scheme.decode()}://localhost",), 101),
+                ((f"{scheme.decode().upper()}://LOCALHOST",), 101),
+            )
+        ),
+        (b"app://localhost:80", b"localhost:80", (), 403),
+        (b"capacitor://", b"localhost", (), 403),
     ],
 )
 @pytest_twisted.ensureDeferred
@@ -125,7 +137,6 @@ async def test_an_overridden_on_connect_does_not_open_the_door(network):
         ("127.0.0.1", b"a.api.example", ("*.api.example",), 101),
         ("127.0.0.1", b"api.example", ("*.api.example",), 403),
         ("127.0.0.1", b"any.example", ("*",), 101),
-        ("127.0.0.1", b"a b", ("*",), 403),
     ],
 )
 @pytest_twisted.ensureDeferred
@@ -137,6 +148,45 @@ async def test_a_host_is_one_of_the_servers(network, bound, host, allowed, expec
     raw = await network.raw(listening.getHost().port, request(host=b"Host: " + host))
     assert status(await raw.until(b"\r\n\r\n")) == expected
     assert factory.limit_hits == ({"allowed_hosts": 1} if expected == 403 else {})
+
+
+@pytest.mark.parametrize(
+    "host",
+    [b"", b" ", b"\t", b":", b":80", b"[]", b"[]:80", b"a b", b"a@b", b"a/b", b"a,b", b"a?"],
+)
+@pytest.mark.parametrize("bound", ["127.0.0.1", "0.0.0.0"])
+@pytest.mark.parametrize("allowed", [None, ("*",)])
+@pytest_twisted.ensureDeferred
+async def test_a_host_that_is_none_is_refused(network, host, bound, allowed):
+    factory = factory_with(allowed_hosts=allowed)
+    network.factories.append(factory)
+    listening = await tcp_endpoint(network.reactor, bound, 0).listen(factory)
+    network.ports.append(listening)
+    data = request(b"Origin: http://" + host, host=b"Host:" + host)
+    raw = await network.raw(listening.getHost().port, data)
+    assert status(await raw.until(b"\r\n\r\n")) == 400
+
+
+@pytest.mark.parametrize("host", [b"[fe80::1%eth0]:80", b"b\xfccher.example", b"a_b"])
+@pytest_twisted.ensureDeferred
+async def test_a_host_may_be_unusual(network, host):
+    factory = factory_with(allowed_hosts=("*",))
+    assert status(await answer_to(network, request(host=b"Host: " + host), factory)) == 101
+
+
+# Versions
+
+
+@pytest.mark.parametrize("version", [b"8", b"7", b"0", b"12", b"14", b"013", b"x", b"", b"\xb2"])
+@pytest_twisted.ensureDeferred
+async def test_another_version_is_told_the_right_one(network, version):
+    # In version 8 the origin was in a header of its own.
+    data = request(b"Sec-WebSocket-Origin: http://evil.example")
+    data = data.replace(b"Version: 13", b"Version: " + version)
+    answer = await answer_to(network, data)
+    assert status(answer) == 426
+    assert b"\r\nSec-WebSocket-Version: 13\r\n" in answer
+    assert b"\r\nUpgrade: websocket\r\n" in answer
 
 
 # How many
