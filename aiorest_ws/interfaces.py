@@ -28,7 +28,6 @@ class Connection(Protocol):
     # The opening handshake
 
     http_request_data: bytes
-    websocket_version: int
 
     @property
     def http_status_line(self) -> str:
