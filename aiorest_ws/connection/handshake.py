@@ -29,7 +29,7 @@ from aiorest_ws.utils.websocket import is_offer
 
 __all__ = ("GuardedProtocol",)
 
-HEALTH_PATH = b"/healthz"
+HEALTH_PATH = "/healthz"
 
 # The only one with `Origin`, of RFC 6455; Autobahn also speaks the draft with the number 8.
 VERSION = "13"
@@ -55,6 +55,7 @@ class GuardedProtocol(CompactProtocol):
     _is_deciding = False
     _is_lingering = False
     _is_counted = False
+    _answers_head = False
     _head: HeadOfRequest | None = None
     _decision: Deferred[Any] | None = None
 
@@ -127,9 +128,10 @@ class GuardedProtocol(CompactProtocol):
                 self.failHandshake(fault)
 
     def _check_request(self, head: HeadOfRequest) -> None:
+        self._answers_head = head.data.startswith(b"HEAD ")
         if head.fault is not None:
             self.failHandshake(head.fault)
-        elif head.asks_for(HEALTH_PATH):
+        elif head.asks_for(HEALTH_PATH, self.factory.path):
             self._tell_health()
         elif self.factory.is_stopping:
             self.failHandshake("The server is shutting down", HTTPStatus.SERVICE_UNAVAILABLE)
@@ -298,7 +300,8 @@ class GuardedProtocol(CompactProtocol):
         ]
         if self.factory.server:
             lines.insert(1, f"Server: {self.factory.server}")
-        self.sendData("\r\n".join([*lines, "", f"{reason}\n"]).encode())
+        body = "" if self._answers_head else f"{reason}\n"
+        self.sendData("\r\n".join([*lines, "", body]).encode())
 
     def _tell_health(self) -> None:
         is_well = not self.factory.is_stopping
