@@ -1,6 +1,7 @@
 """A WebSocket connection on an aiohttp session."""
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
 from enum import Enum, auto
@@ -60,9 +61,15 @@ class WebSocketConnection:
         self._last_recv_time = 0.0
         self._dropped_before = 0
         self._close_timeout = DEFAULT_CLOSE_TIMEOUT_SECONDS
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._handshake_done: asyncio.Event | None = None
         self._closing: asyncio.Task[None] | None = None
         self._tasks = BackgroundTasks()
+
+    @classmethod
+    def logger(cls) -> logging.Logger:
+        """Return the logger of this module."""
+        return logging.getLogger(__name__)
 
     @property
     def connected(self) -> bool:
@@ -120,6 +127,7 @@ class WebSocketConnection:
         Raises ConnectionStateError (a RuntimeError) if not disconnected, a TransportError if
         connecting fails, ClosedError if the session is closed or `disconnect()` is called.
         """
+        self._leave_dead_loop()
         self._check_disconnected()
         if ssl is not None and not verify_ssl:
             raise ConfigurationError("Give either ssl or verify_ssl=False, not both.")
@@ -153,6 +161,7 @@ class WebSocketConnection:
 
     async def disconnect(self) -> None:
         """Close the WebSocket; a pending `receive()` raises DisconnectedError."""
+        self._leave_dead_loop()
         self._source.interrupt(DISCONNECTED_TEXT)
         await self.drop()
 
@@ -212,6 +221,13 @@ class WebSocketConnection:
         """Send a binary message."""
         await self._open().send(WSMsgType.BINARY, data)
 
+    # Requests that were written for 1.1 call these two.
+    async def _send_json(self, payload: Any) -> None:
+        await self.send_json(payload)
+
+    async def _send_plain_text(self, payload: str) -> None:
+        await self.send_text(payload)
+
     async def ping(self) -> None:
         """Send a ping; `receive()` does not return its pong."""
         await self._open().send(WSMsgType.PING, b"")
@@ -233,6 +249,18 @@ class WebSocketConnection:
             if error is live.end and self._state is _State.CONNECTED:
                 self._forget(live)
             raise
+
+    def _leave_dead_loop(self) -> None:
+        """Forget a WebSocket whose loop is not running any more: nothing can close it."""
+        running = asyncio.get_running_loop()
+        if self._loop is running or (self._loop is not None and self._loop.is_running()):
+            return
+        self._loop = running
+        if self._live is not None:
+            self._forget(self._live)
+        self._state = _State.DISCONNECTED
+        self._handshake_done = self._closing = None
+        self._source.abandon()
 
     def _check_disconnected(self) -> None:
         if self._state is _State.CONNECTED and self._live is not None and self._live.end is None:
