@@ -18,7 +18,13 @@ from aiorest_ws.exceptions import ImproperlyConfigured
 from aiorest_ws.limits import Limits
 from aiorest_ws.log import log_to_stream, log_to_twisted, set_level
 from aiorest_ws.request import ConnectionHook, RequestHandlerFactory, RequestHandlerProtocol
-from aiorest_ws.serving.hooks import Hook, add_hook, check_class, import_middleware
+from aiorest_ws.serving.hooks import (
+    Hook,
+    add_hook,
+    check_auth_required,
+    check_class,
+    import_middleware,
+)
 from aiorest_ws.serving.service import ApplicationService, FactoryHook
 from aiorest_ws.serving.workers import make_service
 from aiorest_ws.topics.broker import Broker
@@ -190,7 +196,8 @@ class Application:
     ) -> RequestHandlerFactory:
         """Return the factory of a server at `url`; further keywords go to the factory class.
 
-        Raises ImproperlyConfigured without a router.
+        Raises ImproperlyConfigured without a router, and for a view with `auth_required` if there
+        is neither a middleware nor a hook.
         """
         if log_level is not None:
             set_level(log_level)
@@ -213,6 +220,8 @@ class Application:
                 "An Application needs a router: Application(router=...) or run(router=...)."
             )
         self._equip(factory.router)
+        if not (self._startup_hooks or self._connect_hooks):  # these may authenticate
+            check_auth_required(factory.router)
         factory.connect_hooks = self._connect_hooks
         factory.disconnect_hooks = self._disconnect_hooks
         if compress:

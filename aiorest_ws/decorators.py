@@ -52,7 +52,7 @@ def endpoint(
 ) -> Callable[[Callable[..., Any]], EndpointFunction]:
     """Prepare a function `f(request, *args, **kwargs)` for `register_endpoint`.
 
-    `attrs` become attributes of the view (`renderers`, `blocking`, `auth_required`, ...).
+    `attrs` become attributes of the view (`renderers`, `blocking`, `injected`, ...).
     """
 
     def decorate(function: Callable[..., Any]) -> EndpointFunction:

@@ -15,6 +15,7 @@
     |   `-- NotSpecifiedTopic            404   no such topic
     |-- SubscriptionRefused              403   the client may not subscribe to the topic
     |-- DeadlineExceeded                 408   the call took too long
+    |-- PresenceTooLarge                 413   `presence_info` exceeds its limit
     |-- ReplyTooLarge                    413   the reply exceeds the message limit
     |-- TooManyMessages                  429   the client exceeds its rate limit
     |-- TooManyStreams                   429   the connection has too many open streams
@@ -73,6 +74,7 @@ __all__ = (
     "NotSpecifiedTopic",
     "NotSpecifiedURL",
     "NotSupportedArgumentType",
+    "PresenceTooLarge",
     "ReplyTooLarge",
     "SerializerError",
     "ServiceUnavailable",
@@ -204,6 +206,13 @@ class ReplyTooLarge(BaseAPIException):
     """A reply exceeds the limit for messages."""
 
     default_detail = "The reply is too large."
+    status = STATUS_TOO_LARGE
+
+
+class PresenceTooLarge(BaseAPIException):
+    """What `presence_info` returns for a subscription exceeds `Limits.presence_bytes`."""
+
+    default_detail = "The presence information of this subscription is too large."
     status = STATUS_TOO_LARGE
 
 

@@ -16,6 +16,7 @@ class Connection(Protocol):
     STATE_OPEN: int
     factory: Any
     maxMessagePayloadSize: int
+    transport: Any
 
     @property
     def peer(self) -> str:
@@ -28,7 +29,6 @@ class Connection(Protocol):
     # The opening handshake
 
     http_request_data: bytes
-    websocket_version: int
 
     @property
     def http_status_line(self) -> str:
@@ -49,6 +49,10 @@ class Connection(Protocol):
         """Whether the client has not read what it was sent."""
 
     @property
+    def is_read_paused(self) -> bool:
+        """Whether the server does not read from the client, for as long as it takes."""
+
+    @property
     def sent_bytes(self) -> int:
         """The bytes that the system has taken."""
 
@@ -61,6 +65,12 @@ class Connection(Protocol):
 
     def abort_slow_client(self, limit: str, words: str) -> None:
         """Abort the connection, which is over a limit."""
+
+    def abort_connection(self) -> None:
+        """Close the connection at once; what is not sent is lost."""
+
+    def sendPing(self) -> None:
+        """Send a ping."""
 
     def start_queueing(self) -> None:
         """Queue new messages."""

@@ -160,6 +160,9 @@ class Limits:
     waiting_bytes: int = _limit(
         _INTEGER_OR_ZERO, 256 * KiB, "messages queued for such a call to end; then reading pauses"
     )
+    blocking_per_connection: int | None = _limit(
+        _INTEGER, None, "threads for the blocking calls of one connection; by default half of them"
+    )
     call_seconds: float | None = _limit(_NUMBER, None, "time for a call (408)")
     streams: int = _limit(_INTEGER, 32, "open streams of one connection (429)")
     subscriptions: int = _limit(_INTEGER, 128, "subscriptions of one connection (429)")
@@ -175,6 +178,9 @@ class Limits:
     )
     push_bytes: int = _limit(
         _INTEGER, MiB, "queued pushes of one client; then the policy of the topic applies"
+    )
+    presence_bytes: int = _limit(
+        _INTEGER, KiB, "presence_info of one subscription, as JSON; above it SUBSCRIBE: 413"
     )
     history_bytes: int = _limit(_INTEGER, MiB, "data in the history of a topic")
     history_seconds: float = _limit(_NUMBER, 300, "age of messages in the history of a topic")

@@ -1,17 +1,15 @@
 """Parse path templates such as `/users/{id}/`."""
 
-import re
 from typing import Any
 
 from aiorest_ws.abstract import AbstractEndpoint
-from aiorest_ws.endpoints import DynamicEndpoint, PlainEndpoint
+from aiorest_ws.endpoints import DYNAMIC_PARAMETER, DynamicEndpoint, PlainEndpoint
 from aiorest_ws.exceptions import EndpointValueError
 
 __all__ = ("ANY_VALUE", "DYNAMIC_PARAMETER", "URLParser")
 
 # Matches one or more characters except `/`, `{`, `}`: a segment of the path or a part of one.
 ANY_VALUE = r"[^{}/]+"
-DYNAMIC_PARAMETER = re.compile(r"\{([^\W\d]\w*)\}")
 
 
 class URLParser:
@@ -23,7 +21,6 @@ class URLParser:
         """Return a PlainEndpoint or a DynamicEndpoint; raise EndpointValueError if malformed."""
         if "{" not in path and "}" not in path:
             return PlainEndpoint(path, handler, methods, name)
-        pattern = ""
         parameters: set[str] = set()
         # split() alternates literals and parameter names.
         literals_and_names = DYNAMIC_PARAMETER.split(path)
@@ -36,8 +33,6 @@ class URLParser:
                 raise EndpointValueError(f"The template {path!r} is malformed at {where!r}.")
             if parameter in parameters:
                 raise EndpointValueError(f"The template {path!r} names {parameter!r} twice.")
-            pattern += re.escape(literal)
             if parameter:
                 parameters.add(parameter)
-                pattern += f"(?P<{parameter}>{ANY_VALUE})"
-        return DynamicEndpoint(path, handler, methods, name, re.compile(pattern))
+        return DynamicEndpoint(path, handler, methods, name)

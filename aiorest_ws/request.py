@@ -19,6 +19,7 @@ from aiorest_ws.connection import (
     FlowProtocol,
     RoutingFactory,
     encode_reply,
+    encode_too_large,
     may_end_something,
     run_connect_hooks,
     run_disconnect_hooks,
@@ -28,7 +29,6 @@ from aiorest_ws.dispatch.streams import Stream, discard
 from aiorest_ws.exceptions import (
     BaseAPIException,
     MalformedMessage,
-    ReplyTooLarge,
     ServiceUnavailable,
     TooManyMessages,
 )
@@ -215,8 +215,7 @@ class RequestHandlerProtocol(FlowProtocol):
         payload, sent = encode_reply(self._encode_message, request, reply, is_binary)
         if 0 < self.maxMessagePayloadSize < len(payload):
             self.factory.limit_hits.note("message_bytes", self.peer, f"413: {len(payload)} bytes")
-            sent = render_failure(request, ReplyTooLarge())
-            payload = encode_message(sent, is_binary)
+            payload, sent = encode_too_large(request, is_binary, self.maxMessagePayloadSize)
         if sent is not reply and request is not None:
             self.call_ended(request)
         self.sendMessage(payload, is_binary)

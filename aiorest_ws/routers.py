@@ -9,6 +9,7 @@ from aiorest_ws.decorators import EndpointFunction
 from aiorest_ws.dispatch.dispatcher import Dispatcher
 from aiorest_ws.dispatch.failures import ErrorHandler
 from aiorest_ws.dispatch.route_table import RouteTable, normalize_path
+from aiorest_ws.dispatch.scopes import Scope, Scopes
 from aiorest_ws.exceptions import EndpointValueError, MalformedMessage, NotSpecifiedURL
 from aiorest_ws.parsers import URLParser
 from aiorest_ws.topics.routes import TopicRoute, TopicRoutes
@@ -33,6 +34,7 @@ class SimpleRouter(AbstractRouter):
         super().__init__()
         self.error_handlers: dict[type[BaseException], ErrorHandler] = {}
         self.topics = TopicRoutes()
+        self.scopes = Scopes(self)
         self._route_table = RouteTable()
         has_own_search = (
             type(self).extract_url is not SimpleRouter.extract_url
@@ -78,8 +80,9 @@ class SimpleRouter(AbstractRouter):
         `history_bytes` and `history_seconds`. `policy` is applied to a message that does not fit
         into the queue of a slow client: `drop_oldest`, `latest` (keep one message for each key),
         `disconnect`, or `block` (publishers can wait). With `presence`, clients see who else is
-        subscribed. `on_subscribe(request, topic)` may be a coroutine; it refuses a client by
-        returning False or by raising. Raises ValueError or TypeError for an invalid argument.
+        subscribed. `on_subscribe(request, topic)` may be a coroutine; it returns True to let a
+        client in, and refuses it by returning anything false, None included, or by raising.
+        Raises ValueError or TypeError for an invalid argument.
         """
         self.topics.add(
             TopicRoute(
@@ -93,22 +96,28 @@ class SimpleRouter(AbstractRouter):
         )
 
     def include(self, router: AbstractRouter) -> None:
-        """Add the endpoints and the topics that `router` has now."""
+        """Add the endpoints and the topics that `router` has now.
+
+        They keep the middlewares of `router`, which come after those of this router, and its error
+        handlers, which come before. Both may be added later.
+        """
         if not isinstance(router, AbstractRouter):
             raise TypeError(f"An included router must be an AbstractRouter, not {router!r}.")
         for name in router.routes:
             self._check_name(name)
+        theirs: Scopes = getattr(router, "scopes", None) or Scopes(router)
         for endpoint in list(router.urls):
-            self._register_url(endpoint)
+            self._register_url(endpoint, theirs.of(endpoint))
         for topic in getattr(router, "topics", ()):
             self.topics.add(topic)
+            self.scopes.add(topic, theirs.of(topic))
 
-    def _register_url(self, endpoint: AbstractEndpoint) -> None:
+    def _register_url(self, endpoint: AbstractEndpoint, scope: Scope | None = None) -> None:
         if not isinstance(endpoint, AbstractEndpoint):
             raise TypeError(f"A route must be an AbstractEndpoint, not {endpoint!r}.")
         if endpoint.name:
             self._check_name(endpoint.name)
-        self._route_table.add(endpoint)
+        self._route_table.add(endpoint, self.scopes.add(endpoint, scope))
         self._urls.append(endpoint)
         if endpoint.name:
             self._routes[endpoint.name] = endpoint

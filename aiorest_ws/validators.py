@@ -26,6 +26,9 @@ def check_route(path: object, handler: object, methods: object, name: object = N
     check_methods(methods)
     if name is not None and not isinstance(name, str):
         raise NotSupportedArgumentType(f"`name` must be a str, not {type(name).__name__}.")
+    injected = handler.injected
+    if isinstance(injected, str) or not all(isinstance(name, str) for name in injected):
+        raise NotSupportedArgumentType(f"`injected` must be names in a tuple, not {injected!r}.")
     if handler.blocking:
         for word in (*handler.methods, "dispatch"):
             if inspect.iscoroutinefunction(getattr(handler, word, None)):

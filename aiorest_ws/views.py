@@ -1,8 +1,10 @@
 """Views: classes with a method for each HTTP method that they answer."""
 
 import inspect
-from collections.abc import Callable, Collection, Mapping
-from functools import lru_cache
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
+from functools import lru_cache, partial, partialmethod
+from types import FunctionType
 from typing import Any, ClassVar
 
 from aiorest_ws.exceptions import (
@@ -32,6 +34,7 @@ http_methods = frozenset({"get", "post", "put", "patch", "delete", "head", "opti
 _RESERVED_NAMES = frozenset({"self", "request", "preferred_format"})
 
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+_VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
 def method_word(method: object) -> str:
@@ -50,7 +53,10 @@ def method_word(method: object) -> str:
 
 
 class HandlerSignature:
-    """The parameters of a handler, without `self` and `request`."""
+    """The parameters of a handler, without `self` and `request`.
+
+    `server_names` are parameters that the server fills; a client cannot give them.
+    """
 
     __slots__ = (
         "_keyword_only_required",
@@ -63,12 +69,19 @@ class HandlerSignature:
         "_takes_any_positional",
     )
 
-    def __init__(self, function: Callable[..., Any], *, is_method: bool = True) -> None:
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        *,
+        is_method: bool = True,
+        server_names: Collection[str] = (),
+    ) -> None:
         parameters = list(inspect.signature(function).parameters.values())
         own = 2 if is_method else 1
         while own and (len(parameters) < own or parameters[own - 1].kind not in _POSITIONAL):
             own -= 1  # it takes them as `*args`
-        own_names, parameters = {p.name for p in parameters[:own]}, parameters[own:]
+        own_names = {p.name for p in parameters[:own]}.union(server_names)
+        parameters = [p for p in parameters[own:] if p.name not in server_names]
         positional = [p for p in parameters if p.kind in _POSITIONAL]
         keyword_only = [p for p in parameters if p.kind is p.KEYWORD_ONLY]
         self._own_names = _RESERVED_NAMES | own_names
@@ -141,15 +154,66 @@ class HandlerSignature:
         return self._keywords - taken, needed
 
 
+def _layers(handler: Any) -> Iterator[Any]:
+    """Yield a callable and all that it wraps: partials, methods, decorated functions."""
+    seen: list[Any] = []
+    while handler is not None and all(handler is not layer for layer in seen):
+        seen.append(handler)
+        yield handler
+        if isinstance(handler, (partial, partialmethod)):
+            handler = handler.func
+        elif isinstance(handler, (staticmethod, classmethod)) or inspect.ismethod(handler):
+            handler = handler.__func__
+        elif hasattr(handler, "__wrapped__"):
+            handler = handler.__wrapped__
+        elif callable(handler) and not inspect.isroutine(handler) and not inspect.isclass(handler):
+            handler = type(handler).__call__
+        else:
+            return
+
+
+def _server_names(handler: Any, function: Any) -> set[str]:
+    """Return the parameters of a handler that the server fills; `function` is how it is called.
+
+    A partial binds them, an object its `self`, or a decorator leaves them out of `__signature__`.
+    The signature does not show them, except those that a partial binds by keyword.
+    """
+    bound: set[str] = set()
+    hidden: set[str] = set()
+    shown: Collection[str] = ()
+    with suppress(TypeError, ValueError):
+        shown = inspect.signature(function).parameters
+    is_hiding = False
+    for layer in _layers(handler):
+        if is_hiding:
+            with suppress(TypeError, ValueError):  # it has no signature
+                parameters = inspect.signature(layer, follow_wrapped=False).parameters.values()
+                hidden.update(p.name for p in parameters if p.kind not in _VARIADIC)
+        if isinstance(layer, (partial, partialmethod)):
+            bound.update(layer.keywords)
+        is_plain = isinstance(layer, (FunctionType, staticmethod))
+        is_hiding = is_hiding or not is_plain or "__signature__" in vars(layer)
+    return bound.union(hidden.difference(shown))
+
+
 @lru_cache(maxsize=4096)
-def signature_of(view_class: type, word: str) -> HandlerSignature:
-    """Return the signature of the handler for `word`, which must be defined."""
-    found = inspect.getattr_static(view_class, word)
+def signature_of(view_class: type, word: str, attribute: str = "") -> HandlerSignature:
+    """Return the signature of `attribute`, by default the handler for `word`.
+
+    Neither takes from a client what the server fills in the handler. It must be defined.
+    """
+    handler = inspect.getattr_static(view_class, word, None)
+    found = inspect.getattr_static(view_class, attribute) if attribute else handler
     # A callable object in a class is not bound to an instance, unlike a function.
     is_method = hasattr(type(found), "__get__") and not isinstance(
         found, (staticmethod, classmethod)
     )
-    return HandlerSignature(getattr(view_class, word), is_method=is_method)
+    server_names = _server_names(handler, getattr(view_class, word, None))
+    return HandlerSignature(
+        getattr(view_class, attribute or word),
+        is_method=is_method,
+        server_names=server_names.union(getattr(view_class, "injected", ())),
+    )
 
 
 class View:
@@ -174,6 +238,13 @@ class MethodBasedView(View, metaclass=MethodViewMeta):
     keywords. It may return a value, a coroutine or a Deferred. `blocking` runs it in the server's
     thread pool. `ordered` runs the calls of one connection one after another. After
     `call_seconds` a call is cancelled and answered with 408.
+
+    `injected` names the parameters that a decorator fills, or an override of `dispatch`: a client
+    cannot give them.
+
+    With `auth_required`, only requests with a verified token or an authenticated user reach the
+    view (else 401), and in any case only those that each of `permission_classes` allows (else
+    403). Both are judged after the middlewares.
     """
 
     renderers: ClassVar[Any] = ()
@@ -181,6 +252,9 @@ class MethodBasedView(View, metaclass=MethodViewMeta):
     blocking: ClassVar[bool] = False
     ordered: ClassVar[bool] = False
     call_seconds: ClassVar[float | None] = None
+    injected: Collection[str] = ()
+    auth_required: bool = False
+    permission_classes: Sequence[Any] = ()
 
     def dispatch(self, request: Request, *args: Any, **kwargs: Any) -> Any:
         """Call the handler of the request's method."""
@@ -188,8 +262,10 @@ class MethodBasedView(View, metaclass=MethodViewMeta):
         handler = getattr(self, word, None)
         if not callable(handler):
             raise MethodNotAllowed
+        # An override of this method has injected them: from a client they are rejected before.
+        injected = {name: kwargs.pop(name) for name in self.injected if name in kwargs}
         keywords = signature_of(type(self), word).bind(len(args), kwargs)
-        return handler(request, *args, **keywords)
+        return handler(request, *args, **keywords, **injected)
 
     def get_renderer(self, preferred_format: object, *args: Any, **kwargs: Any) -> BaseRenderer:  # noqa: ARG002  for overrides
         """Return the renderer for `preferred_format`, or the first one."""

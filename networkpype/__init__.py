@@ -11,7 +11,9 @@ from networkpype.auth import (
     TokenAuth,
 )
 from networkpype.exceptions import (
+    AttemptTimeoutError,
     AuthError,
+    BodyTooLargeError,
     BufferOverflowError,
     ClosedError,
     ConfigurationError,
@@ -48,9 +50,11 @@ from networkpype.websocket.response import Gap, WebSocketResponse
 __all__ = (
     "APIKeyAuth",
     "AsyncThrottler",
+    "AttemptTimeoutError",
     "Auth",
     "AuthError",
     "BearerAuth",
+    "BodyTooLargeError",
     "BufferOverflowError",
     "ClosedError",
     "ConfigurationError",

@@ -5,9 +5,9 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Protocol, Self
 
-from networkpype.exceptions import ClosedError, DeadlineExceeded
+from networkpype.exceptions import AttemptTimeoutError, ClosedError, DeadlineExceeded
 
-__all__ = ("Deadline", "Scope", "ScopeRegistry")
+__all__ = ("AttemptDeadline", "Deadline", "Scope", "ScopeRegistry")
 
 
 class ScopeRegistry(Protocol):
@@ -43,9 +43,31 @@ class Deadline:
         """Return a context manager, to be used once, whose body is cancelled at the deadline."""
         return Scope(self)
 
-    def error(self) -> DeadlineExceeded:
+    def error(self) -> Exception:
         """Return the error for a missed deadline."""
         return DeadlineExceeded(f"{self._describe()} was not done within {self._timeout_s} s.")
+
+
+class AttemptDeadline(Deadline):
+    """The time by which one attempt must be done."""
+
+    __slots__ = ("was_sent",)
+
+    def __init__(self, describe: Callable[[], str], timeout_s: float) -> None:
+        super().__init__(describe, None)
+        self._timeout_s = timeout_s
+        self.was_sent = False
+
+    def start(self) -> None:
+        """Begin to count."""
+        if self._timeout_s is not None:
+            self.loop_time = asyncio.get_running_loop().time() + self._timeout_s
+
+    def error(self) -> Exception:
+        """Return the error for a missed deadline."""
+        error = AttemptTimeoutError(f"An attempt took longer than {self._timeout_s} s.")
+        error.was_sent = self.was_sent
+        return error
 
 
 class Scope:

@@ -62,6 +62,7 @@ async def prepare_and_send(
     limit_id: str,
     priority: float,
     *,
+    weight: int = 1,
     prepare: Callable[[], Awaitable[RequestT]],
     send: Callable[[RequestT, Hold], Awaitable[ResultT]],
 ) -> ResultT:
@@ -71,10 +72,10 @@ async def prepare_and_send(
     signature may have expired. If it is released again, send what was prepared last.
     """
     for _ in range(2):
-        async with throttler.hold(limit_id, priority=priority) as hold:
+        async with throttler.hold(limit_id, priority=priority, weight=weight) as hold:
             with Preparation(throttler, hold) as preparation:
                 prepared = await prepare()
             if not preparation.was_released:
                 return await send(prepared, hold)
-    async with throttler.hold(limit_id, priority=priority) as hold:
+    async with throttler.hold(limit_id, priority=priority, weight=weight) as hold:
         return await send(prepared, hold)

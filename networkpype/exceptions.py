@@ -8,7 +8,8 @@
     |-- ClosedError (RuntimeError)                 the factory or the connection is closed
     |-- DeadlineExceeded (TimeoutError)            the `timeout` of a request expired
     |-- AuthError                                  a request cannot be signed
-    |-- BodyDecodeError (ValueError)               a response body is not JSON
+    |-- BodyDecodeError (ValueError)               a response body is not JSON or not text
+    |-- BodyTooLargeError (ValueError)             a response body exceeds `max_body_bytes`
     |-- HTTPStatusError (OSError)                  status 400 and up
     |-- TransportError (aiohttp.ClientError)       replaces an error of aiohttp
     |   |-- ConnectionFailedError (aiohttp.ClientConnectionError)      failed, reset or lost
@@ -16,7 +17,8 @@
     |   |   |-- ConnectError (aiohttp.ClientConnectorError)            failed; nothing was sent
     |   |   |   `-- TLSError (aiohttp.ClientSSLError)
     |   |   `-- TransportTimeoutError (aiohttp.ServerTimeoutError)
-    |   |       `-- ConnectTimeoutError (aiohttp.ConnectionTimeoutError)   nothing was sent
+    |   |       |-- ConnectTimeoutError (aiohttp.ConnectionTimeoutError)   nothing was sent
+    |   |       `-- AttemptTimeoutError                  an attempt took too long
     |   |-- PayloadError (aiohttp.ClientPayloadError)    a response body is truncated or malformed
     |   |-- UploadError                                  a request body was sent only in part
     |   |-- InvalidURLError (ValueError)                 not a URL, or not an HTTP one
@@ -39,7 +41,7 @@ attributes, and has the replaced error as its `__cause__` (see `map_client_error
 import functools
 import json
 from collections.abc import Mapping
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, Final, cast
 
 import aiohttp
 from multidict import CIMultiDict, CIMultiDictProxy
@@ -48,8 +50,10 @@ from yarl import URL
 from networkpype._urls import redact_url
 
 __all__ = (
+    "AttemptTimeoutError",
     "AuthError",
     "BodyDecodeError",
+    "BodyTooLargeError",
     "BufferOverflowError",
     "ClosedError",
     "ConfigurationError",
@@ -79,6 +83,10 @@ __all__ = (
     "WebSocketHandshakeError",
     "map_client_error",
 )
+
+
+# In characters: how much of a body is in the text of an error.
+_MAX_ERROR_TEXT: Final = 4096
 
 
 class NetworkpypeError(Exception):
@@ -115,14 +123,34 @@ class AuthError(NetworkpypeError):
 
 
 class BodyDecodeError(NetworkpypeError, json.JSONDecodeError):
-    """A response body is not JSON.
+    """A response body is not JSON, or not text in its charset.
 
-    `doc` is its text. It is not part of `str()`, because it may contain secrets.
+    `doc` is its text. It is not part of `str()`, because it may contain secrets. `url` has no
+    query.
     """
 
-    def __init__(self, message: str, doc: str, position: int, *, status: int) -> None:
+    def __init__(
+        self, message: str, doc: str, position: int, *, status: int, url: str = ""
+    ) -> None:
         json.JSONDecodeError.__init__(self, message, doc, position)
         self.status = status
+        self.url = url
+
+
+class BodyTooLargeError(NetworkpypeError, ValueError):
+    """A decompressed response body exceeds `max_body_bytes`; the connection is closed.
+
+    `body_start` is the beginning of the body. `url` has no query.
+    """
+
+    def __init__(
+        self, *, max_body_bytes: int, status: int, url: str, body_start: bytes = b""
+    ) -> None:
+        super().__init__(f"The body from {url} (status {status}) exceeds {max_body_bytes} bytes.")
+        self.max_body_bytes = max_body_bytes
+        self.status = status
+        self.url = url
+        self.body_start = body_start
 
 
 class HTTPStatusError(NetworkpypeError, OSError):
@@ -143,8 +171,11 @@ class HTTPStatusError(NetworkpypeError, OSError):
         body: str,
         attempts: int = 1,
     ) -> None:
+        text = body
+        if len(body) > _MAX_ERROR_TEXT:
+            text = f"{body[:_MAX_ERROR_TEXT]}... ({len(body)} characters)"
         super().__init__(
-            f"Error executing request {method} {url}. HTTP status is {status}. Error: {body}"
+            f"Error executing request {method} {url}. HTTP status is {status}. Error: {text}"
         )
         self.method = method
         self.url = url
@@ -163,10 +194,12 @@ class HTTPStatusError(NetworkpypeError, OSError):
 class TransportError(NetworkpypeError, aiohttp.ClientError):
     """An error that replaces one of aiohttp; see the subclasses.
 
-    `attempts` counts the requests that were tried, including the failed one.
+    `attempts` counts the requests that were tried, including the failed one. `was_sent` is False
+    if surely no byte of the request was sent.
     """
 
     attempts: int = 1
+    was_sent: bool = True
 
 
 class ConnectionFailedError(TransportError, aiohttp.ClientConnectionError):
@@ -180,6 +213,8 @@ class StaleConnectionError(ConnectionFailedError, aiohttp.ServerDisconnectedErro
 class ConnectError(ConnectionFailedError, aiohttp.ClientConnectorError):
     """A connection could not be made; nothing was sent."""
 
+    was_sent = False
+
 
 class TLSError(ConnectError, aiohttp.ClientSSLError):
     """The TLS handshake failed or the certificate was rejected; nothing was sent."""
@@ -191,6 +226,12 @@ class TransportTimeoutError(ConnectionFailedError, aiohttp.ServerTimeoutError):
 
 class ConnectTimeoutError(TransportTimeoutError, aiohttp.ConnectionTimeoutError):
     """aiohttp's own connect timeout expired; nothing was sent."""
+
+    was_sent = False
+
+
+class AttemptTimeoutError(TransportTimeoutError):
+    """An attempt took longer than `attempt_timeout_seconds` of the RetryPolicy."""
 
 
 class PayloadError(TransportError, aiohttp.ClientPayloadError):

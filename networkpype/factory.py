@@ -1,6 +1,6 @@
 """Factories of connections and managers that share one session, throttler and auth."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -11,6 +11,7 @@ from networkpype.auth import Auth
 from networkpype.rest.connection import RESTConnection
 from networkpype.rest.manager import RESTManager
 from networkpype.rest.processor.base import RESTPostProcessor, RESTPreProcessor
+from networkpype.rest.response import DEFAULT_MAX_BODY_BYTES
 from networkpype.retry import RetryPolicy
 from networkpype.throttler.throttler import AsyncThrottler
 from networkpype.time_synchronizer import TimeSynchronizer
@@ -28,11 +29,20 @@ class ConnectionsFactory:
     Replaces a session that was closed by others or whose loop is closed. After `close()`, existing
     connections raise ClosedError until a new one is requested. `session_kwargs` are arguments of
     `aiohttp.ClientSession`, or a function that returns them for each new session; use a function
-    for a connector, because a connector closes with its session.
+    for a connector, because a connector closes with its session. `max_body_bytes` and
+    `credential_headers` are those of `RESTConnection`.
     """
 
-    def __init__(self, *, session_kwargs: SessionSettings | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        session_kwargs: SessionSettings | None = None,
+        max_body_bytes: int = DEFAULT_MAX_BODY_BYTES,
+        credential_headers: Collection[str] = (),
+    ) -> None:
         self._session = SharedSession("ConnectionsFactory", session_kwargs)
+        self._max_body_bytes = max_body_bytes
+        self._credential_headers = tuple(credential_headers)
 
     async def __aenter__(self) -> Self:
         self._session.open()
@@ -49,7 +59,11 @@ class ConnectionsFactory:
     async def get_rest_connection(self) -> RESTConnection:
         """Return a new connection on the session."""
         self._session.open()
-        return RESTConnection(self._session)
+        return RESTConnection(
+            self._session,
+            max_body_bytes=self._max_body_bytes,
+            credential_headers=self._credential_headers,
+        )
 
     async def get_ws_connection(self, **client_session_kwargs: Any) -> WebSocketConnection:
         """Return a new connection on the session.
@@ -73,7 +87,8 @@ class ConnectionManagersFactory:
     """Create managers that share one session, one throttler and one auth.
 
     Safe to share between tasks. The session and `close()` work as in `ConnectionsFactory`;
-    `retry` is for REST managers, `reconnect` for WebSocket managers.
+    `retry` is for REST managers, `reconnect` for WebSocket managers; `max_body_bytes` and
+    `credential_headers` are those of `RESTConnection`.
     """
 
     def __init__(
@@ -89,6 +104,8 @@ class ConnectionManagersFactory:
         session_kwargs: SessionSettings | None = None,
         retry: RetryPolicy | None = None,
         reconnect: ReconnectPolicy | None = None,
+        max_body_bytes: int = DEFAULT_MAX_BODY_BYTES,
+        credential_headers: Collection[str] = (),
     ) -> None:
         self._session = SharedSession("ConnectionManagersFactory", session_kwargs)
         self._throttler = throttler
@@ -100,6 +117,8 @@ class ConnectionManagersFactory:
         self._time_synchronizer = time_synchronizer
         self._retry = retry
         self._reconnect = reconnect
+        self._max_body_bytes = max_body_bytes
+        self._credential_headers = tuple(credential_headers)
 
     @property
     def throttler(self) -> AsyncThrottler:
@@ -132,7 +151,11 @@ class ConnectionManagersFactory:
         """Return a new manager on the session."""
         self._session.open()
         return RESTManager(
-            RESTConnection(self._session),
+            RESTConnection(
+                self._session,
+                max_body_bytes=self._max_body_bytes,
+                credential_headers=self._credential_headers,
+            ),
             self._throttler,
             self._rest_pre_processors,
             self._rest_post_processors,

@@ -20,6 +20,7 @@ from networkpype.exceptions import (
     HTTPStatusError,
     PayloadError,
     TLSError,
+    TransportError,
 )
 from networkpype.throttler.server_limits import parse_retry_after
 
@@ -70,11 +71,19 @@ class RetryPolicy:
     """Which requests are retried, how often and how fast.
 
     Idempotent methods (RFC 9110, section 9.2.2) and requests with an idempotency key are retried
-    after a failed connection, a truncated response body, or one of `statuses`. The delay before
+    after a failed connection, a truncated response body, or one of `statuses`. Other requests are
+    retried only if they were surely not processed: after a 429 (if it is in `statuses`), a
+    connection that could not be made, or one that was lost before the first byte was sent.
+
+    The delay before
     retry n is uniform between 0 and `backoff_seconds * 2 ** (n - 1)`, capped at
     `max_backoff_seconds`. It is added to the server's `Retry-After`, so that clients that were
     refused together do not return together. There is no retry if `Retry-After` exceeds
     `max_retry_after_seconds`.
+
+    An attempt that takes longer than `attempt_timeout_seconds`, from when it waits for a
+    connection to the end of the body (with `call`: of the response head), raises
+    AttemptTimeoutError and is retried like one whose connection failed.
 
     The budget belongs to the policy: managers with the same policy object share it.
     """
@@ -83,6 +92,7 @@ class RetryPolicy:
     backoff_seconds: float = 0.25
     max_backoff_seconds: float = 20.0
     max_retry_after_seconds: float = 60.0
+    attempt_timeout_seconds: float | None = None
     statuses: frozenset[int] = frozenset({408, 425, 429, 500, 502, 503, 504})
     budget: RetryBudget = dataclasses.field(default_factory=RetryBudget)
 
@@ -93,6 +103,9 @@ class RetryPolicy:
             seconds = getattr(self, name)
             if not 0 <= seconds < math.inf:
                 raise ConfigurationError(f"{name} must be at least 0, not {seconds!r}.")
+        seconds = self.attempt_timeout_seconds
+        if seconds is not None and not 0 < seconds < math.inf:
+            raise ConfigurationError(f"attempt_timeout_seconds must be above 0, not {seconds!r}.")
         if not all(400 <= status <= 599 for status in self.statuses):
             raise ConfigurationError(f"statuses must be 400 to 599, not {sorted(self.statuses)}.")
 
@@ -104,6 +117,12 @@ class RetryPolicy:
         if isinstance(error, TLSError | aiohttp.ServerFingerprintMismatch):
             return False
         return isinstance(error, ConnectionFailedError | PayloadError)
+
+    def is_unprocessed(self, error: BaseException | None) -> bool:
+        """Return whether the server surely did not process the request."""
+        if isinstance(error, HTTPStatusError):
+            return error.status == 429
+        return isinstance(error, TransportError) and not error.was_sent
 
     def backoff_ceiling_seconds(self, failed_attempts: int) -> float:
         """Return the longest delay after `failed_attempts`."""
@@ -132,8 +151,7 @@ async def run_attempts(
     if policy is None:
         return await attempt(1)
     policy.budget.earn()
-    if method.upper() not in IDEMPOTENT_METHODS and not has_idempotency_key:
-        return await attempt(1)
+    is_idempotent = method.upper() in IDEMPOTENT_METHODS or has_idempotency_key
     jitter = random.SystemRandom() if rng is None else rng
 
     def retry_after(state: RetryCallState) -> float:
@@ -144,7 +162,8 @@ async def run_attempts(
         return 0.0 if seconds is None else seconds
 
     def should_retry(state: RetryCallState) -> bool:
-        return policy.is_transient(_error_of(state))
+        error = _error_of(state)
+        return policy.is_transient(error) and (is_idempotent or policy.is_unprocessed(error))
 
     def delay(state: RetryCallState) -> float:
         ceiling = policy.backoff_ceiling_seconds(state.attempt_number)

@@ -26,3 +26,15 @@ def pytest_collection_finish() -> None:
     """Spare garbage collections the thousands of objects of the collected tests."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_report_to_serializable():
+    """Let pytest-xdist send what a test has logged: surrogates of bad messages, say."""
+    data = yield
+    if data is not None:
+        data["sections"] = [
+            (name, text.encode(errors="backslashreplace").decode())
+            for name, text in data["sections"]
+        ]
+    return data

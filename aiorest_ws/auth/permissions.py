@@ -3,6 +3,7 @@
 from typing import Any
 
 from aiorest_ws.abstract import AbstractPermission
+from aiorest_ws.auth.guard import is_authenticated
 from aiorest_ws.wrappers import Request
 
 __all__ = ("IsAuthenticated",)
@@ -12,7 +13,6 @@ class IsAuthenticated(AbstractPermission):
     """Allows authenticated users."""
 
     @staticmethod
-    def check(request: Request, handler: Any) -> bool:  # noqa: ARG004 - AbstractPermission's
-        """Tell whether the request has an authenticated user."""
-        user = getattr(request, "user", None)
-        return user is not None and bool(user.is_authenticated())
+    def check(request: Request, handler: Any) -> Any:  # noqa: ARG004 - AbstractPermission's
+        """Return whether the request has an authenticated user, or an awaitable of it."""
+        return is_authenticated(getattr(request, "user", None))

@@ -12,7 +12,7 @@ from aiorest_ws.connection.connect_hooks import (
 )
 from aiorest_ws.connection.flow import FlowProtocol
 from aiorest_ws.connection.flow_state import DRAINING, FlowState
-from aiorest_ws.connection.replies import encode_reply
+from aiorest_ws.connection.replies import encode_reply, encode_too_large
 from aiorest_ws.connection.routing import RoutingFactory
 from aiorest_ws.connection.state import CloseReason, ConnectionState
 
@@ -27,6 +27,7 @@ __all__ = (
     "FlowState",
     "RoutingFactory",
     "encode_reply",
+    "encode_too_large",
     "may_end_something",
     "run_connect_hooks",
     "run_disconnect_hooks",

@@ -10,6 +10,7 @@ from twisted.internet.defer import Deferred, DeferredList
 from aiorest_ws.connection.autobahn import CompactFactory, CompactProtocol
 from aiorest_ws.connection.limit_hits import AddressCount, LimitHits
 from aiorest_ws.connection.on_connect import deciding
+from aiorest_ws.connection.paused_clients import PausedClients
 from aiorest_ws.connection.unsent_budget import UnsentBudget
 from aiorest_ws.interfaces import Connection
 from aiorest_ws.limits import UNIX_SOCKET, Limits
@@ -47,6 +48,7 @@ class ConnectionFactory(CompactFactory):
         ]
         self.addresses = AddressCount(self.limits.connections_per_address or 0)
         self.unsent = UnsentBudget(self.limits.unsent_bytes_in_all)
+        self.paused_clients = PausedClients(self.timer_wheel)
         self.connections: set[Any] = set()
         self._is_auditing = False
         self._kept: set[Deferred[Any]] = set()

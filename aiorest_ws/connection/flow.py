@@ -141,7 +141,7 @@ class FlowProtocol(FastPathProtocol):
             return
         self._change_flow(add=WRITE_PAUSED)
         if self._state == self.STATE_OPEN:
-            self._transport.pauseProducing()
+            self._pause_reading()
         self._slow_client = SlowClientWatch(cast("Connection", self))
         self._check_unsent()
         if self._writers is not None:
@@ -230,7 +230,7 @@ class FlowProtocol(FastPathProtocol):
             self._change_flow(add=BACKLOG)
         self._queued_messages.put(payload, is_binary)
         if not self._reads():
-            self._transport.pauseProducing()
+            self._pause_reading()
 
     def start_queueing(self) -> None:
         """Queue new messages."""
@@ -279,6 +279,15 @@ class FlowProtocol(FastPathProtocol):
             return True
         waiting = self.queued_bytes + len(self.data)
         return not self.is_write_paused and waiting <= self._max_waiting_bytes()
+
+    def _pause_reading(self) -> None:
+        self._transport.pauseProducing()
+        self.factory.paused_clients.watch(self)
+
+    @property
+    def is_read_paused(self) -> bool:
+        """Whether the server does not read from the client, for as long as it takes."""
+        return not self._reads() and not self._flow & YIELDING
 
     @property
     def queued_bytes(self) -> int:

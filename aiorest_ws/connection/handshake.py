@@ -11,14 +11,18 @@ from twisted.internet.protocol import connectionDone
 from aiorest_ws.connection.autobahn import CompactProtocol
 from aiorest_ws.connection.http_head import (
     HeadOfRequest,
+    canonical_address,
     early_fault,
     fits_host,
     fits_origin,
+    for_autobahn,
     forwarded_address,
+    is_host,
     is_in,
     is_same_origin,
 )
 from aiorest_ws.connection.on_demand import on_demand
+from aiorest_ws.connection.opening import READ_FROM_HEAD
 from aiorest_ws.log import ConnectionLog, logger
 from aiorest_ws.status import WS_UNEXPECTED_CONDITION
 from aiorest_ws.utils.websocket import is_offer
@@ -26,6 +30,9 @@ from aiorest_ws.utils.websocket import is_offer
 __all__ = ("GuardedProtocol",)
 
 HEALTH_PATH = b"/healthz"
+
+# The only one with `Origin`, of RFC 6455; Autobahn also speaks the draft with the number 8.
+VERSION = "13"
 
 _END_OF_HEAD = b"\r\n\r\n"
 
@@ -48,6 +55,7 @@ class GuardedProtocol(CompactProtocol):
     _is_deciding = False
     _is_lingering = False
     _is_counted = False
+    _head: HeadOfRequest | None = None
     _decision: Deferred[Any] | None = None
 
     @on_demand
@@ -68,9 +76,9 @@ class GuardedProtocol(CompactProtocol):
             # A silent connection counts, too. The address behind a proxy is in the request.
             host = getattr(self.transport.getPeer(), "host", None)
             if host is not None and not is_in(host, factory.trusted_networks):
-                self.address = host
+                self.address = canonical_address(host)
                 self._is_counted = True
-                if factory.addresses.add(host) > REFUSED_AT_ONCE:
+                if factory.addresses.add(self.address) > REFUSED_AT_ONCE:
                     self._abort_over("connections_per_address")
 
     def _abort_over(self, limit: str) -> None:
@@ -131,7 +139,29 @@ class GuardedProtocol(CompactProtocol):
             self._refuse("connections_per_address", "Too many connections from your address", 503)
         elif self._is_allowed(head):
             self._is_deciding = True
-            self.processHandshake()
+            self._let_autobahn_parse(head)
+
+    def _let_autobahn_parse(self, head: HeadOfRequest) -> None:
+        self._head = head
+        given = for_autobahn(head.data)
+        if given is not head.data:
+            self._leave_unread(given + self.data[len(given) :])
+        self.processHandshake()
+
+    def take_head(self) -> HeadOfRequest | None:
+        """Forget what Autobahn has read of the request where it differs from what was sent.
+
+        Return the head, once.
+        """
+        members = vars(self)
+        head: HeadOfRequest | None = members.pop("_head", None)
+        if head is not None:
+            members.pop("http_headers", None)
+            if self.http_request_data != head.data:
+                self.http_request_data = head.data
+                for name in READ_FROM_HEAD:
+                    members.pop(name, None)
+        return head
 
     def _has_room(self, head: HeadOfRequest) -> bool:
         factory = self.factory
@@ -158,38 +188,49 @@ class GuardedProtocol(CompactProtocol):
         if isinstance(peer, UNIXAddress):
             address, is_trusted = "", self.factory.trusts_unix
         else:
-            address = peer.host
+            address = canonical_address(peer.host)
             is_trusted = is_in(address, self.factory.trusted_networks)
         if not is_trusted:
             return address
         return forwarded_address(
             address,
-            head.values(b"x-forwarded-for"),
+            head.get("x-forwarded-for") or "",
             is_trusted=True,
             trusted=self.factory.trusted_networks,
         )
 
     def _is_allowed(self, head: HeadOfRequest) -> bool:
-        """Tell whether `Host` and `Origin` are allowed; refuse the request if not."""
-        host = (head.values(b"host") or [b""])[0]
-        allowed = self.factory.hosts_allowed_at(self.transport)
-        if allowed is not None and host and not fits_host(host, allowed):
-            shown = host.decode("latin-1")[:100]
-            self._refuse("allowed_hosts", f"The host {shown!a} is not one of this server's", 403)
+        """Tell whether version, `Host` and `Origin` are allowed; refuse the request if not."""
+        version = head.get("sec-websocket-version")
+        if version is not None and version != VERSION:
+            headers = [("Sec-WebSocket-Version", VERSION)]
+            self.failHandshake(f"The server speaks version {VERSION} of WebSocket", 426, headers)
             return False
-        origins = head.values(b"origin")
-        if origins and self.factory.checks_origins and not self._fits_origin(origins[0], host):
-            shown = origins[0].decode("latin-1")[:100]
+        host = (head.get("host") or "").lower()
+        if not is_host(host):
+            self.failHandshake("The Host header is missing or malformed")
+            return False
+        allowed = self.factory.hosts_allowed_at(self.transport)
+        if allowed is not None and not fits_host(host, allowed):
             self._refuse(
-                "allowed_origins",
-                f"The origin {shown!a} is neither the host that was asked for nor an allowed one",
-                403,
+                "allowed_hosts", f"The host {host[:100]!a} is not one of this server's", 403
             )
             return False
+        origin = head.get("origin")
+        if origin is not None and self.factory.checks_origins:
+            origin = origin.lower()
+            if not self._fits_origin(origin, host):
+                self._refuse(
+                    "allowed_origins",
+                    f"The origin {origin[:100]!a} is neither the host that was asked for nor an "
+                    "allowed one",
+                    403,
+                )
+                return False
         return True
 
-    def _fits_origin(self, origin: bytes, host: bytes) -> bool:
-        if origin in (b"null", b"file://"):
+    def _fits_origin(self, origin: str, host: str) -> bool:
+        if origin in ("null", "file://"):
             return bool(self.factory.allowNullOrigin)
         if is_same_origin(origin, host):
             return True
@@ -200,6 +241,7 @@ class GuardedProtocol(CompactProtocol):
     def succeedHandshake(self, res: Any) -> None:
         """Answer the opening handshake, unless its client has gone."""
         vars(self).pop("_decision", None)
+        self.take_head()
         if self._state != self.STATE_CONNECTING:
             return
         vars(self).pop("_is_deciding", None)

@@ -4,10 +4,11 @@ from collections.abc import Callable
 from typing import Any
 
 from aiorest_ws.codecs import encode_message
-from aiorest_ws.dispatch.failures import internal_error_reply
+from aiorest_ws.dispatch.failures import internal_error_reply, render_failure
+from aiorest_ws.exceptions import ReplyTooLarge
 from aiorest_ws.wrappers import Request
 
-__all__ = ("encode_reply",)
+__all__ = ("encode_reply", "encode_too_large")
 
 
 def encode_reply(
@@ -25,4 +26,15 @@ def encode_reply(
     except Exception as exc:  # noqa: BLE001  an override may raise anything
         reply = internal_error_reply(request, exc)
         payload = encode_message(reply, is_binary)
+    return payload, reply
+
+
+def encode_too_large(request: Request | None, is_binary: bool, limit: int) -> tuple[bytes, bytes]:
+    """Return the payload of a 413 with what fits of `event_name` and `id`, and the reply in it."""
+    request_id = None if request is None else request.id
+    for echoed in (request, Request(id=request_id)):
+        reply = render_failure(echoed, ReplyTooLarge())
+        payload = encode_message(reply, is_binary)
+        if len(payload) <= limit:
+            break
     return payload, reply

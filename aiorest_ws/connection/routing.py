@@ -32,7 +32,9 @@ class RoutingFactory(PublishingFactory):
         super().__init__(*args, reactor=reactor, **known)
         # For each message: a property would be slower.
         self.current_router: AbstractRouter = SimpleRouter()
-        self._blocking_pool = BlockingPool(self.reactor, blocking_threads)
+        self._blocking_pool = BlockingPool(
+            self.reactor, blocking_threads, self.limits.blocking_per_connection
+        )
         if router is not None:
             self.router = router
 
@@ -52,9 +54,12 @@ class RoutingFactory(PublishingFactory):
             # Others that are added go before a router's own: who calls is known by then.
             own.append(UserRateMiddleware(per_second, self.reactor))
 
-    def run_blocking(self, call: Callable[[], Any]) -> Deferred[Any]:
-        """Run `call` in the thread pool; raise ServiceUnavailable when too many wait already."""
-        return self._blocking_pool.run(call)
+    def run_blocking(self, call: Callable[[], Any], connection: Any = None) -> Deferred[Any]:
+        """Run `call` in the thread pool; raise ServiceUnavailable when too many wait already.
+
+        Cancelling the Deferred of a call that has not begun takes it back.
+        """
+        return self._blocking_pool.run(call, connection)
 
     def stopFactory(self) -> None:
         """Stop the thread pool; a thread that is still busy ends with the process."""

@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 
+from aiorest_ws.dispatch.scopes import Scope
 from aiorest_ws.renderers import BaseRenderer
 
 __all__ = ("Call",)
@@ -14,12 +15,14 @@ class Call(msgspec.Struct, frozen=True):
     """What all steps from a view's answer to the reply have in common.
 
     `values` are the path values. `keywords` are what the view's `get_renderer` is called with.
+    `scope` is that of the view's route.
     """
 
     request: Any
     view: Any
     values: Sequence[str]
     keywords: Mapping[str, Any]
+    scope: Scope
 
     def content(self, answer: object) -> dict[str, Any]:
         """Return the content of the reply for what the view has returned."""

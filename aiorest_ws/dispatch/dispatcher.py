@@ -10,19 +10,22 @@ from weakref import WeakKeyDictionary
 from twisted.internet.defer import Deferred, DeferredLock
 from twisted.python.failure import Failure
 
+from aiorest_ws.auth.guard import check_access, is_guarded
 from aiorest_ws.awaiting import PLAIN_TYPES, Outcome, Ready, drive, is_awaitable, maybe_await
 from aiorest_ws.codecs import encode_json
 from aiorest_ws.dispatch.blocking import run_blocking
 from aiorest_ws.dispatch.call import Call
-from aiorest_ws.dispatch.failures import ErrorHandler, failure_reply, to_failure
+from aiorest_ws.dispatch.failures import failure_reply, to_failure
 from aiorest_ws.dispatch.route_table import RouteTable
 from aiorest_ws.dispatch.routes import (
     NO_ARGUMENTS,
     BoundHandler,
     CallResult,
+    NotSimple,
     Route,
     has_handler,
 )
+from aiorest_ws.dispatch.scopes import Scope, Scopes
 from aiorest_ws.dispatch.streams import Stream, discard, is_stream, open_stream
 from aiorest_ws.dispatch.success import success_reply
 from aiorest_ws.exceptions import (
@@ -52,7 +55,7 @@ _TOPIC_METHODS = frozenset({SUBSCRIBE, UNSUBSCRIBE})
 class DispatchingRouter(Protocol):
     """What a dispatcher needs of its router."""
 
-    error_handlers: dict[type[BaseException], ErrorHandler]
+    scopes: Scopes
     topics: TopicRoutes
 
     @property
@@ -88,6 +91,7 @@ class Dispatcher:
         # of a function takes 1 % of their time. All other calls, and all that are rejected, are
         # for _reply_step_by_step.
         context: Context | None = None
+        handler: BoundHandler | None = None
         try:
             if self._middlewares or type(request) is not Request:
                 return self._reply_step_by_step(request)
@@ -110,7 +114,7 @@ class Dispatcher:
             kind = type(answer)
             if kind in PLAIN_TYPES:
                 return success_reply(request, handler, answer) or _render(
-                    Call(request, view, values, keywords), answer
+                    Call(request, view, values, keywords, handler.scope), answer
                 )
             if kind is CoroutineType or is_awaitable(answer):
                 # The coroutine's: also for what is done with the value that it returns.
@@ -119,27 +123,42 @@ class Dispatcher:
                 answer = drive(coroutine, context)
                 if isinstance(answer, Deferred):
                     request._call_seconds = handler.view_class.call_seconds
-                    call = Call(request, view, values, keywords)
+                    call = Call(request, view, values, keywords, handler.scope)
                     reply_to = partial(self._reply_to_outcome, answer, call, handler)
                     return answer.addBoth(partial(context.run, reply_to))
                 if type(answer) in PLAIN_TYPES:
                     return Ready(
                         success_reply(request, handler, answer)
-                        or context.run(_render, Call(request, view, values, keywords), answer)
+                        or context.run(
+                            _render, Call(request, view, values, keywords, handler.scope), answer
+                        )
                     )
-            call = Call(request, view, values, keywords)
-            if context is None:
-                return self._reply_to_answer(answer, call, handler)
-            reply = context.run(self._reply_to_answer, answer, call, handler)
-            return Ready(reply) if isinstance(reply, bytes) else reply
+            call = Call(request, view, values, keywords, handler.scope)
+            return self._reply_in(context, answer, call, handler)
+        except NotSimple:  # and from now on not taken for simple
+            return self.reply(request)
         except BaseException as exc:  # noqa: BLE001  a view may raise anything
-            return self._failure(request, exc, context)
+            return self._failure(request, exc, handler, context)
 
-    def _failure(self, request: Request, exc: BaseException, context: Context | None) -> bytes:
-        error_handlers = self._router.error_handlers
+    def _reply_in(
+        self, context: Context | None, answer: object, call: Call, handler: BoundHandler
+    ) -> bytes | Stream:
         if context is None:
-            return failure_reply(request, exc, error_handlers)
-        return Ready(context.run(failure_reply, request, exc, error_handlers))
+            return self._reply_to_answer(answer, call, handler)
+        reply = context.run(self._reply_to_answer, answer, call, handler)
+        return Ready(reply) if isinstance(reply, bytes) else reply
+
+    def _failure(
+        self,
+        request: Request,
+        exc: BaseException,
+        handler: BoundHandler | None,
+        context: Context | None,
+    ) -> bytes:
+        scope = self._router.scopes.own if handler is None else handler.scope
+        if context is None:
+            return failure_reply(request, exc, scope.error_handlers)
+        return Ready(context.run(failure_reply, request, exc, scope.error_handlers))
 
     def _reply_to_outcome(
         self, outcome: Deferred[Any], call: Call, handler: BoundHandler, answer: object
@@ -148,18 +167,18 @@ class Dispatcher:
             if isinstance(outcome, Outcome) and outcome.was_cancelled:
                 return answer  # for those who cancelled it
             exc = cast("BaseException", answer.value)
-            return failure_reply(call.request, exc, self._router.error_handlers)
+            return failure_reply(call.request, exc, call.scope.error_handlers)
         try:
             return self._reply_to_answer(answer, call, handler)
         except BaseException as exc:  # noqa: BLE001  a renderer may raise anything
-            return failure_reply(call.request, exc, self._router.error_handlers)
+            return failure_reply(call.request, exc, call.scope.error_handlers)
 
     def _reply_to_answer(
         self, answer: object, call: Call, handler: BoundHandler
     ) -> bytes | Stream:
         if is_stream(answer):
             call.request._call_seconds = call.view.call_seconds
-            return open_stream(call, call.content(answer), self._router.error_handlers)
+            return open_stream(call, call.content(answer), call.scope.error_handlers)
         return success_reply(call.request, handler, answer) or _render(call, answer)
 
     # Calls with middlewares, in a thread, in turns, of topics; requests to be rejected
@@ -168,8 +187,12 @@ class Dispatcher:
         for middleware in self._middlewares:
             _refuse_reserved(request, middleware)
         view, values, arguments = self._search(request)
+        scope = self._scope_of(view, request)
+        for middlewares in scope.included_middlewares:
+            for middleware in middlewares:
+                _refuse_reserved(request, middleware)
         request._call_seconds = view.call_seconds
-        reply = self._reply_through_middlewares(Call(request, view, values, arguments))
+        reply = self._reply_through_middlewares(Call(request, view, values, arguments, scope))
         if view.ordered and request.connection is not None:
             reply = self._in_turn(request.connection, type(view), reply)
         reply = drive(reply)
@@ -199,6 +222,15 @@ class Dispatcher:
             raise NotSpecifiedTopic
         return TopicView(request.url, *found)
 
+    def _scope_of(self, view: Any, request: Request) -> Scope:
+        if isinstance(view, TopicView):
+            return self._router.scopes.of(view.route)
+        # A subclass's search_handler may return a view that ours has not made.
+        route: Route | None = getattr(view, "_route", None)
+        if route is None:
+            return self._router.scopes.of(type(view))
+        return route.scope_for(request.method)
+
     async def _in_turn(
         self, connection: Any, view: type, reply: Coroutine[Any, Any, bytes | Stream]
     ) -> bytes | Stream:
@@ -223,16 +255,18 @@ class Dispatcher:
         stream = None
         entered: list[Any] = []
         try:
-            for middleware in self._middlewares:
+            for middleware in call.scope.middlewares:
                 entered.append(middleware)
                 await maybe_await(middleware.process_request(request, call.view))
+            if is_guarded(call.view) and not isinstance(call.view, TopicView):
+                await check_access(request, call.view)
             answer = await maybe_await(_call_view(call))
             stream = answer if is_stream(answer) else None
             response.content = answer
         except GeneratorExit:
             raise
         except BaseException as exc:  # noqa: BLE001  a view may raise anything
-            response.wrap_exception(to_failure(request, exc, self._router.error_handlers))
+            response.wrap_exception(to_failure(request, exc, call.scope.error_handlers))
         response.append_request(request)
         for middleware in reversed(entered):
             if not hasattr(middleware, "process_response"):
@@ -243,7 +277,7 @@ class Dispatcher:
             except GeneratorExit:
                 raise
             except BaseException as exc:  # noqa: BLE001  a middleware may raise anything
-                response.wrap_exception(to_failure(request, exc, self._router.error_handlers))
+                response.wrap_exception(to_failure(request, exc, call.scope.error_handlers))
         response.append_request(request)
         return self._reply_to_response(call, response, stream)
 
@@ -259,10 +293,10 @@ class Dispatcher:
                 return encode_json(content)
             if is_stream(content.get("data")):
                 behind, stream = stream, None
-                return open_stream(call, content, self._router.error_handlers, behind)
+                return open_stream(call, content, call.scope.error_handlers, behind)
             return call.render(content)
         except Exception as exc:  # noqa: BLE001  a renderer may raise anything
-            return failure_reply(request, exc, self._router.error_handlers)
+            return failure_reply(request, exc, call.scope.error_handlers)
         finally:
             if stream is not None:
                 discard(stream, request)
@@ -282,7 +316,7 @@ def _call_view(call: Call) -> Any:
             raise MethodNotAllowed
         if not has_handler(type(view), word):
             raise MethodNotAllowed
-        handler = BoundHandler(type(view), word)
+        handler = BoundHandler(type(view), word, scope=call.scope)
     keywords = handler.bind(len(values), call.keywords)
     method: Callable[..., Any] = getattr(view, handler.attribute)
     if view.blocking:

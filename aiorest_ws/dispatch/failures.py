@@ -1,7 +1,7 @@
 """Convert exceptions to failures, and log those that are the server's fault."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from twisted.internet.defer import CancelledError
@@ -29,7 +29,8 @@ __all__ = (
 )
 
 ErrorHandler = Callable[[Request, Any], BaseAPIException]
-ErrorHandlers = Mapping[type[BaseException], ErrorHandler]
+# Of several routers, the innermost first.
+ErrorHandlers = Sequence[Mapping[type[BaseException], ErrorHandler]]
 
 
 def failure_reply(request: Request, exc: BaseException, handlers: ErrorHandlers) -> bytes:
@@ -78,10 +79,12 @@ def to_failure(request: Request, exc: BaseException, handlers: ErrorHandlers) ->
 
 
 def _nearest(handlers: ErrorHandlers, kind: type[BaseException]) -> ErrorHandler | None:
-    for ancestor in kind.__mro__ if handlers else ():
-        # A handler for Exception is not meant for exceptions that are failures already.
-        if ancestor is BaseAPIException or ancestor in handlers:
-            return handlers.get(ancestor)
+    for of_router in handlers:
+        for ancestor in kind.__mro__ if of_router else ():
+            if ancestor in of_router:
+                return of_router[ancestor]
+            if ancestor is BaseAPIException:
+                break  # a handler for Exception is not meant for what is a failure already
     return None
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from aiorest_ws.abstract import AbstractEndpoint
 from aiorest_ws.dispatch.routes import BoundHandler, Route
+from aiorest_ws.dispatch.scopes import Scope
 from aiorest_ws.dispatch.segments import SegmentTree
 from aiorest_ws.endpoints import DynamicEndpoint, PlainEndpoint
 
@@ -41,9 +42,9 @@ class RouteTable:
         self._tree: SegmentTree[Route] = SegmentTree()
         self._others: list[Route] = []
 
-    def add(self, endpoint: AbstractEndpoint) -> None:
+    def add(self, endpoint: AbstractEndpoint, scope: Scope) -> None:
         """Add an endpoint; for the methods of an earlier one with the same path, that one wins."""
-        route = Route(endpoint)
+        route = Route(endpoint, scope)
         self.remembered.clear()
         if type(endpoint) is PlainEndpoint:
             earlier = self._plain.setdefault(endpoint.path, route)
@@ -53,7 +54,7 @@ class RouteTable:
             self._others.append(route)
             return
         if earlier is not route:
-            earlier.add(endpoint)
+            earlier.add(endpoint, scope)
 
     def find(self, path: str) -> tuple[Route | None, Sequence[str]]:
         """Return the route of a normalized path, None if there is none, and the path values."""
@@ -94,4 +95,9 @@ class RouteTable:
                     self.remembered.clear()
                 self.remembered[url] = found
         handler = found[0].get(method)
-        return (handler, found[1]) if handler is not None and handler.is_simple else None
+        if handler is None:
+            return None
+        is_simple = handler.is_simple
+        if is_simple is None:
+            is_simple = handler.settle()
+        return (handler, found[1]) if is_simple else None

@@ -2,14 +2,16 @@
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 from aiorest_ws.abstract import AbstractEndpoint
+from aiorest_ws.auth.guard import is_guarded
+from aiorest_ws.dispatch.scopes import NO_ROUTER, Scope
 from aiorest_ws.endpoints import DynamicEndpoint, PlainEndpoint
 from aiorest_ws.views import MethodBasedView, signature_of
 from aiorest_ws.wrappers import normalize_method
 
-__all__ = ("NO_ARGUMENTS", "BoundHandler", "CallResult", "Route", "has_handler")
+__all__ = ("NO_ARGUMENTS", "BoundHandler", "CallResult", "NotSimple", "Route", "has_handler")
 
 NO_ARGUMENTS: Mapping[str, Any] = {}
 
@@ -24,16 +26,23 @@ CallResult = tuple[Any, Any, Mapping[str, Any]]
 _Call = Callable[[Any, Sequence[str], Any], CallResult | None]
 
 
+class NotSimple(Exception):
+    """A call turns out to need more than its view: a middleware, a permission."""
+
+
 class BoundHandler:
     """A view class and a method, with what all their calls have in common.
 
     `attribute` names the function that is called: the one named like the method, or `dispatch` if
-    the class overrides it. A call is simple if the view is neither `blocking` nor `ordered`.
-    `calls` has the functions compiled for calls, by their number of arguments.
+    the class overrides it. A call is simple if the view is neither `blocking` nor `ordered`,
+    nobody is to be judged, and no included router has middlewares; None if this is not settled
+    yet. `calls` has the functions compiled for calls, by their number of arguments.
     """
 
     __slots__ = (
         "_accepted",
+        "_has_own_init",
+        "_later_middlewares",
         "_path_names",
         "_required",
         "_signature",
@@ -41,14 +50,30 @@ class BoundHandler:
         "calls",
         "has_default_renderer",
         "is_simple",
+        "scope",
         "view_class",
     )
 
-    def __init__(self, view_class: type[Any], word: str, path_names: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        view_class: type[Any],
+        word: str,
+        path_names: tuple[str, ...] = (),
+        *,
+        scope: Scope = NO_ROUTER,
+    ) -> None:
         self.view_class = view_class
+        self.scope = scope
+        # The lists: they may be empty now.
+        self._later_middlewares = scope.included_middlewares
+        # An instance may demand more than its class.
+        self._has_own_init = any(
+            "__init__" in vars(ancestor) or "__new__" in vars(ancestor)
+            for ancestor in view_class.__mro__[:-1]
+        )
         has_own_dispatch = view_class.dispatch is not MethodBasedView.dispatch
         self.attribute = "dispatch" if has_own_dispatch else word
-        self.is_simple = not view_class.blocking and not view_class.ordered
+        self.is_simple = False if view_class.blocking or view_class.ordered else None
         self.has_default_renderer = (
             view_class.get_renderer is MethodBasedView.get_renderer
             and isinstance(view_class.renderers, (list, tuple))
@@ -56,8 +81,14 @@ class BoundHandler:
         )
         self.calls: dict[int, _Call] = {}
         self._path_names = frozenset(path_names)
-        self._signature = signature_of(view_class, self.attribute)  # type: ignore[arg-type]
+        own = "dispatch" if has_own_dispatch else ""
+        self._signature = signature_of(view_class, word, own)  # type: ignore[arg-type]
         self._accepted, self._required = self._signature.keywords_after(path_names)
+
+    def settle(self) -> bool:
+        """Settle at the first call whether calls are simple."""
+        self.is_simple = not is_guarded(self.view_class) and not any(self._later_middlewares)
+        return self.is_simple
 
     def bind(self, values_in_path: int, arguments: Mapping[str, Any] | None) -> Mapping[str, Any]:
         """Return the keywords to call the view with.
@@ -80,8 +111,10 @@ class BoundHandler:
     ) -> CallResult:
         """Call a new view, and add a function for such calls to `calls`.
 
-        Raises what `bind` and the view raise.
+        Raises what `bind` and the view raise, and NotSimple.
         """
+        if self._later_middlewares and any(self._later_middlewares):
+            self._not_simple()
         keywords = self.bind(len(values), arguments)
         if len(arguments) not in self.calls and len(values) == len(self._path_names):
             # Only names in the signature are compiled, and only ASCII: Python normalizes others.
@@ -90,7 +123,14 @@ class BoundHandler:
             elif not self._accepted and len(arguments) < MAX_REMEMBERED_ARGUMENTS:
                 self.calls[len(arguments)] = self.call  # takes any names
         view = self.view_class()
+        if self._has_own_init and is_guarded(view):
+            self._not_simple()
         return view, getattr(view, self.attribute)(request, *values, **keywords), keywords
+
+    def _not_simple(self) -> NoReturn:
+        self.is_simple = False
+        self.calls.clear()
+        raise NotSimple
 
     def _compiled(self, values_in_path: int, names: tuple[str, ...]) -> _Call:
         """Compile a function for calls with this number of path values and these arguments.
@@ -99,7 +139,10 @@ class BoundHandler:
         """
         given = [f"values[{index}]" for index in range(values_in_path)]
         given += [f"{name}=given{index}" for index, name in enumerate(names)]
+        lists = {f"list{index}": one for index, one in enumerate(self._later_middlewares)}
         lines = ["def call(request, values, arguments):"]
+        if lists:
+            lines += [f"    if {' or '.join(lists)}:", "        not_simple()"]
         if names:
             lines.append("    try:")
             lines += [
@@ -109,12 +152,22 @@ class BoundHandler:
         keywords = "arguments" if names else "no_arguments"
         answer = f"view.{self.attribute}({', '.join(['request', *given])})"
         lines.append("    view = view_class()")
+        if self._has_own_init:
+            lines += [
+                "    if view.auth_required or view.permission_classes:",
+                "        not_simple()",
+            ]
         lines.append(f"    return view, {answer}, {keywords}")
         try:
             code = compile("\n".join(lines), "<call of a view>", "exec")
         except SyntaxError:  # a forged signature
             return self.call
-        namespace = {"view_class": self.view_class, "no_arguments": NO_ARGUMENTS}
+        namespace = {
+            "view_class": self.view_class,
+            "no_arguments": NO_ARGUMENTS,
+            "not_simple": self._not_simple,
+            **lists,
+        }
         exec(code, namespace)  # noqa: S102  its names are identifiers of a signature
         return cast("_Call", namespace["call"])
 
@@ -126,32 +179,39 @@ class Route:
     no handler, because their path values are unknown until they match.
     """
 
-    __slots__ = ("_words", "endpoint", "handlers")
+    __slots__ = ("_scope", "_words", "endpoint", "handlers")
 
-    def __init__(self, endpoint: AbstractEndpoint) -> None:
+    def __init__(self, endpoint: AbstractEndpoint, scope: Scope) -> None:
         self.endpoint = endpoint
         self.handlers: dict[str, BoundHandler] = {}
-        self._words: dict[str, AbstractEndpoint] = {}
-        self.add(endpoint)
+        self._scope = scope
+        self._words: dict[str, tuple[AbstractEndpoint, Scope]] = {}
+        self.add(endpoint, scope)
 
-    def add(self, endpoint: AbstractEndpoint) -> None:
+    def add(self, endpoint: AbstractEndpoint, scope: Scope) -> None:
         """Add an endpoint with the same path, for the methods that are still free."""
         view_class = endpoint.handler
         for method in endpoint.methods:
             word = normalize_method(method)
             if word in self._words:
                 continue
-            self._words[word] = endpoint
+            self._words[word] = endpoint, scope
             if type(endpoint) not in (PlainEndpoint, DynamicEndpoint) or not _is_view(view_class):
                 continue
             names = endpoint.parameters if isinstance(endpoint, DynamicEndpoint) else ()
             if has_handler(view_class, word):
-                handler = BoundHandler(view_class, word, names)
+                handler = BoundHandler(view_class, word, names, scope=scope)
                 self.handlers[word] = self.handlers[word.upper()] = handler
 
     def endpoint_for(self, method: object) -> AbstractEndpoint:
         """Return the endpoint for a request's method, or the first one if there is none."""
-        return self._words.get(normalize_method(method), self.endpoint)
+        found = self._words.get(normalize_method(method))
+        return self.endpoint if found is None else found[0]
+
+    def scope_for(self, method: object) -> Scope:
+        """Return the scope for a request's method, or that of the first endpoint."""
+        found = self._words.get(normalize_method(method))
+        return self._scope if found is None else found[1]
 
     def takes(self, word: str) -> bool:
         """Tell whether an endpoint of this path was registered for a method."""

@@ -1,14 +1,11 @@
 """A tree of path segments: the number of routes does not change the cost of a look-up."""
 
-import re
 from collections.abc import Iterator
 from typing import Any, Generic, TypeVar
 
-from aiorest_ws.parsers import DYNAMIC_PARAMETER
+from aiorest_ws.endpoints import DYNAMIC_PARAMETER, match_segment
 
-__all__ = ("MAX_MIXED_SEGMENT", "SegmentTree")
-
-MAX_MIXED_SEGMENT = 255
+__all__ = ("SegmentTree",)
 
 Leaf = TypeVar("Leaf")
 
@@ -56,16 +53,9 @@ class _Node(Generic[Leaf]):
                 continue
             ends = segment[:head], segment[len(segment) - tail :]
             for shape, node in self.partial.get(ends, {}).items():
-                # Matching several parameters takes a power of the length of the segment.
-                if shape.count("{}") == 1 or (
-                    len(segment) <= MAX_MIXED_SEGMENT and _shape_pattern(shape).fullmatch(segment)
-                ):
+                literals = shape.split("{}")
+                if len(literals) == 2 or match_segment(literals, segment) is not None:
                     yield node
-
-
-def _shape_pattern(shape: str) -> re.Pattern[str]:
-    # `re` keeps compiled patterns; these are few.
-    return re.compile(".+".join(map(re.escape, shape.split("{}"))), re.DOTALL)
 
 
 # Keys of a node of the index: for any other segment, and for the end of the path. No segment is

@@ -1,13 +1,15 @@
-"""Checks of the hooks, classes and middlewares of an `Application`."""
+"""Checks of the hooks, classes, middlewares and routes of an `Application`."""
 
 import importlib
 import inspect
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from aiorest_ws.dispatch.user_rate import UserRateMiddleware
 from aiorest_ws.exceptions import ImproperlyConfigured
+from aiorest_ws.routers import SimpleRouter
 
-__all__ = ("Hook", "add_hook", "check_class", "import_middleware")
+__all__ = ("Hook", "add_hook", "check_auth_required", "check_class", "import_middleware")
 
 Hook = TypeVar("Hook", bound=Callable[..., Any])
 
@@ -20,6 +22,24 @@ def add_hook(hooks: list[Any], hook: Hook, name: str, argument: str) -> Hook:
         raise TypeError(f"an {name} hook takes one argument: {argument}") from None
     hooks.append(hook)
     return hook
+
+
+def check_auth_required(router: Any) -> None:
+    """Raise ImproperlyConfigured if no middleware can authenticate for an `auth_required`.
+
+    A router that processes requests in a way of its own is not checked.
+    """
+    if type(router).process_request is not SimpleRouter.process_request:
+        return
+    for endpoint in router.urls:
+        middlewares = router.scopes.of(endpoint).middlewares
+        if getattr(endpoint.handler, "auth_required", None) is True and all(
+            isinstance(one, UserRateMiddleware) for one in middlewares
+        ):
+            raise ImproperlyConfigured(
+                f"{endpoint.path!r} has `auth_required`, but no middleware authenticates: "
+                "Application(middlewares=[JSONWebTokenMiddleware])."
+            )
 
 
 def check_class(name: str, value: Any) -> None:

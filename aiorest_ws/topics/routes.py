@@ -1,9 +1,13 @@
 """The registered topics, by pattern."""
 
+import functools
+import inspect
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from aiorest_ws.limits import Limits
+from aiorest_ws.log import logger
 from aiorest_ws.topics.broker import Retention
 from aiorest_ws.topics.names import Pattern
 
@@ -41,14 +45,33 @@ class TopicRoute:
                 raise TypeError(f"{permission!r} in permission_classes has no check()")
         if on_subscribe is not None and not callable(on_subscribe):
             raise TypeError(f"on_subscribe must be callable, not {on_subscribe!r}")
+        if inspect.isgeneratorfunction(on_subscribe) or inspect.isasyncgenfunction(on_subscribe):
+            raise TypeError(f"on_subscribe must return its answer, and {on_subscribe!r} yields it")
         self.permission_classes = tuple(permission_classes)
         self.history = history
         self.policy = policy
         self.presence = bool(presence)
         self.on_subscribe = on_subscribe
+        self._noted_at = -1.0
 
     def __repr__(self) -> str:
         return f"<TopicRoute {self.pattern.text}>"
+
+    def note_missing_answer(self) -> None:
+        """Log that `on_subscribe` has returned None, at most once per second."""
+        now = time.monotonic()
+        if 0 <= self._noted_at > now - 1:
+            return
+        self._noted_at = now
+        hook = self.on_subscribe
+        while isinstance(hook, functools.partial):
+            hook = hook.func
+        name = getattr(hook, "__qualname__", None) or type(hook).__qualname__
+        logger.warning(
+            "on_subscribe of %s: %s returned None: return True to let the client in",
+            self.pattern.text,
+            name,
+        )
 
     def retention(self, limits: Limits) -> Retention:
         """Return what is kept of these topics."""

@@ -23,7 +23,6 @@ class TopicView(MethodBasedView):
         self.topic = topic
         self.values = values
         self.route = route
-        # A middleware that knows of permissions leaves them to this view.
         self.permission_classes = route.permission_classes
 
     async def answer(self, request: Request) -> dict[str, Any]:
@@ -40,8 +39,12 @@ class TopicView(MethodBasedView):
                 if not await maybe_await(permission.check(request, self)):
                     raise SubscriptionRefused
             hook = self.route.on_subscribe
-            if hook is not None and await maybe_await(hook(request, self.topic)) is False:
-                raise SubscriptionRefused
+            if hook is not None:
+                is_let_in = await maybe_await(hook(request, self.topic))
+                if is_let_in is None:
+                    self.route.note_missing_answer()
+                if not is_let_in:
+                    raise SubscriptionRefused
             return await subscriptions.answer_subscribe(request, self.topic)
 
     def undo(self, request: Request) -> None:

@@ -359,6 +359,10 @@ class LoopTransport(asyncio.Protocol):
         """Return the local address of the connection."""
         return address_of(self._loop_transport.get_extra_info("sockname"))
 
+    def fileno(self) -> int:
+        """Return the descriptor of the socket, -1 when it is closed."""
+        return int(self._socket().fileno())
+
     def setTcpNoDelay(self, enabled: bool) -> None:
         """Send small pieces at once, or gather them. asyncio's loops send them at once."""
         if bool(enabled) == self._is_delayed:

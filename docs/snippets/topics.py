@@ -40,7 +40,7 @@ class Basket(MethodBasedView):
 
 
 def is_of_caller(request, topic):
-    """Allow an order to its owner only; return False or raise to reject."""
+    """Allow an order to its owner only: return True to let the client in."""
     return not topic.endswith("/13")
 
 

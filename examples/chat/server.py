@@ -65,6 +65,7 @@ async def people(request, room):
 
 def only_with_a_name(request, topic):
     name_of(request.connection)
+    return True
 
 
 def presence_info(request):

@@ -15,8 +15,12 @@ class Auth(ABC):
     """Sign the requests that require auth, each attempt separately.
 
     The request passed in is a copy, which may be changed. `time_provider` estimates the server's
-    time.
+    time. A request that has no connection within `resign_after_s` is signed again when it has
+    one; None is for a signature without a time. Requests that `rest_authenticate` sends then
+    raise AuthError, and the first signature is used.
     """
+
+    resign_after_s: float | None = 0.01
 
     def __init__(self, time_provider: TimeSynchronizer | None = None) -> None:
         self.time_provider = TimeSynchronizer() if time_provider is None else time_provider

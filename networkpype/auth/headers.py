@@ -10,6 +10,8 @@ __all__ = ("APIKeyAuth", "BearerAuth")
 class APIKeyAuth(RESTOnlyAuth):
     """Send a key in a header."""
 
+    resign_after_s = None
+
     def __init__(
         self,
         api_key: str,

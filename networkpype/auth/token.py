@@ -38,6 +38,8 @@ class TokenAuth(RESTOnlyAuth):
     suspended, `clock` may stand still (the default does not on Linux).
     """
 
+    resign_after_s = None
+
     def __init__(
         self,
         fetch: Callable[[], Awaitable[Token]],

@@ -1,24 +1,34 @@
 """Send requests on an aiohttp session, without limits, processors or auth."""
 
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from contextvars import ContextVar
 from typing import Any
 
 import aiohttp
 
 from networkpype import _aiohttp
-from networkpype._aiohttp import Exchange, current_exchange
+from networkpype._aiohttp import (
+    Exchange,
+    LateParts,
+    base_url_of,
+    current_exchange,
+    middlewares_of,
+    refuse_request_while_signing,
+)
 from networkpype._deadline import Deadline
 from networkpype._session import SessionSource, open_session
 from networkpype.exceptions import (
+    ConfigurationError,
     ConnectionFailedError,
     RedirectError,
     StaleConnectionError,
     map_client_error,
 )
 from networkpype.rest._body import UnclosedFilePayload
+from networkpype.rest._credentials import credential_names, keep_from_other_origins
 from networkpype.rest.request import RESTRequest
-from networkpype.rest.response import RESTResponse
+from networkpype.rest.response import DEFAULT_MAX_BODY_BYTES, RESTResponse
 
 __all__ = ("RESTConnection",)
 
@@ -28,26 +38,68 @@ _MAX_SINGLE_WRITE_BYTES = 2**20
 # Keyword arguments of aiohttp that a RESTRequest has as fields.
 _REQUEST_FIELDS = frozenset({"method", "str_or_url", "params", "data", "json", "headers"})
 
+# The exchange of a manager, until `call()` takes it up.
+_managed_exchange: ContextVar[Exchange | None] = ContextVar(
+    "networkpype_managed_exchange", default=None
+)
+
 _REDIRECT_STATUSES = frozenset({301, 302, 303, 307, 308})
 
 
 class RESTConnection:
-    """Send requests on a session that belongs to the caller or to a factory."""
+    """Send requests on a session that belongs to the caller or to a factory.
 
-    def __init__(self, aiohttp_client_session: aiohttp.ClientSession | SessionSource) -> None:
+    A body that is read as a whole may have `max_body_bytes`, decompressed; `iter_bytes()` has no
+    bound. Headers that look like credentials (`Authorization`, `X-API-Key`, `Cookie` and the
+    like), and those whose names are in `credential_headers`, do not follow a redirect to another
+    origin.
+    """
+
+    def __init__(
+        self,
+        aiohttp_client_session: aiohttp.ClientSession | SessionSource,
+        *,
+        max_body_bytes: int = DEFAULT_MAX_BODY_BYTES,
+        credential_headers: Collection[str] = (),
+    ) -> None:
+        if max_body_bytes < 1:
+            raise ConfigurationError(f"max_body_bytes must be at least 1, not {max_body_bytes!r}.")
         self._source = aiohttp_client_session
+        self._max_body_bytes = max_body_bytes
+        self._credential_headers = frozenset(name.lower() for name in credential_headers)
 
     async def call(
         self, request: RESTRequest, encoded: bool = False, **aiohttp_kwargs: Any
     ) -> RESTResponse:
         """Send `request` and return the response as soon as its head has arrived.
 
+        A manager sends its requests with this method too, so a subclass may override it.
         With `encoded`, the URL is sent unchanged. Further arguments are those of
         `aiohttp.ClientSession.request`. Raises ValueError without a `url`, a TransportError when
         there is no response, ClosedError when the session is closed.
         """
         check_request_keywords(aiohttp_kwargs)
-        return await self._request(self._session(), request, encoded, aiohttp_kwargs)
+        refuse_request_while_signing()
+        session = self._session()
+        exchange = _managed_exchange.get()
+        if exchange is None or not exchange.claim():
+            # Not for a manager, or an additional request of a subclass.
+            return await self._request(session, request, encoded, aiohttp_kwargs)
+        if self._source is session:
+            exchange.on_sent()
+            return await self._request_unobserved(session, request, encoded, aiohttp_kwargs)
+        token = current_exchange.set(exchange)
+        try:
+            return await self._request(session, request, encoded, aiohttp_kwargs)
+        except ConnectionFailedError as error:
+            if exchange.was_resend_blocked:
+                raise StaleConnectionError(
+                    "The server closed the connection as the request was sent."
+                ) from error
+            error.was_sent = exchange.was_sent
+            raise
+        finally:
+            current_exchange.reset(token)
 
     async def exchange(
         self,
@@ -57,37 +109,45 @@ class RESTConnection:
         deadline: Deadline,
         on_sent: Callable[[], None],
         aiohttp_kwargs: Mapping[str, Any],
+        sign_again: Callable[[], Awaitable[RESTRequest]] | None = None,
+        resign_after_s: float = 0.0,
     ) -> RESTResponse:
-        """Send `request` for a manager.
+        """Send `request` for a manager with `call()`.
 
         On a session of a factory, `on_sent` is called before the first byte is sent, a request
         with `is_auth_required` is not redirected to another origin, and StaleConnectionError is
-        raised when aiohttp would send the request a second time. On another session, `on_sent` is
-        called before connecting, and a request with `is_auth_required` is never redirected.
+        raised when aiohttp would send the request a second time. If there was no connection
+        within `resign_after_s`, the request that `sign_again` returns is sent instead. On another
+        session, `on_sent` is called before connecting, a request with `is_auth_required` is never
+        redirected, and `sign_again` is not called.
         """
-        session = self._session()
         keywords = dict(aiohttp_kwargs)
         if deadline.loop_time is not None:
             # The session's own total of 300 s must not end the request before its deadline.
-            limits = session.timeout
+            limits = self._session().timeout
             keywords["timeout"] = aiohttp.ClientTimeout(
                 None, limits.connect, limits.sock_read, limits.sock_connect
             )
-        if self._source is session:
-            on_sent()
-            return await self._request_unobserved(session, request, encoded, keywords)
-        exchange = Exchange(on_sent, is_signed=request.is_auth_required)
-        token = current_exchange.set(exchange)
+        exchange = Exchange(
+            on_sent,
+            is_signed=request.is_auth_required,
+            sign_again=None if sign_again is None else _late_parts(sign_again, encoded),
+            resign_after_s=resign_after_s,
+        )
+        token = _managed_exchange.set(exchange)
         try:
-            return await self._request(session, request, encoded, keywords)
-        except ConnectionFailedError as error:
-            if exchange.was_resend_blocked:
-                raise StaleConnectionError(
-                    "The server closed the connection as the request was sent."
-                ) from error
-            raise
+            return await self.call(request, encoded, **keywords)
         finally:
-            current_exchange.reset(token)
+            _managed_exchange.reset(token)
+
+    def resolve(self, request: RESTRequest, *, encoded: bool) -> None:
+        """Set the URL of `request` to what `call()` sends, so that an auth signs that."""
+        request.url_is_encoded = request.url_is_encoded or encoded
+        base_url = base_url_of(self._session())
+        if request.url is not None and base_url is not None:
+            url = request.parsed_url()
+            if not url.absolute:
+                request.url = str(base_url.join(url))
 
     def deadline(self, describe: Callable[[], str], timeout_s: float | None) -> Deadline:
         """Return a deadline whose scopes also end when the factory of this connection closes."""
@@ -125,19 +185,50 @@ class RESTConnection:
     ) -> RESTResponse:
         url = request.wire_url(encoded=encoded)
         body, headers = request.wire_body()
-        if body is not None:
-            body = _sendable(body)
+        body = _sendable(body)
+        keywords = self._without_leaks(session, headers, aiohttp_kwargs)
         try:
             response = await session.request(
-                str(request.method), url, data=body, headers=headers, **aiohttp_kwargs
+                str(request.method), url, data=body, headers=headers, **keywords
             )
         except (aiohttp.ClientError, OSError) as error:
             raise map_client_error(error) from error
-        result = RESTResponse(response)
+        result = RESTResponse(response, max_body_bytes=self._max_body_bytes)
         # Keep an error body that arrived with its head, for raise_for_status().
         if response.status >= 400 and response.content.is_eof():
-            await result.read()
+            await result.read_error()
         return result
+
+    def _without_leaks(
+        self,
+        session: aiohttp.ClientSession,
+        headers: Mapping[str, Any] | None,
+        aiohttp_kwargs: Mapping[str, Any],
+    ) -> Mapping[str, Any]:
+        """Return the arguments, and with them what keeps credentials from other origins."""
+        credentials = credential_names(headers or (), self._credential_headers)
+        if session.headers:
+            credentials += credential_names(session.headers, self._credential_headers)
+        if not credentials:
+            return aiohttp_kwargs
+        others = aiohttp_kwargs.get("middlewares")
+        if others is None:
+            others = middlewares_of(session)
+        return {
+            **aiohttp_kwargs,
+            "middlewares": (keep_from_other_origins(credentials), *others),
+        }
+
+
+def _late_parts(
+    sign_again: Callable[[], Awaitable[RESTRequest]], encoded: bool
+) -> Callable[[], Awaitable[LateParts]]:
+    async def sign() -> LateParts:
+        signed = await sign_again()
+        body, headers = signed.wire_body()
+        return LateParts(signed.wire_url(encoded=encoded), _sendable(body), headers)
+
+    return sign
 
 
 def _sendable(body: object) -> object:
@@ -151,6 +242,8 @@ def check_request_keywords(keywords: Mapping[str, object]) -> None:
 
     Refuses fields of the request too, because the auth would not see them.
     """
+    if not keywords:
+        return
     for name in _REQUEST_FIELDS & keywords.keys():
         raise TypeError(f"{name!r} is a part of the request; pass a body as `data`.")
     _aiohttp.check_request_keywords(keywords)

@@ -3,7 +3,8 @@
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, TypeVar
 
-from networkpype._deadline import Deadline
+from networkpype._aiohttp import refuse_request_while_signing
+from networkpype._deadline import AttemptDeadline, Deadline
 from networkpype._headers import has_header
 from networkpype._preparation import prepare_and_send, release_outer_hold
 from networkpype.auth import Auth
@@ -29,12 +30,15 @@ from networkpype.rest.response import RESTResponse, decode_json
 from networkpype.retry import RetryPolicy, run_attempts
 from networkpype.throttler.throttler import AsyncThrottler, Hold
 
-__all__ = ("CountFrom", "RESTManager")
+__all__ = ("CountFrom", "RESTManager", "Weight")
 
 T = TypeVar("T")
 
 CountFrom = Literal["response", "admission"]
 """From when a request counts: its response, or (for a long poll) its admission."""
+
+Weight = int | Callable[[RESTRequest], int]
+"""As how many requests one request counts, or a function that returns it."""
 
 
 class RESTManager:
@@ -75,6 +79,7 @@ class RESTManager:
         headers: Mapping[str, Any] | None = None,
         *,
         priority: int = 0,
+        weight: Weight = 1,
         count_from: CountFrom = "response",
         encoded: bool = False,
         **aiohttp_kwargs: Any,
@@ -82,14 +87,14 @@ class RESTManager:
         """Send a request and return the JSON of its response, None for an empty body.
 
         A dict (without its None values) or a list in `data` is sent as JSON, anything else
-        unchanged; a file is read from its current position and left open. `timeout` is in seconds
-        and covers waiting, auth, connecting, the body and retries. Further arguments are those of
-        `aiohttp.ClientSession.request`.
+        unchanged; a file is read from its current position and left open. `weight` is as how many
+        requests it counts. `timeout` is in seconds and covers waiting, auth, connecting, the body
+        and retries. Further arguments are those of `aiohttp.ClientSession.request`.
 
         Raises HTTPStatusError (an OSError) for status 400 and up; with `return_err`, returns the
         error body instead if it is JSON. Raises UnknownLimitError (a ValueError), AuthError,
-        DeadlineExceeded (a TimeoutError), BodyDecodeError, and TransportError (an
-        aiohttp.ClientError) when there is no response.
+        DeadlineExceeded (a TimeoutError), BodyDecodeError, BodyTooLargeError, and TransportError
+        (an aiohttp.ClientError) when there is no response.
         """
         data = json_if_container(data)
         request = RESTRequest(
@@ -104,12 +109,13 @@ class RESTManager:
 
         async def read_json(response: RESTResponse, _deadline: Deadline) -> Any:
             # Read to the end, or closed by an error: either way the connection is released.
-            await response.read()
             if response.status >= 400:
+                await response.read_error()
                 raise response.status_error(url=url)
+            await response.read()
             return await response.json(content_type=None)
 
-        options = _SendOptions(priority, count_from, encoded, aiohttp_kwargs)
+        options = _SendOptions(priority, weight, count_from, encoded, aiohttp_kwargs)
         try:
             return await self._run(request, timeout, options, read_json)
         except HTTPStatusError as error:
@@ -117,7 +123,7 @@ class RESTManager:
                 raise
             try:
                 return decode_json(error.body)
-            except ValueError:
+            except (ValueError, RecursionError):
                 # Returning a body that is not JSON would hide the status.
                 raise error from None
 
@@ -127,14 +133,16 @@ class RESTManager:
         timeout: float | None = None,  # noqa: ASYNC109  (contract)
         *,
         priority: int = 0,
+        weight: Weight = 1,
         count_from: CountFrom = "response",
         encoded: bool = False,
         **aiohttp_kwargs: Any,
     ) -> RESTResponse:
         """Send `request`; return the response, of any status, as soon as its head has arrived.
 
-        Does not change `request`. Without a `throttler_limit_id`, it waits for no limit. `timeout`
-        is in seconds and includes reading the body. Raises what `execute_request` raises, except
+        Does not change `request`. Without a `throttler_limit_id`, it waits for no limit. It counts
+        as `weight` requests of its limit and of the limits linked to it. `timeout` is in seconds
+        and includes reading the body. Raises what `execute_request` raises, except
         HTTPStatusError.
         """
 
@@ -142,11 +150,11 @@ class RESTManager:
             response.set_deadline(deadline)
             if self._retry is not None and response.status >= 400:
                 # Read the body, so that the connection is free while the next attempt waits.
-                await response.read()
+                await response.read_error()
                 raise _ErrorResponse(response)
             return response
 
-        options = _SendOptions(priority, count_from, encoded, aiohttp_kwargs)
+        options = _SendOptions(priority, weight, count_from, encoded, aiohttp_kwargs)
         try:
             return await self._run(request, timeout, options, keep)
         except _ErrorResponse as error:
@@ -161,6 +169,7 @@ class RESTManager:
         finish: Callable[[RESTResponse, Deadline], Awaitable[T]],
     ) -> T:
         """Make attempts until one succeeds, all under one deadline."""
+        refuse_request_while_signing()
         if options.aiohttp_kwargs:
             check_request_keywords(options.aiohttp_kwargs)
         if request.is_auth_required and self._auth is None:
@@ -176,14 +185,18 @@ class RESTManager:
                 attempts += 1
                 if start is not None:
                     request.data.seek(start)
+                this = _Attempt(deadline, self._attempt_deadline(request))
                 try:
-                    response = await self._admit_and_send(request, options, deadline)
+                    response = await self._admit_and_send(request, options, this)
                     break
                 except StaleConnectionError:
                     # aiohttp itself would have sent it once more.
                     if is_second or not is_replayable_request:
                         raise
-            return await finish(response, deadline)
+            if this.own_deadline is None:
+                return await finish(response, deadline)
+            async with this.own_deadline.scope():
+                return await finish(response, deadline)
 
         try:
             async with deadline.scope():
@@ -199,8 +212,12 @@ class RESTManager:
             error.attempts = attempts
             raise
 
+    def _attempt_deadline(self, request: RESTRequest) -> AttemptDeadline | None:
+        seconds = None if self._retry is None else self._retry.attempt_timeout_seconds
+        return None if seconds is None else AttemptDeadline(request.describe, seconds)
+
     async def _admit_and_send(
-        self, request: RESTRequest, options: "_SendOptions", deadline: Deadline
+        self, request: RESTRequest, options: "_SendOptions", attempt: "_Attempt"
     ) -> RESTResponse:
         """Wait for admission, prepare, send."""
         if self._auth is not None and request.is_auth_required:
@@ -209,45 +226,75 @@ class RESTManager:
             await processor.before_admission()
         limit_id = request.throttler_limit_id
         if limit_id is None:
-            return await self._send(await self._prepare(request), _NullHold(), options, deadline)
+            return await self._send(
+                await self._prepare(request, options), _NullHold(), options, attempt
+            )
+        weight = options.weight(request) if callable(options.weight) else options.weight
         await release_outer_hold(self._throttler)
         if not self._pre_processors and not request.is_auth_required:
-            async with self._throttler.hold(limit_id, priority=options.priority) as hold:
-                return await self._send(request, hold, options, deadline)
+            async with self._throttler.hold(
+                limit_id, priority=options.priority, weight=weight
+            ) as hold:
+                return await self._send(_Prepared(request), hold, options, attempt)
         return await prepare_and_send(
             self._throttler,
             limit_id,
             options.priority,
-            prepare=lambda: self._prepare(request),
-            send=lambda prepared, hold: self._send(prepared, hold, options, deadline),
+            weight=weight,
+            prepare=lambda: self._prepare(request, options),
+            send=lambda prepared, hold: self._send(prepared, hold, options, attempt),
         )
 
-    async def _prepare(self, request: RESTRequest) -> RESTRequest:
+    async def _prepare(self, request: RESTRequest, options: "_SendOptions") -> "_Prepared":
         """Return the request to send; a copy only if a processor or the auth may change it."""
         auth = self._auth if request.is_auth_required else None
         if auth is None and not self._pre_processors:
-            return request
+            return _Prepared(request)
         prepared = request.copy()
         for processor in self._pre_processors:
             prepared = await processor.pre_process(prepared)
-        return prepared if auth is None else await auth.rest_authenticate(prepared)
+        if auth is None:
+            return _Prepared(prepared)
+        self._connection.resolve(prepared, encoded=options.encoded)
+        unsigned = None
+        if auth.resign_after_s is not None and is_replayable(prepared.data):
+            unsigned = prepared.copy()
+        return _Prepared(await auth.rest_authenticate(prepared), unsigned)
 
     async def _send(
         self,
-        request: RESTRequest,
+        prepared: "_Prepared",
         hold: "Hold | _NullHold",
         options: "_SendOptions",
-        deadline: Deadline,
+        attempt: "_Attempt",
     ) -> RESTResponse:
         if options.count_from == "admission":
             hold.count_from_admission()
-        response = await self._connection.exchange(
+        request, unsigned = prepared
+        again: dict[str, Any] = {}
+        if unsigned is not None and self._auth is not None:
+            auth = self._auth
+
+            async def sign_again() -> RESTRequest:
+                nonlocal request
+                request = await auth.rest_authenticate(unsigned)
+                return request
+
+            again = {"sign_again": sign_again, "resign_after_s": auth.resign_after_s}
+        exchange = self._connection.exchange(
             request,
             encoded=options.encoded,
-            deadline=deadline,
-            on_sent=hold.mark_sent,
+            deadline=attempt.deadline,
+            on_sent=attempt.on_sent(hold),
             aiohttp_kwargs=options.aiohttp_kwargs,
+            **again,
         )
+        if attempt.own_deadline is None:
+            response = await exchange
+        else:
+            attempt.own_deadline.start()
+            async with attempt.own_deadline.scope():
+                response = await exchange
         hold.count()
         try:
             if request.throttler_limit_id is not None:
@@ -268,9 +315,35 @@ class _SendOptions(NamedTuple):
     """Options of one call that are not part of its request."""
 
     priority: int
+    weight: Weight
     count_from: CountFrom
     encoded: bool
     aiohttp_kwargs: Mapping[str, Any]
+
+
+class _Attempt(NamedTuple):
+    """The deadline of the request, and that of one attempt, if it has one."""
+
+    deadline: Deadline
+    own_deadline: AttemptDeadline | None
+
+    def on_sent(self, hold: "Hold | _NullHold") -> Callable[[], None]:
+        own_deadline = self.own_deadline
+        if own_deadline is None:
+            return hold.mark_sent
+
+        def mark_sent() -> None:
+            own_deadline.was_sent = True
+            hold.mark_sent()
+
+        return mark_sent
+
+
+class _Prepared(NamedTuple):
+    """A request to send, and before it was signed, if it may be signed again."""
+
+    request: RESTRequest
+    unsigned: RESTRequest | None = None
 
 
 class _ErrorResponse(HTTPStatusError):

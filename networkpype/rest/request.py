@@ -67,17 +67,24 @@ class RESTRequest:
             duplicate.data = copy.deepcopy(self.data)
         return duplicate
 
-    def wire_url(self, *, encoded: bool = False) -> URL:
-        """Return the URL as it is sent, including `params`.
+    def parsed_url(self, *, encoded: bool = False) -> URL:
+        """Return the URL without `params`.
 
         Raises ValueError without a `url`.
         """
         if self.url is None:
             raise ValueError("Request URL cannot be None")
         try:
-            url = URL(self.url, encoded=encoded or self.url_is_encoded)
+            return URL(self.url, encoded=encoded or self.url_is_encoded)
         except ValueError as error:
             raise InvalidURLError("Request URL is not a URL.") from error
+
+    def wire_url(self, *, encoded: bool = False) -> URL:
+        """Return the URL as it is sent, including `params`.
+
+        Raises ValueError without a `url`.
+        """
+        url = self.parsed_url(encoded=encoded)
         return url.extend_query(self.params) if self.params else url
 
     def wire_body(self) -> tuple[Any, Mapping[str, Any] | None]:

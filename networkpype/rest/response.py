@@ -1,9 +1,10 @@
 """REST responses."""
 
+import codecs
 import json
 from collections.abc import AsyncIterator, Callable, Generator
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import aiohttp
 import msgspec
@@ -13,13 +14,19 @@ from networkpype._deadline import Deadline
 from networkpype._urls import redact_url
 from networkpype.exceptions import (
     BodyDecodeError,
+    BodyTooLargeError,
     HTTPStatusError,
     NetworkpypeError,
     map_client_error,
 )
 from networkpype.rest.method import RESTMethod
 
-__all__ = ("Progress", "RESTResponse")
+__all__ = ("DEFAULT_MAX_BODY_BYTES", "Progress", "RESTResponse")
+
+DEFAULT_MAX_BODY_BYTES: Final = 64 * 2**20
+
+# How much of a body that is too large is kept.
+_MAX_BODY_START: Final = 4096
 
 Progress = Callable[[int, int | None], None]
 """Called with the number of bytes received, and the total if the server has announced it."""
@@ -32,8 +39,14 @@ class RESTResponse:
     free for other requests. Reading ends at the deadline of the request, if it has one.
     """
 
-    def __init__(self, aiohttp_response: aiohttp.ClientResponse) -> None:
+    def __init__(
+        self,
+        aiohttp_response: aiohttp.ClientResponse,
+        *,
+        max_body_bytes: int = DEFAULT_MAX_BODY_BYTES,
+    ) -> None:
         self._response = aiohttp_response
+        self._max_body_bytes = max_body_bytes
         self._deadline: Deadline | None = None
         self._body: bytes | None = None
 
@@ -89,21 +102,48 @@ class RESTResponse:
                 return msgspec.json.decode(body)
             except (msgspec.DecodeError, RecursionError):
                 pass  # the slow path accepts more than msgspec, and raises the better error
+        text = ""
+
+        def decode(decoded: str) -> Any:
+            nonlocal text
+            text = decoded
+            return decode_json(decoded)
+
         try:
-            return await self._response.json(content_type=content_type, loads=decode_json)
+            # Checks the type, too.
+            return await self._response.json(
+                content_type=content_type, encoding=self._encoding(body), loads=decode
+            )
         except aiohttp.ContentTypeError as error:
             raise map_client_error(error) from error
         except json.JSONDecodeError as error:
-            raise BodyDecodeError(error.msg, error.doc, error.pos, status=self.status) from error
+            raise self._decode_error(error.msg, error.doc, error.pos) from error
+        except UnicodeError as error:
+            raise self._not_text_error(body, error) from error
+        except RecursionError as error:
+            raise self._decode_error("The body nests too deeply", text) from error
+        except ValueError as error:
+            # Python refuses to read an integer of thousands of digits.
+            raise self._decode_error("The body contains a number out of range", text) from error
 
     async def text(self) -> str:
-        """Return the body as text."""
-        await self.read()
-        return await self._response.text()
+        """Return the body as text, without a byte-order mark.
+
+        Raises BodyDecodeError if it is not text in its charset.
+        """
+        body = await self.read()
+        try:
+            return body.decode(self._encoding(body))
+        except UnicodeError as error:
+            raise self._not_text_error(body, error) from error
 
     async def read(self) -> bytes:
-        """Return the whole body, and keep it for further calls."""
+        """Return the whole body, and keep it for further calls.
+
+        Raises BodyTooLargeError if it exceeds `max_body_bytes`, and closes the connection.
+        """
         if self._body is None:
+            self._bound_body()
             if self._deadline is None:
                 # The same as below with less overhead; most requests take this path.
                 try:
@@ -114,6 +154,14 @@ class RESTResponse:
                 async with self._reading():
                     self._body = await self._response.read()
         return self._body
+
+    async def read_error(self) -> bytes:
+        """Return the body of an error; if it exceeds `max_body_bytes`, its beginning."""
+        try:
+            return await self.read()
+        except BodyTooLargeError as error:
+            self._body = error.body_start
+            return self._body
 
     async def iter_bytes(
         self, chunk_size: int = 65536, progress: Progress | None = None
@@ -151,10 +199,7 @@ class RESTResponse:
 
     def status_error(self, *, url: str) -> HTTPStatusError:
         """Return an HTTPStatusError for this response; `url` is used in its text."""
-        try:
-            body = (self._body or b"").decode(self._response.charset or "utf-8", "replace")
-        except LookupError:  # a charset unknown to Python
-            body = (self._body or b"").decode("utf-8", "replace")
+        body = (self._body or b"").decode(self._encoding(self._body), "replace")
         return HTTPStatusError(
             method=str(self._response.method),
             url=url,
@@ -162,6 +207,41 @@ class RESTResponse:
             headers=self.headers,
             body=body,
         )
+
+    def _bound_body(self) -> None:
+        """Make the read of the whole body end at `max_body_bytes`."""
+        response = self._response
+        length = response.content_length
+        is_short = length is not None and length <= self._max_body_bytes
+        if is_short and "Content-Encoding" not in response.headers:
+            return  # most responses
+        url = redact_url(self.url)
+        # `aiohttp.ClientResponse.read()` reads from `content`.
+        bounded: Any = _BoundedReader(response.content, self._max_body_bytes, self.status, url)
+        response.content = bounded
+
+    def _encoding(self, body: bytes | None) -> str:
+        """Return the charset of `body`; UTF-8 if none that Python knows is declared."""
+        if body is None or body.startswith(codecs.BOM_UTF8):
+            return "utf-8-sig"
+        try:
+            charset = self._response.get_encoding()
+            "a".encode(charset)
+        except (LookupError, UnicodeError):  # not a charset, but another codec of Python
+            return "utf-8"
+        except RuntimeError:  # the body was too large, and none is declared
+            return "utf-8"
+        return charset
+
+    def _not_text_error(self, body: bytes, error: UnicodeError) -> BodyDecodeError:
+        text = body.decode("utf-8", "replace")
+        start = error.start if isinstance(error, UnicodeDecodeError) else 0
+        position = len(body[:start].decode("utf-8", "replace"))
+        return self._decode_error("The body is not text in its charset", text, position)
+
+    def _decode_error(self, message: str, text: str, position: int = 0) -> BodyDecodeError:
+        url = redact_url(self.url)
+        return BodyDecodeError(message, text, position, status=self.status, url=url)
 
     async def _next_chunk(self, offset: int, size: int) -> bytes:
         if self._body is not None:
@@ -179,6 +259,36 @@ class RESTResponse:
 
     def _reading(self) -> "_Reading":
         return _Reading(self._response, self._deadline)
+
+
+class _BoundedReader:
+    """Read all of a stream, up to a bound."""
+
+    def __init__(self, stream: aiohttp.StreamReader, bound: int, status: int, url: str) -> None:
+        self._stream = stream
+        self._bound = bound
+        self._status = status
+        self._url = url
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    async def read(self, size: int = -1) -> bytes:
+        if size >= 0:
+            return await self._stream.read(size)
+        chunks: list[bytes] = []
+        received = 0
+        while chunk := await self._stream.readany():
+            chunks.append(chunk)
+            received += len(chunk)
+            if received > self._bound:
+                raise BodyTooLargeError(
+                    max_body_bytes=self._bound,
+                    status=self._status,
+                    url=self._url,
+                    body_start=b"".join(chunks)[: min(self._bound, _MAX_BODY_START)],
+                )
+        return b"".join(chunks)
 
 
 class _Reading:

@@ -1,22 +1,24 @@
 """Which requests are admitted, and when.
 
-A waiter stands in the queue of each window that it consumes. It is admitted as soon as it is first
-in all of these queues and fits into all windows. Queues are ordered by rank, which never changes:
-the order is the same in all queues, and the first of all waiters is first wherever it stands, so
-there is no deadlock. State never changes across an await.
+Waiters stand in one line, ordered by rank, which never changes. A waiter is admitted at its due
+time (see `_forecast`): one that can go without moving the due time of a waiter before it goes at
+once. State never changes across an await.
 
-One timer serves all waiters. It is set for the earliest moment at which a first waiter fits.
+Due times are judged again whenever something changes. One timer serves all waiters. It is set for
+the earliest moment at which one may go although nothing else has happened.
 """
 
 import asyncio
-import heapq
+import bisect
 import itertools
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from networkpype.exceptions import ConfigurationError
+from networkpype.throttler._forecast import EarliestDue, Forecast, Outlook
 from networkpype.throttler._window import Cost, Stage, Waiter, Window
 
 __all__ = ("AdmissionQueue",)
@@ -43,10 +45,10 @@ class AdmissionQueue:
         self._last_time = -math.inf
         self._timer: asyncio.TimerHandle | None = None
         self._sequence = itertools.count()
-        # In order of arrival.
-        self._waiters: dict[Waiter, None] = {}
-        # Waiters that are first in all their queues, and the times at which they fit.
-        self._due: dict[Waiter, float] = {}
+        # (rank, sequence, waiter), sorted.
+        self._line: list[tuple[float, int, Waiter]] = []
+        # How many waiters have the same cost: of these, none goes before the first.
+        self._equals: Counter[Cost] = Counter()
 
     def now(self) -> float:
         """Return the time of the running loop, and make it the loop of this queue.
@@ -80,7 +82,10 @@ class AdmissionQueue:
         return rank
 
     def try_hold(self, cost: Cost, now: float) -> bool:
-        """Hold `cost` if it fits now and nothing waits for any of its windows."""
+        """Hold `cost` if it fits now and nothing waits for any of its windows.
+
+        Otherwise it may still be admitted at once: `wait` decides.
+        """
         if not self._is_open(cost, now):
             return False
         for window, weight in cost:
@@ -105,28 +110,36 @@ class AdmissionQueue:
 
     def would_admit(self, cost: Cost, rank: float, now: float) -> bool:
         """Return whether a request of this rank would be admitted without waiting."""
-        for window, weight in cost:
-            first = self._first(window)
-            if first is not None and first.rank <= rank:
-                return False
-            if not window.has_room(weight, now):
-                return False
-        return True
+        if not all(window.has_room(weight, now) for window, weight in cost):
+            return False
+        earliest = EarliestDue(now)
+        before = {waiter.cost for waiter in self._waiters_before(rank)}
+        for other in before:
+            earliest.add(other, earliest.of(other))
+        return earliest.is_after(cost) or self.due(cost, rank, now) <= now
 
-    async def wait(self, limit_id: str, cost: Cost, priority: float, now: float) -> Cost:
+    def due(self, cost: Cost, rank: float, now: float) -> float:
+        """Return the due time of a request of this rank that arrives now."""
+        forecast = Forecast(now)
+        for waiter in self._waiters_before(rank):
+            forecast.plan(waiter.cost)
+        return forecast.due(cost)
+
+    async def wait(
+        self, limit_id: str, weight: int, cost: Cost, priority: float, now: float
+    ) -> Cost:
         """Wait for admission; return the cost that is held.
 
         It differs from `cost` if the limits have changed. Raises the exception that
         `update_costs` set.
         """
         loop = asyncio.get_running_loop()
-        waiter = Waiter(
-            limit_id, cost, self.rank(priority, now), next(self._sequence), loop.create_future()
-        )
+        rank = self.rank(priority, now)
+        waiter = Waiter(limit_id, weight, cost, rank, next(self._sequence), loop.create_future())
         generation = self.generation
-        self._waiters[waiter] = None
-        self._enqueue(waiter)
-        self.admit_waiters(cost, now)
+        bisect.insort(self._line, (waiter.rank, waiter.sequence, waiter))
+        self._add_to_windows(waiter)
+        self.admit_waiters(now)
         try:
             await waiter.future
         except BaseException:
@@ -138,177 +151,152 @@ class AdmissionQueue:
 
     def count(self, cost: Cost, start: float, now: float) -> None:
         """Count the hold of `cost` from `start`."""
-        has_waiters = False
         for window, weight in cost:
             window.count(weight, start, now)
-            if window.queue:
-                has_waiters = True
-        if has_waiters:
+        if self._line:
             # Only now is it known when this weight becomes free.
-            self.admit_waiters(cost, now)
+            self.admit_waiters(now)
 
     def refund(self, cost: Cost, now: float) -> None:
         """Release the hold of `cost` without counting it."""
         for window, weight in cost:
             window.refund(weight)
-        self.admit_waiters(cost, now)
+        self.admit_waiters(now)
 
-    def update_costs(self, find: Callable[[str], Cost | Exception]) -> None:
-        """Move each waiter to the queues of its new cost, or set an exception on it."""
+    def update_costs(self, find: Callable[[str, int], Cost | Exception]) -> None:
+        """Give each waiter its new cost, or set an exception on it."""
         for window in self.windows.values():
-            window.queue.clear()
             window.waiting = 0
-        self._due.clear()
-        for waiter in list(self._waiters):
-            if not waiter.is_waiting():
-                self._remove(waiter)
-                continue
-            found = find(waiter.limit_id)
-            if isinstance(found, Exception):
-                self._remove(waiter)
-                waiter.future.set_exception(found)
-            else:
+        self._equals.clear()
+        line, self._line = self._line, []
+        for entry in line:
+            waiter = entry[2]
+            found = find(waiter.limit_id, waiter.weight) if waiter.is_waiting() else None
+            if isinstance(found, tuple):
                 waiter.cost = found
-                self._enqueue(waiter)
-                if not found:
-                    # It consumes nothing now, so it stands in no queue.
-                    self._admit_waiter(waiter)
-        if self._waiters:
-            self.admit_waiters(((window, 0) for window in self.windows.values()), self.time())
-        if not self._due:
-            self._cancel_timer()
+                self._line.append(entry)
+                self._add_to_windows(waiter)
+                continue
+            waiter.stage = Stage.GONE
+            if found is not None:
+                waiter.future.set_exception(found)
+        self.admit_waiters(self.time())
 
-    def waiters_before(self, rank: float) -> list[Waiter]:
-        """Return, in order, the waiters that go before a request of this rank."""
-        before = [
-            waiter for waiter in self._waiters if waiter.is_waiting() and waiter.rank <= rank
-        ]
-        before.sort(key=_sort_key)
-        return before
-
-    def admit_waiters(self, cost: Iterable[tuple[Window, int]], now: float) -> None:
-        """Admit all waiters that fit, after the windows of `cost` have changed."""
-        if not self._waiters or self._loop is None or self._loop.is_closed():
+    def admit_waiters(self, now: float) -> None:
+        """Admit all waiters that are due, and set the timer for the next one."""
+        if self._loop is None or self._loop.is_closed():
             return
-        changed = [window for window, _ in cost]
-        while changed:
-            waiter = self._first(changed.pop())
-            if waiter is None or not self._is_first_in_all_queues(waiter):
+        outlook = Outlook(self.windows.values(), now)
+        wake_at = math.inf
+        # Of equal waiters, those behind one that stays stay too.
+        staying: set[Cost] = set()
+        passed = 0
+        for _, _, waiter in self._line:
+            passed += 1
+            cost = waiter.cost
+            if waiter.future.cancelled():
+                self._remove(waiter)
                 continue
-            if all(window.has_room(weight, now) for window, weight in waiter.cost):
-                self._admit_waiter(waiter)
-                changed += [window for window, _ in waiter.cost]
-                continue
-            due = max(window.fits_at(weight, now) for window, weight in waiter.cost)
-            if due == math.inf:
-                self._due.pop(waiter, None)
-            else:
-                self._due[waiter] = due
-                self._schedule_timer(due)
+            if cost not in staying:
+                due, wake = outlook.judge(cost)
+                if due <= now:
+                    outlook.admit(cost)
+                    self._admit(waiter)
+                    continue
+                wake_at = min(wake_at, wake)
+                staying.add(cost)
+                if len(staying) == len(self._equals):
+                    break
+            outlook.keep(cost)
+        self._line[:passed] = [
+            entry for entry in self._line[:passed] if entry[2].stage is Stage.WAITING
+        ]
+        self._set_timer(wake_at)
 
     def _is_open(self, cost: Cost, now: float) -> bool:
         for window, weight in cost:
             # These comparisons avoid the call for nearly every request.
-            if window.queue or (
+            if window.waiting or (
                 (window.used + weight > window.limit or window.frozen_until > now)
                 and not window.has_room(weight, now)
             ):
                 return False
         return True
 
-    def _first(self, window: Window) -> Waiter | None:
-        queue = window.queue
-        while queue:
-            waiter = queue[0][2]
-            if waiter.is_waiting():
-                return waiter
-            heapq.heappop(queue)
-        return None
-
-    def _is_first_in_all_queues(self, waiter: Waiter) -> bool:
-        return all(self._first(window) is waiter for window, _ in waiter.cost)
-
-    def _enqueue(self, waiter: Waiter) -> None:
+    def _add_to_windows(self, waiter: Waiter) -> None:
+        self._equals[waiter.cost] += 1
         for window, _ in waiter.cost:
-            heapq.heappush(window.queue, (waiter.rank, waiter.sequence, waiter))
             window.waiting += 1
 
-    def _admit_waiter(self, waiter: Waiter) -> None:
+    def _waiters_before(self, rank: float) -> Iterator[Waiter]:
+        """Yield, in order, the waiters that go before a request of this rank."""
+        for _, _, waiter in self._line[: bisect.bisect_left(self._line, (rank, math.inf))]:
+            if waiter.is_waiting():
+                yield waiter
+
+    def _remove_from_windows(self, waiter: Waiter) -> None:
+        if self._equals[waiter.cost] == 1:
+            del self._equals[waiter.cost]
+        else:
+            self._equals[waiter.cost] -= 1
+        for window, _ in waiter.cost:
+            window.waiting -= 1
+
+    def _admit(self, waiter: Waiter) -> None:
+        """Admit a waiter; the caller takes it out of the line."""
         waiter.stage = Stage.ADMITTED
-        del self._waiters[waiter]
-        self._due.pop(waiter, None)
         for window, weight in waiter.cost:
             window.hold(weight)
-            window.waiting -= 1
+        self._remove_from_windows(waiter)
         waiter.future.set_result(None)
-        if not self._due:
-            self._cancel_timer()
+
+    def _remove(self, waiter: Waiter) -> None:
+        """Forget a waiter; the caller takes it out of the line."""
+        waiter.stage = Stage.GONE
+        self._remove_from_windows(waiter)
 
     def _abandon(self, waiter: Waiter) -> None:
         if waiter.stage is Stage.ADMITTED:
             self.refund(waiter.cost, self.time())
         elif waiter.stage is Stage.WAITING:
+            del self._line[bisect.bisect_left(self._line, (waiter.rank, waiter.sequence))]
             self._remove(waiter)
-            for window, _ in waiter.cost:
-                window.waiting -= 1
-                self._compact_queue(window)
-            self.admit_waiters(waiter.cost, self.time())
+            self.admit_waiters(self.time())
 
-    def _remove(self, waiter: Waiter) -> None:
-        waiter.stage = Stage.GONE
-        del self._waiters[waiter]
-        self._due.pop(waiter, None)
-        if not self._due:
-            self._cancel_timer()
-
-    def _compact_queue(self, window: Window) -> None:
-        """Remove cancelled waiters from a queue when they are the majority."""
-        if not window.waiting:
-            window.queue.clear()
-        elif len(window.queue) > 2 * window.waiting + 16:
-            window.queue = [entry for entry in window.queue if entry[2].is_waiting()]
-            heapq.heapify(window.queue)
-
-    def _schedule_timer(self, when: float) -> None:
-        if self._timer is not None:
-            if self._timer.when() <= when:
+    def _set_timer(self, when: float) -> None:
+        timer = self._timer
+        if timer is not None:
+            if timer.when() <= when < math.inf:
                 # It may fire early; it is then set again.
                 return
-            self._timer.cancel()
-        if self._loop is not None:
-            self._timer = self._loop.call_at(when, self._on_timer)
-
-    def _cancel_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
+            timer.cancel()
             self._timer = None
+        if when < math.inf and self._loop is not None:
+            self._timer = self._loop.call_at(when, self._on_timer, when)
 
-    def _on_timer(self) -> None:
+    def _on_timer(self, when: float) -> None:
         self._timer = None
         now = self.time()
-        ready = [waiter for waiter, when in self._due.items() if when <= now]
-        for waiter in ready:
-            # `admit_waiters` adds it again if it is still first.
-            del self._due[waiter]
-        for waiter in ready:
-            self.admit_waiters(waiter.cost, now)
-        if self._due:
-            when = min(self._due.values())
-            self._schedule_timer(when if ready else max(when, now + _MIN_TIMER_DELAY_SECONDS))
+        if now < when and self._loop is not None:
+            self._timer = self._loop.call_at(
+                max(when, now + _MIN_TIMER_DELAY_SECONDS), self._on_timer, when
+            )
+        else:
+            self.admit_waiters(now)
 
     def _change_loop(self, loop: asyncio.AbstractEventLoop) -> None:
         old = self._loop
         if old is not None and not old.is_closed():
-            if old.is_running() or any(waiter.is_waiting() for waiter in self._waiters):
+            if old.is_running() or any(waiter.is_waiting() for _, _, waiter in self._line):
                 raise ConfigurationError("The throttler is in use by another event loop.")
-            self._cancel_timer()
+            self._set_timer(math.inf)
         was_monotonic = old is None or _is_clock_monotonic(old)
         last_time = self._last_time
         self._loop = loop
         self._is_clock_coarse = _is_clock_coarse(loop)
         self._timer = None
-        self._waiters.clear()
-        self._due.clear()
+        self._line.clear()
+        self._equals.clear()
         self.generation += 1
         now = self.time()
         shift = 0.0
@@ -317,10 +305,6 @@ class AdmissionQueue:
             shift = now - last_time
         for window in self.windows.values():
             window.change_clock(shift, now)
-
-
-def _sort_key(waiter: Waiter) -> tuple[float, int]:
-    return waiter.rank, waiter.sequence
 
 
 def _is_clock_coarse(loop: asyncio.AbstractEventLoop) -> bool:

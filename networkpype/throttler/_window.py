@@ -11,7 +11,7 @@ import math
 from collections import deque
 from collections.abc import Iterator, Mapping
 
-from networkpype.exceptions import UnknownLimitError
+from networkpype.exceptions import ConfigurationError, UnknownLimitError
 
 __all__ = ("Cost", "Costs", "Stage", "Waiter", "Window", "cost_of", "end_of")
 
@@ -34,19 +34,21 @@ class Stage(enum.Enum):
 
 
 class Waiter:
-    """One request in the queues of all windows that it consumes."""
+    """One request that waits for the windows of its cost."""
 
-    __slots__ = ("cost", "future", "limit_id", "rank", "sequence", "stage")
+    __slots__ = ("cost", "future", "limit_id", "rank", "sequence", "stage", "weight")
 
     def __init__(
         self,
         limit_id: str,
+        weight: int,
         cost: "Cost",
         rank: float,
         sequence: int,
         future: asyncio.Future[None],
     ) -> None:
         self.limit_id = limit_id
+        self.weight = weight
         self.cost = cost
         self.rank = rank
         self.sequence = sequence
@@ -54,7 +56,7 @@ class Waiter:
         self.stage = Stage.WAITING
 
     def is_waiting(self) -> bool:
-        # The task of a cancelled future has not run yet, so the waiter is still in the queues.
+        # The task of a cancelled future has not run yet, so the waiter is still in line.
         return self.stage is Stage.WAITING and not self.future.cancelled()
 
 
@@ -74,7 +76,6 @@ class Window:
         "limit",
         "limit_id",
         "log",
-        "queue",
         "shared_limit",
         "used",
         "waiting",
@@ -93,8 +94,7 @@ class Window:
         # (end, weight), a heap: usage by others, as reported by a server.
         self.corrections: list[tuple[float, int]] = []
         self.frozen_until = -math.inf
-        # (rank, sequence, waiter), a heap; it may contain waiters that are gone.
-        self.queue: list[tuple[float, int, Waiter]] = []
+        # The number of waiters that consume this limit.
         self.waiting = 0
 
     def is_expired(self, start: float, now: float) -> bool:
@@ -163,6 +163,23 @@ class Window:
                 return max(when, end)
         return math.inf
 
+    def last_end(self) -> float:
+        """Return when the last of the entries ends."""
+        ends = [end for end, _ in self.corrections]
+        if self.log:
+            ends.append(end_of(self.log[-1][0], self.interval))
+        return max(ends, default=-math.inf)
+
+    def next_end(self, now: float) -> float:
+        """Return the first moment after `now` at which something expires or unfreezes."""
+        self._expire(now, -1)
+        moments = [self.corrections[0][0]] if self.corrections else []
+        if self.log:
+            moments.append(end_of(self.log[0][0], self.interval))
+        if self.frozen_until > now:
+            moments.append(self.frozen_until)
+        return min(moments, default=math.inf)
+
     def endings(self) -> Iterator[tuple[float, int]]:
         """Yield (end, weight) of everything except holds, by end."""
         interval = self.interval
@@ -176,7 +193,6 @@ class Window:
         self.log = deque((start + shift, weight) for start, weight in self.log)
         self.corrections = [(end + shift, weight) for end, weight in self.corrections]
         self.frozen_until += shift
-        self.queue.clear()
         self.waiting = 0
         if self.held:
             self.log.append((restart_holds_at, self.held))
@@ -199,9 +215,25 @@ Costs = Mapping[str, Cost]
 """Costs by limit id."""
 
 
-def cost_of(limit_id: str, costs: Costs) -> Cost:
-    """Return what a request under `limit_id` consumes, or raise UnknownLimitError."""
+def cost_of(limit_id: str, costs: Costs, weight: int = 1) -> Cost:
+    """Return what a request under `limit_id` consumes, which counts as `weight` requests.
+
+    Raises UnknownLimitError, and ConfigurationError for a weight that can never fit.
+    """
     try:
-        return costs[limit_id]
+        cost = costs[limit_id]
     except KeyError:
         raise UnknownLimitError(f"Rate limit not found for ID: {limit_id}") from None
+    if weight == 1:
+        return cost
+    if not isinstance(weight, int) or weight < 0:
+        raise ConfigurationError(
+            f"The weight of a request must be a whole number, at least 0, not {weight!r}."
+        )
+    for window, single in cost:
+        if single * weight > window.limit:
+            raise ConfigurationError(
+                f"A request of weight {weight} under limit {limit_id!r} consumes "
+                f"{single * weight} of {window.limit_id!r}, which allows {window.limit}."
+            )
+    return tuple((window, single * weight) for window, single in cost) if weight else ()

@@ -17,15 +17,16 @@ class AsyncRequestContext:
     Each `async with` and each `acquire()` consumes once.
     """
 
-    __slots__ = ("_admission_queue", "_costs", "_limit_id", "_priority")
+    __slots__ = ("_admission_queue", "_costs", "_limit_id", "_priority", "_weight")
 
     def __init__(
-        self, queue: AdmissionQueue, costs: Costs, limit_id: str, priority: float
+        self, queue: AdmissionQueue, costs: Costs, limit_id: str, priority: float, weight: int
     ) -> None:
         self._admission_queue = queue
         self._costs = costs
         self._limit_id = limit_id
         self._priority = priority
+        self._weight = weight
 
     @classmethod
     def logger(cls) -> logging.Logger:
@@ -36,7 +37,7 @@ class AsyncRequestContext:
         # Not implemented with `acquire`, to save one coroutine per request.
         queue = self._admission_queue
         now = queue.now()
-        cost = cost_of(self._limit_id, self._costs)
+        cost = cost_of(self._limit_id, self._costs, self._weight)
         if not queue.try_consume(cost, now):
             await self._wait(cost, now)
 
@@ -59,18 +60,18 @@ class AsyncRequestContext:
         """Return whether `acquire()` would return without waiting."""
         queue = self._admission_queue
         now = queue.now()
-        cost = cost_of(self._limit_id, self._costs)
+        cost = cost_of(self._limit_id, self._costs, self._weight)
         return queue.would_admit(cost, queue.rank(self._priority, now), now)
 
     def flush(self) -> None:
         """Remove expired entries; the throttler also does this by itself."""
         now = self._admission_queue.now()
-        for window, _ in cost_of(self._limit_id, self._costs):
+        for window, _ in cost_of(self._limit_id, self._costs, self._weight):
             window.usage(now)
 
     async def _wait(self, cost: Cost, now: float) -> None:
         queue = self._admission_queue
-        admitted = await queue.wait(self._limit_id, cost, self._priority, now)
+        admitted = await queue.wait(self._limit_id, self._weight, cost, self._priority, now)
         # From now, not from the admission: the loop may have been blocked in between.
         now = queue.time()
         queue.count(admitted, now, now)
@@ -100,15 +101,17 @@ class Hold:
         "_limit_id",
         "_priority",
         "_stage",
+        "_weight",
     )
 
     def __init__(
-        self, queue: AdmissionQueue, costs: Costs, limit_id: str, priority: float
+        self, queue: AdmissionQueue, costs: Costs, limit_id: str, priority: float, weight: int
     ) -> None:
         self._admission_queue = queue
         self._costs = costs
         self._limit_id = limit_id
         self._priority = priority
+        self._weight = weight
         self._stage = _Stage.NEW
         self._cost: Cost = ()
         self._generation = 0
@@ -119,9 +122,9 @@ class Hold:
             raise RuntimeError("A hold can be entered only once.")
         queue = self._admission_queue
         now = queue.now()
-        cost = cost_of(self._limit_id, self._costs)
+        cost = cost_of(self._limit_id, self._costs, self._weight)
         if not queue.try_hold(cost, now):
-            cost = await queue.wait(self._limit_id, cost, self._priority, now)
+            cost = await queue.wait(self._limit_id, self._weight, cost, self._priority, now)
             now = queue.time()
         # No await follows, so a cancellation is raised inside the block.
         self._cost = cost

@@ -174,8 +174,10 @@ class ServerLimits:
 
     A report corrects the limit that `limit_ids` maps its name to (`{"default": "my-id"}`,
     `{"x-mbx-used-weight-1m": "weight"}`). Without a mapping, it corrects a limit that the request
-    consumed and that has the reported window and limit; a report of `used` prefers a linked
-    limit, other reports prefer the request's own. A correction only ever raises the usage.
+    consumed and that has the reported window, or else the reported limit. If neither is reported,
+    the numbers must be possible: no reset after more than the window. A report of `used` prefers
+    a linked limit, other reports prefer the request's own. A report that fits no limit of the
+    request is ignored, and logged once. A correction only ever raises the usage.
 
     A status in `freeze_statuses` freezes all limits that the request consumed: for `Retry-After`,
     else until the reset of an exhausted limit, else for `fallback_freeze_seconds`; at most for
@@ -237,14 +239,19 @@ def correct_windows(
     windows: Mapping[str, Window],
     server_limits: ServerLimits,
     now: float,
-) -> None:
-    """Raise usage to what a server reports; `consumed` are the windows of the request."""
+) -> list[str]:
+    """Raise usage to what a server reports; `consumed` are the windows of the request.
+
+    Returns the names of the reports that are of none of these.
+    """
+    foreign = []
     for report in reports:
         mapped_id = server_limits.limit_ids.get(report.name)
         window = (
             _matching_window(report, consumed) if mapped_id is None else windows.get(mapped_id)
         )
         if window is None:
+            foreign.append(report.name)
             continue
         excess = _reported_usage(report, window) - window.usage(now)
         if excess > 0:
@@ -253,6 +260,7 @@ def correct_windows(
                 longest = max(window.interval, server_limits.max_freeze_seconds)
                 lifetime_seconds = min(report.reset_after_seconds, longest)
             window.correct(excess, end_of(now, lifetime_seconds))
+    return foreign
 
 
 def _matching_window(report: UsageReport, consumed: Sequence[Window]) -> Window | None:
@@ -261,11 +269,22 @@ def _matching_window(report: UsageReport, consumed: Sequence[Window]) -> Window 
         candidates = [window for window in candidates if window.interval == report.window_seconds]
     if report.limit is not None:
         same = [window for window in candidates if window.configured_limit == report.limit]
-        candidates = same or candidates
+        # The window alone identifies a limit that is configured lower than the server's.
+        candidates = same if report.window_seconds is None else same or candidates
+    if report.window_seconds is None and report.limit is None:
+        candidates = [window for window in candidates if _can_be_of(report, window)]
     if not candidates:
         return None
     # `used` is a total over all endpoints, which a linked limit represents.
     return candidates[1 if report.used is not None and len(candidates) > 1 else 0]
+
+
+def _can_be_of(report: UsageReport, window: Window) -> bool:
+    """Return whether the numbers of `report`, which names no window or limit, are possible."""
+    if max(report.remaining or 0, report.used or 0) > window.configured_limit:
+        return False
+    # All of a window is free again after its interval; servers round up to whole seconds.
+    return (report.reset_after_seconds or 0.0) <= window.interval + 1.0
 
 
 def _reported_usage(report: UsageReport, window: Window) -> int:

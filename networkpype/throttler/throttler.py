@@ -9,7 +9,6 @@ from typing import Final
 
 from networkpype.exceptions import ConfigurationError, UnknownLimitError
 from networkpype.throttler._admission_queue import AdmissionQueue
-from networkpype.throttler._estimate import estimate_admission
 from networkpype.throttler._links import consumption, index_limits
 from networkpype.throttler._window import Cost, Window, cost_of
 from networkpype.throttler.context import AsyncRequestContext, Hold
@@ -20,15 +19,19 @@ __all__ = ("AsyncRequestContext", "AsyncThrottler", "Hold")
 
 _LOGGER = logging.getLogger(__name__)
 _DEFAULT_SERVER_LIMITS: Final = ServerLimits()
+# Servers choose the names of their reports, so there may be any number of them.
+_MAX_LOGGED_NAMES: Final = 100
 
 
 class AsyncThrottler:
     """Admit requests so that no limit is exceeded in any half-open window of its interval.
 
     This program uses `limits_share_percentage` percent of each limit (rounded down, at least 1),
-    less the fraction `safety_margin_pct`. A request is admitted as soon as it fits into all
-    limits that it consumes and is first in line for each of them, by priority, then by arrival.
-    One level of priority equals `priority_aging_seconds` of waiting, so no request waits forever.
+    less the fraction `safety_margin_pct`. Requests go in order of priority, then of arrival. One
+    level of priority equals `priority_aging_seconds` of waiting, so no request waits forever. A
+    request is due at the earliest moment at which all limits that it consumes have room for it
+    and for the requests before it when these are due. A later request goes first if that makes no
+    earlier one due later.
     `server_limits` says how responses correct the usage; None turns this off. `retry_interval`
     has no effect.
 
@@ -61,6 +64,7 @@ class AsyncThrottler:
         self._priority_aging_seconds = priority_aging_seconds
         self._server_limits = server_limits
         self._admission_queue = AdmissionQueue(priority_aging_seconds)
+        self._foreign_reports: set[str] = set()
         self._configured: list[RateLimit] = []
         self._by_id: dict[str, RateLimit] = {}
         # Contexts keep a reference to this dict: change it, never replace it.
@@ -141,29 +145,33 @@ class AsyncThrottler:
             priority_aging_seconds=self._priority_aging_seconds,
         )
 
-    def execute_task(self, limit_id: str, *, priority: float = 0) -> AsyncRequestContext:
+    def execute_task(
+        self, limit_id: str, *, priority: float = 0, weight: int = 1
+    ) -> AsyncRequestContext:
         """Return a context manager that waits for admission and counts from then.
 
-        The highest `priority` goes first.
-        Raises UnknownLimitError (a ValueError) for an unknown id.
+        The highest `priority` goes first. It counts as `weight` requests, in linked limits too.
+        Raises UnknownLimitError (a ValueError) for an unknown id, ConfigurationError for a weight
+        that no limit can ever admit.
         """
-        cost_of(limit_id, self._costs)
-        return AsyncRequestContext(self._admission_queue, self._costs, limit_id, priority)
+        if weight != 1 or limit_id not in self._costs:
+            cost_of(limit_id, self._costs, weight)  # to raise now
+        return AsyncRequestContext(self._admission_queue, self._costs, limit_id, priority, weight)
 
-    def hold(self, limit_id: str, *, priority: float = 0) -> Hold:
+    def hold(self, limit_id: str, *, priority: float = 0, weight: int = 1) -> Hold:
         """Return a context manager that waits for admission and counts when told to.
 
-        The highest `priority` goes first.
-        Entering raises UnknownLimitError (a ValueError) for an unknown id.
+        The highest `priority` goes first. It counts as `weight` requests, in linked limits too.
+        Entering raises what `execute_task` raises.
         """
-        return Hold(self._admission_queue, self._costs, limit_id, priority)
+        return Hold(self._admission_queue, self._costs, limit_id, priority, weight)
 
-    def try_acquire(self, limit_id: str, *, priority: float = 0) -> bool:
+    def try_acquire(self, limit_id: str, *, priority: float = 0, weight: int = 1) -> bool:
         """Consume, counted from now, if that needs no waiting; return whether it did.
 
-        Raises UnknownLimitError (a ValueError) for an unknown id.
+        Raises what `execute_task` raises.
         """
-        cost = cost_of(limit_id, self._costs)
+        cost = cost_of(limit_id, self._costs, weight)
         queue = self._admission_queue
         now = queue.now()
         if not queue.would_admit(cost, queue.rank(priority, now), now):
@@ -171,21 +179,21 @@ class AsyncThrottler:
         queue.consume(cost, now)
         return True
 
-    def estimate_wait(self, limit_id: str, *, priority: float = 0) -> float:
-        """Return the seconds that a request would wait if it arrived now and none after it.
+    def estimate_wait(self, limit_id: str, *, priority: float = 0, weight: int = 1) -> float:
+        """Return the seconds until a request would be due if it arrived now.
 
-        Assumes that existing holds count from now. Takes time in proportion to the number of
-        waiters.
-        Raises UnknownLimitError (a ValueError) for an unknown id.
+        Later requests of the same or lower priority do not change that. Assumes that existing
+        holds count from now; the wait is longer if they count later. Takes time in proportion to
+        the number of waiters.
+        Raises what `execute_task` raises.
         """
-        cost = cost_of(limit_id, self._costs)
+        cost = cost_of(limit_id, self._costs, weight)
         queue = self._admission_queue
         now = queue.now()
         rank = queue.rank(priority, now)
         if queue.would_admit(cost, rank, now):
             return 0.0
-        before = [waiter.cost for waiter in queue.waiters_before(rank)]
-        return estimate_admission(before, cost, now) - now
+        return queue.due(cost, rank, now) - now
 
     def observe(self, limit_id: str, status: int, headers: Mapping[str, str]) -> None:
         """Correct the usage from the response to a request under `limit_id`.
@@ -208,15 +216,32 @@ class AsyncThrottler:
             for window in windows:
                 window.frozen_until = max(window.frozen_until, now + verdict.freeze_seconds)
         if verdict.reports:
-            correct_windows(
+            foreign = correct_windows(
                 verdict.reports, windows, self._admission_queue.windows, self._server_limits, now
             )
+            for name in foreign:
+                self._log_foreign_report(name, limit_id)
+        if verdict.freeze_seconds > 0 or verdict.reports:
+            # A waiter that is due later now may have been in the way of others.
+            self._admission_queue.admit_waiters(now)
 
-    def _updated_cost(self, limit_id: str) -> Cost | UnknownLimitError:
-        cost = self._costs.get(limit_id)
-        if cost is None:
+    def _log_foreign_report(self, name: str, limit_id: str) -> None:
+        if name not in self._foreign_reports and len(self._foreign_reports) < _MAX_LOGGED_NAMES:
+            self._foreign_reports.add(name)
+            _LOGGER.warning(
+                "The server's report %.100r fits no limit of a request under %r, and is ignored; "
+                "limit_ids of ServerLimits says which limit it is of.",
+                name,
+                limit_id,
+            )
+
+    def _updated_cost(self, limit_id: str, weight: int) -> Cost | ConfigurationError:
+        if limit_id not in self._costs:
             return UnknownLimitError(f"Rate limit {limit_id!r} was removed.")
-        return cost
+        try:
+            return cost_of(limit_id, self._costs, weight)
+        except ConfigurationError as error:
+            return error
 
     def _shared(self, rate_limit: RateLimit) -> RateLimit:
         """Return the limit reduced to the share of this program."""

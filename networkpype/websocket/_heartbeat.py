@@ -23,8 +23,10 @@ HeartbeatOptions = tuple[
 """Seconds, the request or a coroutine function that sends it, and what tells its answer."""
 
 
-def check_heartbeat(options: HeartbeatOptions) -> None:
+def check_heartbeat(options: HeartbeatOptions | None) -> None:
     """Raise ConfigurationError for invalid values."""
+    if options is None:
+        return
     if len(options) != 3 or not options[0] > 0 or not callable(options[2]):
         raise ConfigurationError(
             "A heartbeat is a tuple of seconds above 0, a request, and a function of a response."

@@ -51,9 +51,9 @@ class LiveSocket:
     def __init__(
         self,
         websocket: aiohttp.ClientWebSocketResponse,
+        *,
         codec: JSONCodec,
         tasks: BackgroundTasks,
-        *,
         message_timeout: float | None,
         ping_timeout: float | None,
         data_timeout: float | None,

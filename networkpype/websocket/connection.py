@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
 from enum import Enum, auto
+from functools import partial
 from ssl import SSLContext
 from typing import Any
 
@@ -65,6 +66,12 @@ class WebSocketConnection:
         self._handshake_done: asyncio.Event | None = None
         self._closing: asyncio.Task[None] | None = None
         self._tasks = BackgroundTasks()
+        self._make_live = partial(
+            LiveSocket,
+            codec=self._codec,
+            tasks=self._tasks,
+            send=self.send,
+        )
 
     @classmethod
     def logger(cls) -> logging.Logger:
@@ -123,20 +130,14 @@ class WebSocketConnection:
         With `heartbeat=(seconds, request, is_answer)`, `request` is sent every `seconds`. A
         response for which `is_answer` is true is not received; it counts as data. If there is none
         by the next time while a receiver waits, the connection is lost.
-
         Raises ConnectionStateError (a RuntimeError) if not disconnected, a TransportError if
         connecting fails, ClosedError if the session is closed or `disconnect()` is called.
         """
-        self._leave_dead_loop()
-        self._check_disconnected()
-        if ssl is not None and not verify_ssl:
-            raise ConfigurationError("Give either ssl or verify_ssl=False, not both.")
-        if heartbeat is not None:
-            check_heartbeat(heartbeat)
+        check_heartbeat(heartbeat)
         websocket = await self._handshake(
             ws_url,
             headers=ws_headers,
-            ssl=verify_ssl if ssl is None else ssl,
+            ssl=_tls_option(ssl, verify_ssl),
             proxy=proxy,
             proxy_headers=proxy_headers,
             protocols=tuple(protocols),
@@ -145,10 +146,8 @@ class WebSocketConnection:
             timeout=aiohttp.ClientWSTimeout(ws_close=close_timeout),
         )
         self._close_timeout = close_timeout
-        self._live = LiveSocket(
+        self._live = self._make_live(
             websocket,
-            self._codec,
-            self._tasks,
             message_timeout=message_timeout,
             ping_timeout=ping_timeout or None,
             data_timeout=data_timeout,
@@ -156,7 +155,6 @@ class WebSocketConnection:
             last_recv_time=self._last_recv_time,
             wall_clock=wall_clock,
             heartbeat=heartbeat,
-            send=self.send,
         )
 
     async def disconnect(self) -> None:
@@ -269,6 +267,8 @@ class WebSocketConnection:
             raise ConnectionStateError(f"WebSocket is {self._state.name.lower()}.")
 
     async def _handshake(self, ws_url: str, **options: Any) -> aiohttp.ClientWebSocketResponse:
+        self._leave_dead_loop()
+        self._check_disconnected()
         session = self._source.session()
         if self._live is not None:
             self._forget(self._live)
@@ -304,3 +304,11 @@ class WebSocketConnection:
         finally:
             self._closing = None
             self._forget(live)
+
+
+def _tls_option(
+    ssl: SSLContext | aiohttp.Fingerprint | bool | None, verify_ssl: bool
+) -> SSLContext | aiohttp.Fingerprint | bool:
+    if ssl is not None and not verify_ssl:
+        raise ConfigurationError("Give either ssl or verify_ssl=False, not both.")
+    return verify_ssl if ssl is None else ssl

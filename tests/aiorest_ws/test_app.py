@@ -9,6 +9,7 @@ from autobahn.websocket.compress import PerMessageDeflateOffer, PerMessageDeflat
 
 from aiorest_ws.app import Application, load_application
 from aiorest_ws.exceptions import BaseAPIException, ImproperlyConfigured
+from aiorest_ws.limits import Limits
 from aiorest_ws.log import logger, set_level
 from aiorest_ws.request import RequestHandlerFactory, RequestHandlerProtocol
 from aiorest_ws.routers import SimpleRouter
@@ -329,3 +330,62 @@ def test_a_name_that_leads_nowhere_is_explained(module, name, message):
 def test_a_module_that_lacks_something_itself_says_so(module):
     with pytest.raises(ModuleNotFoundError, match="a_module_that_is_not_there"):
         load_application("broken_api:app")
+
+
+# Who may call
+
+
+class Private(MethodBasedView):
+    auth_required = True
+
+    def get(self, request):
+        return "in"
+
+
+class Passing:
+    def process_request(self, request, handler):
+        """Let everything through."""
+
+
+def private_router(middlewares=()):
+    router = hello_router()
+    router.register("/private", Private, "GET")
+    router.middlewares.extend(middlewares)
+    return router
+
+
+def including(router):
+    outer = SimpleRouter()
+    outer.include(router)
+    return outer
+
+
+@pytest.mark.parametrize("wrap", [lambda router: router, including])
+@pytest.mark.parametrize("limits", [None, Limits(messages_per_second_per_user=9)])
+def test_a_view_that_nobody_can_ever_call_is_no_start(wrap, limits):
+    with pytest.raises(ImproperlyConfigured, match="'/private/' has `auth_required`, but no midd"):
+        Application(router=wrap(private_router()), limits=limits).generate_factory()
+
+
+@pytest.mark.parametrize("hook", [Application.on_startup, Application.on_connect, None])
+def test_a_middleware_or_a_hook_may_authenticate(hook):
+    app = Application(router=private_router(), middlewares=() if hook is not None else (Passing,))
+    if hook is not None:
+        hook(app, lambda argument: None)
+    app.generate_factory()
+
+
+def test_a_middleware_of_an_included_router_may_authenticate():
+    Application(router=including(private_router([Passing()]))).generate_factory()
+
+
+def test_a_router_of_ones_own_may_authenticate():
+    class Own(SimpleRouter):
+        def process_request(self, request):
+            request.user = "me"
+            return super().process_request(request)
+
+    Application(router=including(Own())).generate_factory()
+    own = Own()
+    own.register("/private", Private, "GET")
+    Application(router=own).generate_factory()

@@ -54,6 +54,7 @@ PROCESS_SECONDS = 20
 EXCHANGES = {
     "first_exchange.txt": "first_server",
     "function_views_exchange.txt": "function_views",
+    "injected_exchange.txt": "injected",
     "method_views_exchange.txt": "method_views",
     "csv_exchange.txt": "csv_views",
     "error_handlers_exchange.txt": "error_handlers",

@@ -27,6 +27,16 @@ INTERNALS: list[tuple[str, str, Callable[[], bool]]] = [
         ),
     ),
     (
+        "ClientSession._base_url",
+        "a relative URL is signed as it is sent",
+        lambda: "_base_url" in aiohttp.ClientSession.ATTRS,
+    ),
+    (
+        "ClientSession._middlewares",
+        "they go on when one is added for a request",
+        lambda: "_middlewares" in aiohttp.ClientSession.ATTRS,
+    ),
+    (
         "ClientSession(request_class=...)",
         "it makes the session use our request class",
         lambda: "request_class" in _parameters(aiohttp.ClientSession),
@@ -77,7 +87,8 @@ def test_only_one_module_uses_private_names_of_others() -> None:
                 is_own = isinstance(node.value, ast.Name) and node.value.id in {"self", "cls"}
                 if not is_dunder and not is_own:
                     used.add((path.relative_to(package).as_posix(), node.attr))
-    assert used == {("_aiohttp.py", "_request")}
+    names = ("_base_url", "_middlewares", "_request")
+    assert used == {("_aiohttp.py", name) for name in names}
 
 
 def test_the_request_class_is_a_subclass_made_once() -> None:

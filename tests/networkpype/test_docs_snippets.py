@@ -56,7 +56,8 @@ def load():
 
 def any_factory(**options):
     return ConnectionManagersFactory(
-        AsyncThrottler([RateLimit("api", 1000, 1.0), RateLimit("order", 1000, 1.0)]), **options
+        AsyncThrottler([RateLimit(name, 1000, 1.0) for name in ("api", "order", "ticker")]),
+        **options,
     )
 
 
@@ -212,6 +213,7 @@ def test_limits_serve_other_work_too_and_priorities_requests(load, run, serve):
         assert await module.do_something_else(throttler, work) == "done"
         async with serve() as server, a_manager() as manager:
             assert await module.cancel_first(manager, server.url()) == {"n": 1}
+            assert await module.read_depth(manager, server.url(), 500) == {"n": 2}
 
     run(main())
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import gzip
+import pickle
 from typing import Any
 
 import aiohttp
@@ -14,10 +15,13 @@ from networkpype.exceptions import (
     PayloadError,
     ResponseError,
 )
+from networkpype.factory import ConnectionManagersFactory, ConnectionsFactory
 from networkpype.rest.connection import RESTConnection
 from networkpype.rest.method import RESTMethod
 from networkpype.rest.request import RESTRequest
 from networkpype.rest.response import RESTResponse
+from networkpype.throttler.rate_limit import RateLimit
+from networkpype.throttler.throttler import AsyncThrottler
 
 CONTENT = bytes(range(256)) * 2048  # 512 KiB
 
@@ -245,5 +249,112 @@ def test_an_error_body_that_came_with_its_head_needs_no_reading(run):
             with pytest.raises(HTTPStatusError) as caught:
                 response.raise_for_status()
             assert caught.value.body == "lost"
+
+    run(main())
+
+
+BAD_BODIES = [
+    (b'{"a": "\xff"}', "application/json"),
+    (b'{"a": "\xe4"}', "application/json; charset=ascii"),
+    (b'{"a": 1', "application/json; charset=utf-16"),
+    (b"[" * 100_000 + b"]" * 100_000, "application/json"),
+    (b'{"a":' * 50_000 + b"1" + b"}" * 50_000, "text/html"),
+    (b"1" * 5_000, "application/json"),
+    (b'{"a": -' + b"7" * 10_000 + b"}", "application/json"),
+    (b"\xef\xbb\xbf{", "application/json"),
+    (b"nonsense", "application/json"),
+]
+
+
+@pytest.mark.parametrize(("body", "content_type"), BAD_BODIES)
+@pytest.mark.parametrize("is_declared", [True, False])
+def test_a_body_that_is_not_json_raises_one_error(run, serve, body, content_type, is_declared):
+    async def main() -> None:
+        async def answer(_request: web.Request) -> web.Response:
+            return web.Response(body=body, headers={"Content-Type": content_type})
+
+        async with serve({"/x": answer}) as server, ConnectionsFactory() as factory:
+            connection = await factory.get_rest_connection()
+            url = server.url("/x")
+            response = await connection.call(RESTRequest(RESTMethod.GET, f"{url}?key=secret"))
+            with pytest.raises(BodyDecodeError) as caught:
+                await response.json(content_type.partition(";")[0] if is_declared else None)
+            assert (caught.value.status, caught.value.url) == (200, url)
+            assert len(str(caught.value)) < 200
+            assert pickle.loads(pickle.dumps(caught.value)).url == url
+
+            async with ConnectionManagersFactory(AsyncThrottler([RateLimit("a", 9, 1)])) as other:
+                manager = await other.get_rest_manager()
+                with pytest.raises(BodyDecodeError):
+                    await manager.execute_request(url, "a")
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    ("body", "charset"),
+    [(b"\xff", "utf-8"), (b"a\xe4", "ascii"), (b"abc", "utf-16"), (b"\x80abc", "idna")],
+)
+def test_a_body_that_is_not_text_raises_the_same_error(run, serve, body, charset):
+    async def main() -> None:
+        async def answer(_request: web.Request) -> web.Response:
+            return web.Response(
+                status=201, body=body, headers={"Content-Type": f"text/plain; charset={charset}"}
+            )
+
+        async with serve({"/x": answer}) as server, ConnectionsFactory() as factory:
+            connection = await factory.get_rest_connection()
+            url = server.url("/x")
+            response = await connection.call(RESTRequest(RESTMethod.GET, url))
+            with pytest.raises(BodyDecodeError) as caught:
+                await response.text()
+            assert (caught.value.status, caught.value.url) == (201, url)
+
+    run(main())
+
+
+@pytest.mark.parametrize("charset", ["", "; charset=utf-8", "; charset=latin-1", "; charset=zip"])
+@pytest.mark.parametrize("bom", [b"", b"\xef\xbb\xbf"])
+def test_a_byte_order_mark_is_accepted(run, serve, charset, bom):
+    async def main() -> None:
+        status = 200
+
+        async def answer(_request: web.Request) -> web.Response:
+            headers = {"Content-Type": f"application/json{charset}"}
+            return web.Response(status=status, body=bom + b'{"a": 1}', headers=headers)
+
+        throttler = AsyncThrottler([RateLimit("a", 9, 1)])
+        async with (
+            serve({"/x": answer}) as server,
+            ConnectionManagersFactory(throttler) as factory,
+        ):
+            manager = await factory.get_rest_manager()
+            response = await manager.call(RESTRequest(RESTMethod.GET, server.url("/x")))
+            assert await response.text() == '{"a": 1}'
+            assert await response.json() == {"a": 1}
+            assert await manager.execute_request(server.url("/x"), "a") == {"a": 1}
+            status = 400
+            assert await manager.execute_request(server.url("/x"), "a", return_err=True) == {
+                "a": 1
+            }
+
+    run(main())
+
+
+@pytest.mark.parametrize("body", [b"[" * 100_000, b"7" * 5_000, b"\xff"])
+def test_an_error_body_that_is_not_json_leaves_the_status(run, serve, body):
+    async def main() -> None:
+        async def answer(_request: web.Request) -> web.Response:
+            return web.Response(status=418, body=body, content_type="application/json")
+
+        throttler = AsyncThrottler([RateLimit("a", 9, 1)], server_limits=None)
+        async with (
+            serve({"/x": answer}) as server,
+            ConnectionManagersFactory(throttler) as factory,
+        ):
+            manager = await factory.get_rest_manager()
+            with pytest.raises(HTTPStatusError) as caught:
+                await manager.execute_request(server.url("/x"), "a", return_err=True)
+            assert caught.value.status == 418
 
     run(main())

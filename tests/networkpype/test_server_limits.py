@@ -339,3 +339,48 @@ def test_a_shorter_pause_does_not_end_a_longer_one():
 
 def test_it_can_be_switched_off():
     assert room(after({"Retry-After": "30"}, 429, server_limits=None), "weight") == 100
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"X-RateLimit-Limit": "600", "X-RateLimit-Remaining": "1", "X-RateLimit-Reset": "600"},
+        {"X-RateLimit-Remaining": "1", "X-RateLimit-Reset": "600"},
+        {"X-RateLimit-Limit": "100", "X-RateLimit-Used": "99"},
+        {"X-RateLimit-Used": "700"},
+        {"X-RateLimit-Remaining-Hour": "0"},
+        {"RateLimit": '"day";r=0;t=40000', "RateLimit-Policy": '"day";q=50;w=86400'},
+        {"RateLimit-Limit": "100, 100;w=3600", "RateLimit-Remaining": "0"},
+        {"X-MBX-USED-WEIGHT-1D": "50"},
+    ],
+)
+def test_a_report_of_a_foreign_limit_is_ignored_and_logged_once(headers, caplog):
+    throttler = AsyncThrottler([RateLimit("a", 50, 1.0)], safety_margin_pct=0.0)
+    for _ in range(3):
+        throttler.observe("a", 200, headers)
+    assert [throttler.try_acquire("a") for _ in range(51)] == [True] * 50 + [False]
+    assert caplog.text.count("fits no limit") == 1
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"X-RateLimit-Limit": "50", "X-RateLimit-Remaining": "0"},
+        {"X-RateLimit-Limit": "50", "X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "10"},
+        {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "11"},
+        {"RateLimit": '"own";r=0;t=9', "RateLimit-Policy": '"own";q=50;w=10'},
+        {"X-MBX-USED-WEIGHT-10S": "70"},
+    ],
+)
+def test_a_report_of_the_own_limit_is_heard(headers, caplog):
+    throttler = AsyncThrottler([RateLimit("a", 50, 10.0)], safety_margin_pct=0.0)
+    throttler.observe("a", 200, headers)
+    assert not throttler.try_acquire("a")
+    assert caplog.text == ""
+
+
+def test_names_without_number_do_not_fill_the_log(caplog):
+    throttler = AsyncThrottler([RateLimit("a", 50, 1.0)])
+    for number in range(1_000):
+        throttler.observe("a", 200, {"RateLimit": f'"policy-{number}";r=0;t=600'})
+    assert caplog.text.count("fits no limit") <= 100

@@ -78,6 +78,7 @@ def test_a_waiter_keeps_its_place_in_every_queue(virtual):
         async with asyncio.TaskGroup() as group:
             for limit_id in ("shared", "heavy", "shared"):
                 group.create_task(consume(limit_id))
+                await asyncio.sleep(0.25)
         return admitted
 
     assert virtual(main()) == [("shared", 0.0), ("heavy", 1.0), ("shared", 2.0)]

@@ -1,7 +1,12 @@
-"""The throttler against the model in throttler_model.py."""
+"""The throttler against the model in throttler_model.py.
+
+AIOREST_WS_THROTTLER_EXAMPLES says how many runs of up to 50 steps each; `tox -e throttler` makes
+20,000 steps.
+"""
 
 import dataclasses
 import math
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -11,19 +16,22 @@ from throttler_model import AGING_SECONDS, ThrottlerMachine, end_of, run_machine
 
 from networkpype.throttler import _window
 from networkpype.throttler._admission_queue import AdmissionQueue
-from networkpype.throttler._window import Cost, Waiter
+from networkpype.throttler._forecast import EarliestDue, Forecast, _Plan
+from networkpype.throttler._window import Cost, Stage, Waiter, Window
 from networkpype.throttler.rate_limit import RateLimit
 from networkpype.throttler.throttler import AsyncThrottler, Hold
 
 pytestmark = pytest.mark.property
+
+EXAMPLES = int(os.environ.get("AIOREST_WS_THROTTLER_EXAMPLES", "110"))
 
 
 def test_throttler_does_what_the_model_does() -> None:
     class Counted(ThrottlerMachine):
         steps = 0
 
-    run_machine(Counted, 550, phases=(Phase.generate, Phase.shrink))
-    assert Counted.steps >= 20_000
+    run_machine(Counted, EXAMPLES, phases=(Phase.generate, Phase.shrink))
+    assert Counted.steps >= 36 * EXAMPLES
 
 
 # What follows are throttlers that are broken on purpose, each in one point: the proof that the
@@ -74,7 +82,7 @@ def no_refund_when_cancelled_after_admission(patch: pytest.MonkeyPatch) -> None:
     abandon = AdmissionQueue._abandon
 
     def leave_if_waiting(queue: AdmissionQueue, waiter: Waiter) -> None:
-        if waiter in queue._waiters:
+        if waiter.stage is Stage.WAITING:
             abandon(queue, waiter)
 
     patch.setattr(AdmissionQueue, "_abandon", leave_if_waiting)
@@ -90,6 +98,81 @@ def last_come_first_served(patch: pytest.MonkeyPatch) -> None:
 
 def no_aging(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(AdmissionQueue, "rank", lambda _, priority, now: now - priority * 1e6)
+
+
+def nobody_overtakes(patch: pytest.MonkeyPatch) -> None:
+    due = Forecast.due
+
+    def late(forecast: Forecast, cost: Cost) -> float:
+        when = due(forecast, cost)
+        return when + 0.05 if forecast._plans and when <= forecast._now else when
+
+    patch.setattr(Forecast, "due", late)
+
+
+def whoever_fits_goes(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(EarliestDue, "is_after", lambda *_: True)
+
+
+def only_those_without_room_are_protected(patch: pytest.MonkeyPatch) -> None:
+    """Do not wait for limits that the first one does not use."""
+    add = EarliestDue.add
+
+    def add_full(earliest: EarliestDue, cost: Cost, due: float) -> None:
+        now = earliest._now
+        add(earliest, tuple(each for each in cost if not each[0].has_room(each[1], now)), due)
+
+    patch.setattr(EarliestDue, "add", add_full)
+
+
+def only_the_first_is_protected(patch: pytest.MonkeyPatch) -> None:
+    plan = Forecast.plan
+
+    def plan_first(forecast: Forecast, cost: Cost) -> None:
+        if not forecast._plans:
+            plan(forecast, cost)
+
+    patch.setattr(Forecast, "plan", plan_first)
+
+
+def due_times_before_are_moved(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(_Plan, "_obstacle", lambda *_: None)
+
+
+def due_times_before_are_forgotten(patch: pytest.MonkeyPatch) -> None:
+    add = _Plan.add
+
+    def add_present(plan: _Plan, weight: int, start: float) -> None:
+        if start <= plan._open_at:
+            add(plan, weight, start)
+
+    patch.setattr(_Plan, "add", add_present)
+
+
+def what_is_held_is_forgotten(patch: pytest.MonkeyPatch) -> None:
+    init = _Plan.__init__
+
+    def forget(plan: _Plan, window: Window, now: float) -> None:
+        held = window.held
+        window.refund(held)
+        init(plan, window, now)
+        window.hold(held)
+
+    patch.setattr(_Plan, "__init__", forget)
+
+
+def what_is_frozen_is_forgotten(patch: pytest.MonkeyPatch) -> None:
+    init = _Plan.__init__
+
+    def forget(plan: _Plan, window: Window, now: float) -> None:
+        init(plan, window, now)
+        plan._open_at = now
+
+    patch.setattr(_Plan, "__init__", forget)
+
+
+def estimates_forget_those_before(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(AdmissionQueue, "_waiters_before", lambda *_: iter(()))
 
 
 def light_requests_overtake_heavy_ones(patch: pytest.MonkeyPatch) -> None:
@@ -116,10 +199,8 @@ def windows_are_closed(patch: pytest.MonkeyPatch) -> None:
 
 
 def wakes_up_late(patch: pytest.MonkeyPatch) -> None:
-    schedule = AdmissionQueue._schedule_timer
-    patch.setattr(
-        AdmissionQueue, "_schedule_timer", lambda queue, when: schedule(queue, when + 0.01)
-    )
+    set_timer = AdmissionQueue._set_timer
+    patch.setattr(AdmissionQueue, "_set_timer", lambda queue, when: set_timer(queue, when + 0.01))
 
 
 def holds_count_from_admission(patch: pytest.MonkeyPatch) -> None:
@@ -175,6 +256,15 @@ def server_is_not_heard(patch: pytest.MonkeyPatch) -> None:
         low_priority_first,
         last_come_first_served,
         no_aging,
+        nobody_overtakes,
+        whoever_fits_goes,
+        only_those_without_room_are_protected,
+        only_the_first_is_protected,
+        due_times_before_are_moved,
+        due_times_before_are_forgotten,
+        what_is_held_is_forgotten,
+        what_is_frozen_is_forgotten,
+        estimates_forget_those_before,
         light_requests_overtake_heavy_ones,
         windows_are_closed,
         wakes_up_late,

@@ -1,13 +1,14 @@
 """A model of the throttler that searches all of its history for every answer.
 
-The model shares nothing with the throttler but the rules: a request goes as soon as it is the
-first, by rank, then by arrival, among those that wait for any limit that it consumes, and no
-half-open window of any of them would be exceeded.
+The model shares nothing with the throttler but the rules. Those who wait are ordered by rank, then
+by arrival. A request is due at the earliest moment at which it exceeds no half-open window of its
+limits, given what has counted, what is held (as if it counted from now) and the due times of those
+before it, none of which it may move. It goes when it is due.
 """
 
 import asyncio
-import copy
 import dataclasses
+import functools
 import math
 from collections.abc import Iterator
 from fractions import Fraction
@@ -78,6 +79,7 @@ CONFIGURATIONS = [
 ]
 
 
+@functools.cache
 def end_of(start: float, interval: float) -> float:
     exact = Fraction(start) + Fraction(interval)
     end = float(exact)
@@ -96,11 +98,16 @@ class Request:
     weights: dict[str, int] = dataclasses.field(default_factory=dict)
 
 
+Weights = dict[str, int]
+
+
 class Model:
     """All that was ever admitted, and who must be admitted next."""
 
     def __init__(self, limits: list[RateLimit]) -> None:
         self.limits = {each.limit_id: each for each in limits}
+        # Those of removed limits too.
+        self.intervals = {each.limit_id: each.time_interval for each in limits}
         self.now = 0.0
         self.entries: dict[str, list[tuple[float, int]]] = {}
         self.corrections: dict[str, list[tuple[float, int]]] = {}
@@ -110,7 +117,7 @@ class Model:
         # In the order of their admission, until they run.
         self.granted: list[Request] = []
 
-    def weights(self, limit_id: str) -> dict[str, int]:
+    def weights(self, limit_id: str) -> Weights:
         found = {limit_id: self.limits[limit_id].weight}
         reached = [limit_id]
         for each in reached:
@@ -120,50 +127,65 @@ class Model:
                     reached.append(link.limit_id)
         return {each: weight for each, weight in found.items() if weight}
 
+    def spans(self, limit_id: str) -> list[tuple[float, float, int]]:
+        """Return (start, end, weight) of all that is used; what is held counts from now."""
+        interval = self.intervals[limit_id]
+        counted = [(s, end_of(s, interval), w) for s, w in self.entries.get(limit_id, ())]
+        others = [(-math.inf, end, w) for end, w in self.corrections.get(limit_id, ())]
+        held_until = end_of(self.now, interval)
+        held = [
+            (self.now, held_until, request.weights[limit_id])
+            for request in self.having("granted", "held")
+            if limit_id in request.weights
+        ]
+        return [span for span in counted + others + held if span[1] > self.now]
+
     def usage(self, limit_id: str) -> int:
-        interval = self.limits[limit_id].time_interval
-        counted = [w for s, w in self.entries.get(limit_id, ()) if self.now < end_of(s, interval)]
-        others = [w for end, w in self.corrections.get(limit_id, ()) if self.now < end]
-        held = [r.weights.get(limit_id, 0) for r in self.having("granted", "held")]
-        return sum(counted) + sum(others) + sum(held)
+        return sum(weight for _, _, weight in self.spans(limit_id))
 
     def having(self, *states: str) -> list[Request]:
         return [request for request in self.requests if request.state in states]
 
-    def fits(self, weights: dict[str, int]) -> bool:
-        return all(
-            self.now >= self.frozen_until.get(limit_id, -math.inf)
-            and self.usage(limit_id) + weight <= self.limits[limit_id].limit
-            for limit_id, weight in weights.items()
-        )
+    def plan(self) -> "Plan":
+        return Plan(self)
 
-    def would_admit(self, request: Request) -> bool:
-        weights = self.weights(request.limit_id)
-        return self.fits(weights) and not any(
-            waiting.rank <= request.rank and weights.keys() & self.weights(waiting.limit_id)
-            for waiting in self.having("waiting")
-        )
+    def due(self, request: Request) -> float:
+        """Return when a request is admitted that arrives now, if none comes after it."""
+        plan = self.plan()
+        for waiting in sorted(self.having("waiting"), key=lambda each: each.rank):
+            if waiting.rank <= request.rank:
+                plan.add(self.weights(waiting.limit_id))
+        return plan.due(self.weights(request.limit_id))
 
     def settle(self) -> None:
-        """Admit all who can be, in their order."""
-        taken: set[str] = set()
+        """Admit all who are due, in their order."""
+        plan = self.plan()
         for request in sorted(self.having("waiting"), key=lambda each: each.rank):
             weights = self.weights(request.limit_id)
-            if not taken & weights.keys() and self.fits(weights):
-                request.state = "granted"
-                request.weights = weights
-                self.granted.append(request)
-            else:
-                taken |= weights.keys()
+            if plan.add(weights) <= self.now:
+                self.grant(request, weights)
+
+    def grant(self, request: Request, weights: Weights) -> None:
+        request.state = "granted"
+        request.weights = weights
+        self.granted.append(request)
 
     def arrive(self, request: Request) -> None:
         if request.limit_id not in self.limits:
             request.state = "refused"
             return
         request.rank = self.now - request.priority * AGING_SECONDS
+        weights = self.weights(request.limit_id)
+        is_awaited = any(
+            weights.keys() & self.weights(waiting.limit_id) for waiting in self.having("waiting")
+        )
         request.state = "waiting"
         self.requests.append(request)
-        self.settle()
+        if not is_awaited and self.plan().due(weights) <= self.now:
+            # Nobody else is affected.
+            self.grant(request, weights)
+        else:
+            self.settle()
 
     def resume(self) -> list[Request]:
         """Let the admitted run; return them in the order of their admission."""
@@ -182,16 +204,15 @@ class Model:
             self.entries.setdefault(limit_id, []).append((start, weight))
         self.settle()
 
-    def drop(self, request: Request, state: str) -> None:
-        request.state = state
+    def drop(self, requests: list[Request], state: str) -> None:
+        for request in requests:
+            request.state = state
         self.settle()
 
     def instants(self) -> Iterator[float]:
         """Yield the moments at which something may become free."""
         for limit_id, entries in self.entries.items():
-            if limit_id in self.limits:
-                interval = self.limits[limit_id].time_interval
-                yield from (end_of(start, interval) for start, _ in entries)
+            yield from (end_of(start, self.intervals[limit_id]) for start, _ in entries)
         for corrections in self.corrections.values():
             yield from (end for end, _ in corrections)
         yield from self.frozen_until.values()
@@ -211,31 +232,52 @@ class Model:
     def reconfigure(self, limits: list[RateLimit]) -> None:
         for limit_id, entries in self.entries.items():
             # What has left the old window stays forgotten when the new one is longer.
-            if limit_id in self.limits:
-                interval = self.limits[limit_id].time_interval
-                entries[:] = [e for e in entries if self.now < end_of(e[0], interval)]
-        self.limits = {**self.limits, **{each.limit_id: each for each in limits}}
-        removed = self.limits.keys() - {each.limit_id for each in limits}
+            interval = self.intervals[limit_id]
+            entries[:] = [e for e in entries if self.now < end_of(e[0], interval)]
+        self.limits = {each.limit_id: each for each in limits}
+        self.intervals |= {each.limit_id: each.time_interval for each in limits}
         for request in self.having("waiting"):
-            if request.limit_id in removed:
+            if request.limit_id not in self.limits:
                 request.state = "refused"
-        self.removed = {limit_id: self.limits.pop(limit_id) for limit_id in removed}
         self.settle()
 
-    def estimate(self, request: Request) -> float:
-        future = copy.deepcopy(self)
-        for held in future.having("granted", "held"):
-            held.state = "settled"
-            for limit_id, weight in held.weights.items():
-                future.entries.setdefault(limit_id, []).append((future.now, weight))
-        for waiting in future.having("waiting"):
-            waiting.counts_at_once = True
-        request = dataclasses.replace(request, counts_at_once=True)
-        future.arrive(request)
-        future.resume()
-        while request.state == "waiting":
-            future.advance_to(future.next_instant())
-        return request.admitted_at
+
+class Plan:
+    """The due times of requests, one after another, by trying every moment."""
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self.spans = {limit_id: model.spans(limit_id) for limit_id in model.limits}
+        self.starts: dict[str, list[float]] = {limit_id: [] for limit_id in model.limits}
+
+    def due(self, weights: Weights) -> float:
+        ends = {end for limit_id in weights for _, end, _ in self.spans[limit_id]}
+        frozen = {self.model.frozen_until.get(limit_id, 0.0) for limit_id in weights}
+        now = self.model.now
+        moments = sorted(each for each in {now, *ends, *frozen} if each >= now)
+        return next(each for each in moments if self.fits(weights, each))
+
+    def fits(self, weights: Weights, moment: float) -> bool:
+        """Return whether a request fits at `moment`, and all that is planned still does then."""
+        for limit_id, weight in weights.items():
+            if moment < self.model.frozen_until.get(limit_id, -math.inf):
+                return False
+            limit, spans = self.model.limits[limit_id], self.spans[limit_id]
+            end = end_of(moment, limit.time_interval)
+            starts = [start for start in self.starts[limit_id] if moment < start < end]
+            for at in (moment, *starts):
+                used = sum(w for start, until, w in spans if start <= at < until)
+                if used + weight > limit.limit:
+                    return False
+        return True
+
+    def add(self, weights: Weights) -> float:
+        moment = self.due(weights)
+        for limit_id, weight in weights.items():
+            interval = self.model.limits[limit_id].time_interval
+            self.spans[limit_id].append((moment, end_of(moment, interval), weight))
+            self.starts[limit_id].append(moment)
+        return moment
 
 
 class ThrottlerMachine(RuleBasedStateMachine):
@@ -330,8 +372,11 @@ class ThrottlerMachine(RuleBasedStateMachine):
 
     @rule(which=st.lists(st.integers(0, 20), min_size=1, max_size=2))
     def cancel(self, which: list[int]) -> None:
-        for index in which:
-            self.cancel_one(index)
+        waiting = self.model.having("waiting")
+        chosen = [waiting[index % len(waiting)] for index in which if waiting]
+        for request in chosen:
+            self.tasks[request.name].cancel()
+        self.model.drop(chosen, "cancelled")
         self.finish_step()
 
     @rule(
@@ -384,6 +429,8 @@ class ThrottlerMachine(RuleBasedStateMachine):
             for consumed_id in self.model.weights(limit_id):
                 frozen_until = self.model.frozen_until
                 frozen_until[consumed_id] = max(frozen_until.get(consumed_id, 0.0), until)
+            if until > self.model.now:
+                self.model.settle()
         self.finish_step()
 
     @rule(used=st.integers(0, 12))
@@ -393,6 +440,7 @@ class ThrottlerMachine(RuleBasedStateMachine):
         if excess > 0:
             end = end_of(self.model.now, self.model.limits["total"].time_interval)
             self.model.corrections.setdefault("total", []).append((end, excess))
+        self.model.settle()
         self.finish_step()
 
     @rule(limit_id=st.sampled_from(["a", "b", "total", "lone"]), priority=st.integers(0, 2))
@@ -404,10 +452,10 @@ class ThrottlerMachine(RuleBasedStateMachine):
         self.names += 1
         rank = self.model.now - priority * AGING_SECONDS
         request = Request(self.names, limit_id, priority, counts_at_once=True, rank=rank)
-        would_admit = self.model.would_admit(request)
+        due = self.model.due(request)
+        would_admit = due <= self.model.now
         seconds = self.throttler.estimate_wait(limit_id, priority=priority)
-        assert seconds == self.model.estimate(request) - self.model.now
-        assert (seconds == 0) == would_admit
+        assert seconds == due - self.model.now
         if priority == 0:
             assert self.throttler.execute_task(limit_id).within_capacity() == would_admit
         assert self.throttler.try_acquire(limit_id, priority=priority) == would_admit
@@ -421,11 +469,11 @@ class ThrottlerMachine(RuleBasedStateMachine):
     # -- how it is compared
 
     def cancel_one(self, index: int, *states: str) -> None:
-        candidates = self.model.having(*(states or ("waiting",)))
+        candidates = self.model.having(*states)
         if candidates:
             request = candidates[index % len(candidates)]
             self.tasks[request.name].cancel()
-            self.model.drop(request, "cancelled")
+            self.model.drop([request], "cancelled")
 
     def settle_one(self, request: Request, hold: Hold, how: str) -> None:
         if how == "count":
@@ -437,7 +485,7 @@ class ThrottlerMachine(RuleBasedStateMachine):
                 hold.mark_sent()
             self.abandon(hold)
         if how == "abandon":
-            self.model.drop(request, "settled")
+            self.model.drop([request], "settled")
         else:
             start = request.admitted_at if how == "admission" else self.model.now
             self.model.count(request, start)

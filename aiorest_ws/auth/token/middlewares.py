@@ -2,13 +2,12 @@
 
 import inspect
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from aiorest_ws.abstract import AbstractMiddleware
-from aiorest_ws.auth.exceptions import PermissionDeniedException
 from aiorest_ws.auth.token.backends import InMemoryTokenBackend, expires_at
-from aiorest_ws.auth.token.exceptions import TokenExpiredException, TokenNotProvidedException
+from aiorest_ws.auth.token.exceptions import TokenExpiredException
 from aiorest_ws.auth.token.managers import JSONWebTokenManager
 from aiorest_ws.auth.user.abstractions import User
 from aiorest_ws.auth.user.models import UserSQLiteModel
@@ -17,16 +16,10 @@ from aiorest_ws.wrappers import Request
 __all__ = ("BaseTokenMiddleware", "JSONWebTokenMiddleware")
 
 
-class _RevokedUser(User):
-    """The user of a valid token who was deleted or is inactive."""
-
-
 class BaseTokenMiddleware(AbstractMiddleware):
-    """Sets `request.user`, and protects the views with `auth_required = True`.
+    """Sets `request.user`.
 
-    Such a view is called only with a token, and if the `check` of each of its
-    `permission_classes` returns a true value (or an awaitable of one). The permissions of other
-    views are not checked.
+    After all middlewares, the router judges `auth_required` and `permission_classes` of the view.
     """
 
     request_attributes: tuple[str, ...] = ("user",)
@@ -35,29 +28,15 @@ class BaseTokenMiddleware(AbstractMiddleware):
         """Set the user of a request; may be a coroutine. By default the anonymous user."""
         _set(request, user=User())
 
-    def authenticate(self, request: Request, handler: Any) -> Awaitable[None] | None:
-        """Refuse the request if its view does not allow the user.
+    def authenticate(self, request: Request, handler: Any) -> Awaitable[None] | None:  # noqa: ARG002  for overrides
+        """Refuse a request whose user has been set, by raising; may be a coroutine.
 
-        Raises `TokenNotProvidedException` (401) or `PermissionDeniedException` (403). Returns an
-        awaitable if a permission does.
+        For subclasses; by default nothing is refused here.
         """
-        if not getattr(handler, "auth_required", False):
-            return None
-        if not getattr(request, "token", None):
-            raise TokenNotProvidedException()
-        if isinstance(request.user, _RevokedUser):
-            raise PermissionDeniedException()
-        # One iterator, shared with the coroutine, which continues after the awaited permission.
-        permissions = iter(getattr(handler, "permission_classes", ()))
-        for permission in permissions:
-            allowed = permission.check(request, handler)
-            if inspect.isawaitable(allowed):
-                return _check_awaiting(allowed, permissions, request, handler)
-            _deny_unless(allowed)
         return None
 
     def process_request(self, request: Request, handler: Any) -> Awaitable[None] | None:
-        """Authenticate the user and check the permissions; return an awaitable if needed."""
+        """Call `init_credentials`, then `authenticate`; return an awaitable if needed."""
         pending = self.init_credentials(request)
         if inspect.isawaitable(pending):
             return self._authenticate_later(pending, request, handler)
@@ -77,8 +56,8 @@ class JSONWebTokenMiddleware(BaseTokenMiddleware):
 
     Sets `request.token_payload` (None without a token) and `request.user`: the user for whom the
     token was saved in `storage_backend`, else the anonymous one. A token that was not saved is
-    only verified. An invalid token is refused (401) on every view; a deleted or inactive user is
-    anonymous, and refused on views with `auth_required`.
+    only verified. An invalid token is refused (401) on every view. A deleted or inactive user is
+    anonymous and not `is_active`, and refused on views with `auth_required` (403).
     """
 
     request_attributes = ("user", "token_payload")
@@ -119,7 +98,7 @@ class JSONWebTokenMiddleware(BaseTokenMiddleware):
         if stored.get("user_id") is None:
             return User()
         user = self.user_model.get_user_by_token(stored)
-        return user if _exists(user) and user.is_active else _RevokedUser()
+        return user if _exists(user) and user.is_active else User(is_active=False)
 
 
 def _set(request: Any, **attributes: Any) -> None:
@@ -138,17 +117,3 @@ def _takes_database(backend: Any) -> bool:
 def _exists(user: Any) -> bool:
     # User models return None, or the anonymous user, who has no name, for an unknown user.
     return user is not None and not (user.is_anonymous and not getattr(user, "username", ""))
-
-
-def _deny_unless(allowed: Any) -> None:
-    if not allowed:
-        raise PermissionDeniedException()
-
-
-async def _check_awaiting(
-    pending: Awaitable[Any], permissions: Iterator[Any], request: Request, handler: Any
-) -> None:
-    _deny_unless(await pending)
-    for permission in permissions:
-        allowed = permission.check(request, handler)
-        _deny_unless(await allowed if inspect.isawaitable(allowed) else allowed)

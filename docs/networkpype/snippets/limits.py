@@ -38,6 +38,16 @@ async def cancel_first(manager, url):
     return await manager.execute_request(url, "order", priority=10)
 
 
+async def read_depth(manager, url, levels):
+    """Count as one request per 100 levels, as the server does."""
+    return await manager.execute_request(
+        url,
+        "ticker",
+        {"limit": levels},
+        weight=lambda request: max(1, request.params["limit"] // 100),
+    )
+
+
 def refresh_if_free(throttler):
     """Send the request only if no waiting is needed."""
     return throttler.try_acquire("ticker")

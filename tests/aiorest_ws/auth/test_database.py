@@ -1,20 +1,27 @@
 """The database of users and tokens."""
 
 import gc
+import json
 import sqlite3
+import subprocess
+import sys
 import threading
-from contextlib import closing
+import time
+from contextlib import closing, contextmanager
 
 import pytest
+import pytest_twisted
 
 from aiorest_ws.auth.database import Database, open_database
 from aiorest_ws.auth.exceptions import BaseAuthException, PermissionDeniedException
 from aiorest_ws.auth.token.backends import InMemoryTokenBackend
+from aiorest_ws.auth.token.middlewares import BaseTokenMiddleware
 from aiorest_ws.auth.user.exceptions import DuplicateUsername
 from aiorest_ws.auth.user.models import UserSQLiteModel
-from aiorest_ws.exceptions import BaseAPIException, ImproperlyConfigured
+from aiorest_ws.exceptions import BaseAPIException, ImproperlyConfigured, ServiceUnavailable
 from aiorest_ws.test.utils import override_settings
 from support.old_passwords import sha256_of_1_1
+from support.routers import failure, router_of, success
 
 pytestmark = pytest.mark.slow
 
@@ -157,3 +164,118 @@ def test_errors_of_authentication_are_403():
     for error in (BaseAuthException, PermissionDeniedException):
         assert issubclass(error, BaseAPIException)
         assert (error().status, error().status_code) == (403, 1008)
+
+
+HOLD = """
+import sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+for statement in sys.argv[2:]:
+    connection.execute(statement)
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+@contextmanager
+def held_by_another_process(name, *statements):
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, name, *statements],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout.readline() == "held\n"
+        yield
+        process.stdin.close()
+    assert process.returncode == 0
+
+
+WRITING = {
+    "writes": ("BEGIN IMMEDIATE",),
+    "writes alone": ("BEGIN EXCLUSIVE",),
+    "has written": ("BEGIN IMMEDIATE", "UPDATE aiorest_auth_user SET username = 'eve'"),
+}
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("state", WRITING)
+def test_looking_up_does_not_wait_for_a_process_that_writes(tmp_path, state):
+    name = str(tmp_path / "users.sqlite")
+    database = Database(name)
+    users, tokens = UserSQLiteModel(database), InMemoryTokenBackend(database)
+    users.create_user(username="anna", password="p")
+    tokens.save("api", "abc", user_id=1)
+    with held_by_another_process(name, *WRITING[state]):
+        assert users.get_user_by_username("anna").username == "anna"
+        assert users.get_user_by_token(tokens.get("abc")).username == "anna"
+        with pytest.raises(ServiceUnavailable):
+            tokens.save("api", "def", user_id=1)
+    tokens.save("api", "def", user_id=1)
+    database.close()
+
+
+@pytest.mark.process
+@pytest.mark.logs_errors
+@pytest_twisted.ensureDeferred
+async def test_a_call_that_finds_the_database_locked_is_answered_with_503(network, tmp_path):
+    class ByStoredToken(BaseTokenMiddleware):
+        def init_credentials(self, request):
+            request.user = users.get_user_by_token(tokens.get(request.token))
+
+    name = str(tmp_path / "users.sqlite")
+    database = Database(name)
+    users, tokens = UserSQLiteModel(database), InMemoryTokenBackend(database)
+    users.create_user(username="anna", password="p")
+    tokens.save("api", "abc", user_id=1)
+    # WAL needs the memory of one machine; elsewhere whoever writes locks readers out.
+    database.execute("PRAGMA journal_mode = DELETE")
+    router = router_of(lambda request: request.user.username, middlewares=[ByStoredToken()])
+    client = await network.connect(await network.serve(router))
+    call = {"method": "GET", "url": "/x", "token": "abc"}
+    with held_by_another_process(name, "BEGIN EXCLUSIVE"):
+        refused = json.loads(await client.ask(call))
+        assert refused == failure(503, "The server is busy, try again later.")
+    assert json.loads(await client.ask(call)) == success("anna")
+    database.close()
+
+
+MAKE = """
+import sys
+from aiorest_ws.auth.database import Database
+print("ready", flush=True)
+sys.stdin.read()
+Database(sys.argv[1]).close()
+"""
+
+
+@pytest.mark.process
+def test_processes_that_bring_an_old_file_up_to_date_at_once_agree(tmp_path):
+    name = str(tmp_path / "old.sqlite")
+    with closing(sqlite3.connect(name)) as old:
+        old.executescript(TABLES_OF_1_1)
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    processes = [
+        subprocess.Popen([sys.executable, "-c", MAKE, name], text=True, **pipes) for _ in range(4)
+    ]
+    for process in processes:
+        process.stdout.readline()
+    with closing(sqlite3.connect(name, isolation_level=None)) as holder:
+        holder.execute("BEGIN IMMEDIATE")
+        for process in processes:
+            process.stdin.close()
+        time.sleep(0.3)  # they wait for the lock, mostly, and get it one after the other
+        holder.execute("COMMIT")
+    for process in processes:
+        with process:
+            assert process.stderr.read() == ""
+        assert process.returncode == 0
+
+
+def test_a_file_that_is_up_to_date_is_opened_while_another_process_writes(tmp_path):
+    name = str(tmp_path / "users.sqlite")
+    Database(name).close()
+    with closing(sqlite3.connect(name, isolation_level=None)) as writer:
+        writer.execute("BEGIN IMMEDIATE")
+        database = Database(name)
+        assert UserSQLiteModel(database).get_user_by_username("anna").username == ""
+        database.close()

@@ -132,7 +132,7 @@ def opcodes() -> Iterator[Case]:
 def pings() -> Iterator[Case]:
     rule = "RFC 6455, 5.5.3: a pong has the application data of its ping"
     for size in (0, 1, 2, 124, 125):
-        for payload in {b"p" * size, bytes(range(size))[::-1]}:
+        for payload in dict.fromkeys((b"p" * size, bytes(range(size))[::-1])):
             answer = ((PONG, payload),)
             kind = "letters" if payload.isalpha() else "octets"
             title = f"ping of {size} {kind}"

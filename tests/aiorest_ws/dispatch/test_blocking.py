@@ -89,7 +89,7 @@ class Pool:
         self.calls = []
         self.answer = Deferred()
 
-    def run_blocking(self, call):
+    def run_blocking(self, call, connection):
         if len(self.calls) >= 1:
             raise ServiceUnavailable
         self.calls.append(call)

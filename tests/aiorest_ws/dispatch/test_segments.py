@@ -150,9 +150,9 @@ def test_an_empty_tree_finds_nothing():
 
 @pytest.fixture
 def count(monkeypatch):
-    """Count what a look-up visits and what it compares with expressions."""
+    """Count what a look-up visits and what it compares with the literals of a segment."""
     visits = []
-    following, pattern = segments._Node.following, segments._shape_pattern
+    following, match = segments._Node.following, segments.match_segment
 
     def counted_following(node, segment):
         visits.append(segment)
@@ -160,12 +160,12 @@ def count(monkeypatch):
             visits.append(segment)
             yield after
 
-    def counted_pattern(shape):
-        visits.append(shape)
-        return pattern(shape)
+    def counted_match(literals, segment):
+        visits.append(segment)
+        return match(literals, segment)
 
     monkeypatch.setattr(segments._Node, "following", counted_following)
-    monkeypatch.setattr(segments, "_shape_pattern", counted_pattern)
+    monkeypatch.setattr(segments, "match_segment", counted_match)
 
     def visited(tree, path):
         visits.clear()

@@ -338,6 +338,23 @@ async def test_who_is_there_is_told_to_those_who_are(network, kind):
     assert await factory.presence("t/1") == {ann: info}
 
 
+@pytest.mark.parametrize("presence", [True, False])
+@pytest.mark.parametrize("info", ["x" * 1100, {"name": ["\u2028" * 400]}, list(range(500))])
+@pytest_twisted.ensureDeferred
+async def test_presence_information_has_a_limit(network, presence, info):
+    """A client that can fill a room with its name makes the room unreadable for all others."""
+    factory = served(presence=presence, presence_info=lambda request: request.data)
+    port = await network.serve(factory=factory)
+    client = await network.connect(port)
+    message = {"method": "SUBSCRIBE", "url": "t/1", "id": 1}
+    refused = json.loads(await client.ask({**message, "data": info}))
+    assert refused["status"] == 413
+    assert await factory.presence("t/1") == {}
+    accepted = json.loads(await client.ask({**message, "data": {"name": "Ada"}}))
+    assert accepted["data"]["topic"] == "t/1"
+    assert list((await factory.presence("t/1")).values()) == [{"name": "Ada"}]
+
+
 @pytest_twisted.ensureDeferred
 async def test_without_presence_clients_learn_nothing_of_others(network):
     factory = served()

@@ -64,6 +64,7 @@ async def test_a_hook_that_waits_does_not_let_pushes_before_the_answer(network):
 
     async def on_subscribe(request, topic):
         await door
+        return True
 
     factory = served(on_subscribe=on_subscribe)
     client = await opened(network, factory)
@@ -131,6 +132,7 @@ async def test_a_subscribe_that_is_ended_in_its_hook_leaves_no_subscription(netw
         except BaseException:
             if how != "stubborn":
                 raise
+            return True
         finally:
             ended.callback(None)
 
@@ -188,6 +190,7 @@ async def test_who_goes_while_it_is_asked_about_leaves_nothing(network, where):
     async def wait(*_):
         begun.callback(None)
         await door.addErrback(lambda _: None)
+        return True
 
     router = SimpleRouter()
     router.register_topic(
@@ -231,7 +234,7 @@ async def test_an_answer_that_is_too_large_leaves_no_subscription(network):
     router.register_topic("orders/{id}", presence=True)
     factory = RequestHandlerFactory(
         router=router,
-        limits=Limits(message_bytes=4000),
+        limits=Limits(message_bytes=4000, presence_bytes=2000),
         presence_info=lambda request: "x" * 1500,
     )
     port = await network.serve(factory=factory)
@@ -284,6 +287,7 @@ async def test_a_hook_that_takes_long_does_not_subscribe_while_the_server_stops(
     async def on_subscribe(request, topic):
         begun.callback(None)
         await door
+        return True
 
     factory = served(on_subscribe=on_subscribe)
     client = await opened(network, factory)
@@ -304,7 +308,7 @@ async def test_an_unsubscribe_ends_the_subscription_that_is_on_its_way(network):
     client.send({"method": "SUBSCRIBE", "url": "orders/42", "id": 1})
     client.send({"method": "UNSUBSCRIBE", "url": "orders/42", "id": 2})
     assert json.loads(await client.receive())["id"] == 2
-    goes_on.callback(None)
+    goes_on.callback(True)
     told = json.loads(await client.receive())
     assert (told["id"], told["status"]) == (1, 499)
     await factory.publish("orders/42", 1)

@@ -1,11 +1,13 @@
 """SUBSCRIBE and UNSUBSCRIBE on the wire, and who may."""
 
 import base64
+import functools
 import json
+from decimal import Decimal
 
 import pytest
 import pytest_twisted
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import deferLater
 
 from aiorest_ws.abstract import AbstractMiddleware
@@ -224,18 +226,75 @@ async def test_who_is_refused_gets_nothing_of_the_topic(network, options, status
 
 
 @pytest_twisted.ensureDeferred
-@pytest.mark.parametrize("answer", [None, True, 0, "no"])
-async def test_only_false_refuses(network, answer):
+@pytest.mark.parametrize("is_later", [False, True])
+@pytest.mark.parametrize("answer", [True, 1, "no", [None]])
+async def test_a_hook_lets_in_with_a_true_result(network, answer, is_later):
     seen = []
 
     def on_subscribe(request, topic):
         seen.append((topic, request.data))
-        return answer
+        return succeed(answer) if is_later else answer
 
     factory = served(on_subscribe=on_subscribe)
     client = await opened(network, factory)
     assert (await subscribe(client, data={"k": 1}))["data"]["topic"] == "orders/42"
     assert seen == [("orders/42", {"k": 1})]
+
+
+class Callable:
+    def __init__(self, answer):
+        self.answer = answer
+
+    def __call__(self, request, topic):
+        return self.answer
+
+
+def returning(answer, request, topic):
+    return answer
+
+
+def hooks(answer):
+    async def later(request, topic):
+        await deferLater(install_reactor(), 0)
+        return answer
+
+    return {
+        "lambda": lambda request, topic: answer,
+        "later": later,
+        "Callable": Callable(answer),
+        "returning": functools.partial(returning, answer),
+    }
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("kind", ["lambda", "later", "Callable", "returning"])
+@pytest.mark.parametrize("answer", [None, False, 0, 0.0, "", b"", [], (), {}, set(), Decimal(0)])
+async def test_a_hook_refuses_with_a_false_result(network, answer, kind, caplog):
+    factory = served(on_subscribe=hooks(answer)[kind], presence=True)
+    client = await opened(network, factory)
+    first = await factory.publish("orders/42", "secret")
+    for _ in range(3):
+        assert await subscribe(client, since={"epoch": first.epoch, "offset": 0}) == REFUSED
+    assert nothing_is_left(factory)
+    lines = [r.getMessage() for r in caplog.records if r.name == "aiorest-ws"]
+    named = [line for line in lines if "returned None: return True to let the client in" in line]
+    if answer is None:
+        assert f"{kind}" in named[0]
+        assert "orders/{id}" in named[0]
+    else:
+        assert named == []
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_a_hook_that_yields_is_refused_at_registration(is_async):
+    def hook(request, topic):
+        yield False
+
+    async def hook_later(request, topic):
+        yield False
+
+    with pytest.raises(TypeError, match="on_subscribe must return its answer"):
+        SimpleRouter().register_topic("a", on_subscribe=hook_later if is_async else hook)
 
 
 @pytest_twisted.ensureDeferred
@@ -250,6 +309,7 @@ async def test_permissions_come_before_the_hook_and_know_topic_and_values(networ
 
     def on_subscribe(request, topic):
         seen.append(("hook", topic))
+        return True
 
     factory = served(permission_classes=[Allowed, Nobody], on_subscribe=on_subscribe)
     assert await subscribe(await opened(network, factory)) == REFUSED
@@ -294,6 +354,7 @@ async def test_those_that_wait_for_a_hook_do_not_get_past_the_limit(network):
     async def on_subscribe(request, topic):
         doors.append(Deferred())
         await doors[-1]
+        return True
 
     factory = served(limits=Limits(subscriptions=2), on_subscribe=on_subscribe, presence=True)
     client = await opened(network, factory)

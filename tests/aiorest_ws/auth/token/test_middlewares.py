@@ -5,9 +5,10 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.internet.defer import Deferred
 
 from aiorest_ws.auth.exceptions import PermissionDeniedException
+from aiorest_ws.auth.guard import check_access
 from aiorest_ws.auth.permissions import IsAuthenticated
 from aiorest_ws.auth.token.backends import InMemoryTokenBackend
 from aiorest_ws.auth.token.exceptions import (
@@ -22,6 +23,7 @@ from aiorest_ws.auth.token.managers import JSONWebTokenManager
 from aiorest_ws.auth.token.middlewares import BaseTokenMiddleware, JSONWebTokenMiddleware
 from aiorest_ws.auth.user.abstractions import User
 from aiorest_ws.auth.user.models import UserSQLiteModel
+from aiorest_ws.awaiting import maybe_await
 from aiorest_ws.exceptions import ImproperlyConfigured
 from aiorest_ws.routers import SimpleRouter
 from aiorest_ws.test.utils import override_settings
@@ -35,6 +37,16 @@ def run_coroutine(coroutine):
     """Run to the end in a thread: the reactor's loop counts as running in this one."""
     with ThreadPoolExecutor(max_workers=1) as thread:
         return thread.submit(asyncio.run, coroutine).result()
+
+
+def judge(middleware, request, view):
+    """Ask a middleware and then the guard, as the router does."""
+
+    async def ask():
+        await maybe_await(middleware.process_request(request, view))
+        await check_access(request, view)
+
+    run_coroutine(ask())
 
 
 SECRET = "s3cret-" * 10
@@ -127,11 +139,11 @@ def test_a_token_of_no_user_is_anonymous_but_valid(middleware, stored):
     request = Request(token=middleware.manager.generate({"device": 5}))
     if stored:
         middleware.storage_backend.save("device", request.token)
-    assert middleware.process_request(request, Private()) is None
+    judge(middleware, request, Private())
     assert not request.user.is_authenticated()
     assert request.token_payload == {"device": 5}
     with pytest.raises(PermissionDeniedException):
-        middleware.process_request(request, private(IsAuthenticated))
+        judge(middleware, request, private(IsAuthenticated))
 
 
 def delete(model):
@@ -153,15 +165,15 @@ def test_the_token_of_a_user_who_is_gone_opens_nothing(middleware, token_of, end
     assert request.user.username == ""
     for view in (Private(), private(IsAuthenticated), private(permission(True))):
         with pytest.raises(PermissionDeniedException):
-            middleware.process_request(request, view)
+            judge(middleware, request, view)
 
 
 def test_a_user_without_a_role_has_a_valid_token(middleware, token_of):
     request = Request(token=token_of("anna", is_user=False))
-    assert middleware.process_request(request, Private()) is None
+    judge(middleware, request, Private())
     assert request.user.username == "anna"
     with pytest.raises(PermissionDeniedException):
-        middleware.process_request(request, private(IsAuthenticated))
+        judge(middleware, request, private(IsAuthenticated))
 
 
 @pytest.mark.parametrize("view", [Public(), Private()])
@@ -209,12 +221,21 @@ def test_the_real_clock_is_the_default():
 
 
 @pytest.mark.parametrize("auth_required", [False, None, 0])
-def test_without_auth_required_permissions_are_not_asked(middleware, auth_required):
-    never = permission(False)
-    view = private(never)
+def test_without_auth_required_permissions_are_asked_too(middleware, auth_required):
+    asked = permission(False)
+    view = private(asked)
     view.auth_required = auth_required
-    assert middleware.process_request(Request(), view) is None
-    assert never.calls == []
+    request = Request()
+    with pytest.raises(PermissionDeniedException):
+        judge(middleware, request, view)
+    assert asked.calls == [(request, view)]
+
+
+@pytest.mark.parametrize("kind", [BaseTokenMiddleware, Middleware])
+def test_a_middleware_leaves_the_judgement_to_the_router(kind):
+    asked = permission(False)
+    assert kind().process_request(Request(), private(asked)) is None
+    assert asked.calls == []
 
 
 def test_a_view_with_auth_required_needs_a_token(middleware):
@@ -222,7 +243,7 @@ def test_a_view_with_auth_required_needs_a_token(middleware):
     for token in (None, ""):
         for view in (Private(), private(asked)):
             with pytest.raises(TokenNotProvidedException) as refused:
-                middleware.process_request(Request(token=token), view)
+                judge(middleware, Request(token=token), view)
             assert refused.value.status == 401
     assert asked.calls == []
 
@@ -259,25 +280,11 @@ def test_every_permission_must_say_yes(middleware, token_of, answers, allowed, a
     request = Request(token=token_of("anna"))
     view = private(*permissions)
 
-    def run():
-        result = middleware.process_request(request, view)
-        if kinds == "plain":
-            assert result is None
-        if result is None:
-            return
-        if kinds == "deferred":
-            failed = []
-            ensureDeferred(result).addErrback(failed.append)
-            if failed:
-                failed[0].raiseException()
-        else:
-            run_coroutine(result)
-
     if allowed:
-        run()
+        judge(middleware, request, view)
     else:
         with pytest.raises(PermissionDeniedException) as refused:
-            run()
+            judge(middleware, request, view)
         assert refused.value.status == 403
     calls = [each.calls for each in permissions]
     assert calls == [[(request, view)]] * asked + [[]] * (len(answers) - asked)
@@ -288,7 +295,7 @@ def test_an_error_of_a_permission_is_not_hidden(middleware, token_of):
         raise KeyError
 
     with pytest.raises(KeyError):
-        middleware.process_request(Request(token=token_of("anna")), private(permission(fail)))
+        judge(middleware, Request(token=token_of("anna")), private(permission(fail)))
 
 
 @pytest.mark.parametrize(
@@ -353,11 +360,11 @@ def test_stores_of_ones_own():
 
     own = Own()
     request = Request(token=own.manager.generate({}))
-    own.process_request(request, private(IsAuthenticated))
+    judge(own, request, private(IsAuthenticated))
     assert request.user.username == "own"
     own.user_model.get_user_by_token = lambda token: None
     with pytest.raises(PermissionDeniedException):
-        own.process_request(request, Private())
+        judge(own, request, Private())
 
 
 def test_a_backend_with_a_database_of_its_own_keeps_it():
@@ -385,13 +392,12 @@ def test_credentials_may_be_anything():
 
     by_key = ByKey()
     request = Request(token="k1")
-    assert by_key.process_request(request, private(IsAuthenticated)) is None
-    with pytest.raises(PermissionDeniedException):
-        by_key.process_request(Request(token="k2"), private(IsAuthenticated))
+    judge(by_key, request, private(IsAuthenticated))
+    for token in ("k2", None):
+        with pytest.raises(TokenNotProvidedException):
+            judge(by_key, Request(token=token), private(IsAuthenticated))
     with pytest.raises(TokenNotProvidedException):
-        by_key.process_request(Request(), Private())
-    with pytest.raises(PermissionDeniedException):
-        BaseTokenMiddleware().process_request(request, private(IsAuthenticated))
+        judge(BaseTokenMiddleware(), request, Private())
 
 
 @pytest.mark.parametrize("answer", [True, False, "later"])
@@ -406,13 +412,12 @@ def test_credentials_may_be_found_by_a_coroutine(answer):
 
     request = Request(token="k1")
     view = private(permission(later if answer == "later" else answer), IsAuthenticated)
-    pending = Slow().process_request(request, view)
     if answer:
-        run_coroutine(pending)
+        judge(Slow(), request, view)
         assert request.user.username == "anna"
     else:
         with pytest.raises(PermissionDeniedException):
-            run_coroutine(pending)
+            judge(Slow(), request, view)
 
 
 # Under the router

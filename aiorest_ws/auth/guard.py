@@ -1,0 +1,41 @@
+"""Judge who may call a view: `auth_required` and `permission_classes`."""
+
+from typing import Any
+
+from aiorest_ws.auth.exceptions import PermissionDeniedException
+from aiorest_ws.auth.token.exceptions import TokenNotProvidedException
+from aiorest_ws.awaiting import maybe_await
+from aiorest_ws.wrappers import Request
+
+__all__ = ("check_access", "is_authenticated", "is_guarded")
+
+
+def is_guarded(view: Any) -> bool:
+    """Tell whether a view or a view class has anything to be judged."""
+    return bool(getattr(view, "auth_required", False) or getattr(view, "permission_classes", ()))
+
+
+async def check_access(request: Request, view: Any) -> None:
+    """Raise TokenNotProvidedException (401) or PermissionDeniedException (403), or do nothing.
+
+    The middlewares have set `request.user` and `request.token_payload` before, if they know them.
+    """
+    if getattr(view, "auth_required", False):
+        user = getattr(request, "user", None)
+        has_token = getattr(request, "token_payload", None) is not None
+        if not has_token and not await maybe_await(is_authenticated(user)):
+            raise TokenNotProvidedException
+        if not getattr(user, "is_active", True):
+            raise PermissionDeniedException
+    for permission in getattr(view, "permission_classes", ()):
+        if not await maybe_await(permission.check(request, view)):
+            raise PermissionDeniedException
+
+
+def is_authenticated(user: Any) -> Any:
+    """Return whether a user is authenticated, or an awaitable of it; None is not.
+
+    `is_authenticated` of the user may be a method or a property.
+    """
+    answer = getattr(user, "is_authenticated", False)
+    return answer() if callable(answer) else answer
