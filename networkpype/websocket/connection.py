@@ -204,6 +204,7 @@ class WebSocketConnection:
 
     def deadline(self, describe: Callable[[], str], timeout_s: float | None = None) -> Deadline:
         """Return a deadline whose scopes end on `disconnect()` and when the factory closes."""
+        self._leave_dead_loop()
         return Deadline(describe, timeout_s, self._source)
 
     async def send_json(self, payload: Any) -> None:
