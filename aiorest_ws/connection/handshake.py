@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from autobahn.twisted.websocket import WebSocketServerProtocol
 from twisted.internet.address import UNIXAddress
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import ISSLTransport
 from twisted.internet.protocol import connectionDone
 
 from aiorest_ws.connection.autobahn import CompactProtocol
@@ -56,6 +57,7 @@ class GuardedProtocol(CompactProtocol):
     _is_lingering = False
     _is_counted = False
     _answers_head = False
+    _linger: Any = None
     _head: HeadOfRequest | None = None
     _decision: Deferred[Any] | None = None
 
@@ -91,6 +93,8 @@ class GuardedProtocol(CompactProtocol):
         if self._is_counted:
             self._is_counted = False
             self.factory.addresses.remove(self.address)
+        if self._linger is not None:
+            self._linger.cancel()
         try:
             super().connectionLost(reason)
         finally:
@@ -315,15 +319,18 @@ class GuardedProtocol(CompactProtocol):
         self._answer_failure(reason, code)
 
     def _close_transport(self, abort: bool) -> None:
-        transport = self.transport
-        # Inside TLS one direction cannot be closed alone.
-        cannot = getattr(transport, "TLS", False) or not hasattr(transport, "loseWriteConnection")
-        if not self._is_lingering or abort or cannot:
+        if not self._is_lingering or abort:
             super()._close_transport(abort)
             return
-        transport.loseWriteConnection()
-        transport.resumeProducing()
-        self.factory.timer_wheel.call_later(LINGER_SECONDS, transport.abortConnection)
+        transport = self.transport
+        # Inside TLS one direction cannot be closed alone, and a peer need not close the other one.
+        if ISSLTransport.providedBy(transport) or not hasattr(transport, "loseWriteConnection"):
+            super()._close_transport(abort)
+        else:
+            transport.loseWriteConnection()
+            transport.resumeProducing()
+        timers = self.factory.timer_wheel
+        self._linger = timers.call_later(LINGER_SECONDS, transport.abortConnection)
 
     # What Autobahn would say in the log itself
 
