@@ -16,6 +16,7 @@ class Connection(Protocol):
     STATE_OPEN: int
     factory: Any
     maxMessagePayloadSize: int
+    transport: Any
 
     @property
     def peer(self) -> str:
@@ -28,7 +29,6 @@ class Connection(Protocol):
     # The opening handshake
 
     http_request_data: bytes
-    websocket_version: int
 
     @property
     def http_status_line(self) -> str:
@@ -51,10 +51,6 @@ class Connection(Protocol):
     @property
     def is_read_paused(self) -> bool:
         """Whether the server does not read from the client, for as long as it takes."""
-
-    @property
-    def descriptor(self) -> int:
-        """The descriptor of the socket, -1 when it is closed."""
 
     @property
     def sent_bytes(self) -> int:

@@ -22,13 +22,13 @@ from aiorest_ws.connection import (
     may_end_something,
     run_connect_hooks,
     run_disconnect_hooks,
+    too_large_reply,
 )
 from aiorest_ws.dispatch.failures import internal_error_reply, render_failure
 from aiorest_ws.dispatch.streams import Stream, discard
 from aiorest_ws.exceptions import (
     BaseAPIException,
     MalformedMessage,
-    ReplyTooLarge,
     ServiceUnavailable,
     TooManyMessages,
 )
@@ -214,11 +214,11 @@ class RequestHandlerProtocol(FlowProtocol):
             return None
         payload, sent = encode_reply(self._encode_message, request, reply, is_binary)
         if 0 < self.maxMessagePayloadSize < len(payload):
-            self.factory.limit_hits.note("message_bytes", self.peer, f"413: {len(payload)} bytes")
-            sent = render_failure(request, ReplyTooLarge())
-            payload = encode_message(sent, is_binary)
+            payload, sent = too_large_reply(self, request, reply, is_binary, len(payload))
         if sent is not reply and request is not None:
             self.call_ended(request)
+        if sent is None:
+            return None
         self.sendMessage(payload, is_binary)
         if self._subscriptions is not None and request is not None:
             self._subscriptions.start(request)

@@ -10,7 +10,8 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from networkpype.exceptions import ConfigurationError
+from networkpype._clocks import ClockComparison, boot_clock
+from networkpype.exceptions import ConfigurationError, DeadlineExceeded
 
 __all__ = ("TimeSynchronizer",)
 
@@ -35,7 +36,12 @@ class TimeSynchronizer:
     - `max_slew_ms_per_second` (below 1000) moves the offset gradually to a new estimate, so that
       `time()` never jumps or goes back; only the first sample applies at once.
 
-    `clock` is a monotonic clock, `wall_clock` returns seconds since the epoch.
+    A time provider may take `provider_timeout_s` seconds.
+
+    `clock` is a steady clock: by default, on Linux, one that goes on while the machine is
+    suspended. `wall_clock` returns seconds since the epoch. If one of them has moved over 1 s more
+    than the other since the last use (a suspended machine, a wall clock that was set), all samples
+    are discarded.
     """
 
     def __init__(
@@ -44,7 +50,8 @@ class TimeSynchronizer:
         *,
         best_rtt_samples: int | None = None,
         max_slew_ms_per_second: float | None = None,
-        clock: Callable[[], float] = time.monotonic,
+        provider_timeout_s: float | None = 10.0,
+        clock: Callable[[], float] = boot_clock,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         if max_samples < 1:
@@ -57,10 +64,16 @@ class TimeSynchronizer:
             raise ConfigurationError(
                 f"max_slew_ms_per_second must be between 0 and 1000, not {max_slew_ms_per_second}."
             )
+        if provider_timeout_s is not None and not provider_timeout_s > 0:
+            raise ConfigurationError(
+                f"provider_timeout_s must be above 0, not {provider_timeout_s!r}."
+            )
+        self._provider_timeout_s = provider_timeout_s
         self._best_rtt_samples = best_rtt_samples
         self._max_slew = math.inf if max_slew_ms_per_second is None else max_slew_ms_per_second
         self._clock = clock
         self._wall_clock = wall_clock
+        self._clocks = ClockComparison(clock, wall_clock)
         self._samples: deque[_Sample] = deque(maxlen=max_samples)
         # The offset according to the samples, None without samples.
         self._estimate_ms: float | None = None
@@ -69,9 +82,15 @@ class TimeSynchronizer:
         self._slew_ends_at = -math.inf
         self._first_sample: tuple[asyncio.AbstractEventLoop, asyncio.Lock] | None = None
 
+    @classmethod
+    def logger(cls) -> logging.Logger:
+        """Return the logger of this module."""
+        return logging.getLogger(__name__)
+
     @property
     def time_offset_ms(self) -> float:
-        """The offset in milliseconds from the monotonic clock to the server's time."""
+        """The offset in milliseconds from the steady clock to the server's time."""
+        self._look_for_a_jump()
         estimate_ms = self._estimate_ms
         if estimate_ms is None:
             return (self._wall_clock() - self._clock()) * 1000
@@ -79,6 +98,7 @@ class TimeSynchronizer:
 
     def time(self) -> float:
         """Return the server's time in seconds since the epoch."""
+        self._look_for_a_jump()
         estimate_ms = self._estimate_ms
         if estimate_ms is None:
             return self._wall_clock()
@@ -94,6 +114,7 @@ class TimeSynchronizer:
         """
         if not math.isfinite(offset):
             raise ValueError(f"A time offset must be a finite number, not {offset!r}.")
+        self._look_for_a_jump()
         self._samples.append(_Sample(offset, rtt_ms))
         now = self._clock()
         if self._estimate_ms is None:
@@ -109,6 +130,7 @@ class TimeSynchronizer:
     @property
     def is_initialized(self) -> bool:
         """Whether there is a sample, so that `time()` estimates the server's clock."""
+        self._look_for_a_jump()
         return bool(self._samples)
 
     def clear_time_offset_ms_samples(self) -> None:
@@ -121,13 +143,18 @@ class TimeSynchronizer:
     ) -> None:
         """Await the server's time, in milliseconds since the epoch, and add a sample.
 
-        Logs and raises the errors of the provider.
+        Logs and raises the errors of the provider. Raises DeadlineExceeded (a TimeoutError) if it
+        takes longer than `provider_timeout_s`. Adds nothing if a clock has jumped meanwhile.
         """
+        self._look_for_a_jump()
         before = self._clock()
         try:
-            server_ms = await time_provider
+            server_ms = await self._in_time(time_provider)
             after = self._clock()
             offset_ms = server_ms - (before + after) / 2 * 1000
+            if self._look_for_a_jump():
+                _LOGGER.warning("A clock has jumped while the server's time was read.")
+                return
             self.add_time_offset_ms_sample(offset_ms, rtt_ms=(after - before) * 1000)
         except Exception:
             _LOGGER.exception("Could not read the server's time.")
@@ -140,14 +167,33 @@ class TimeSynchronizer:
         awaited; a coroutine is then closed.
         """
         try:
-            if self._estimate_ms is None:
+            if not self.is_initialized:
                 async with self._lock():
-                    if self._estimate_ms is None:
+                    if not self.is_initialized:
                         await self.update_server_time_offset_with_time_provider(time_provider)
         finally:
             # No effect on a coroutine that has been awaited.
             if inspect.iscoroutine(time_provider):
                 time_provider.close()
+
+    async def _in_time(self, time_provider: Awaitable[float]) -> float:
+        scope = asyncio.timeout(self._provider_timeout_s)
+        try:
+            async with scope:
+                return await time_provider
+        except TimeoutError as error:
+            if not scope.expired():
+                raise
+            raise DeadlineExceeded(
+                f"Reading the server's time was not done within {self._provider_timeout_s} s."
+            ) from error
+
+    def _look_for_a_jump(self) -> bool:
+        """Discard the samples if a clock has jumped; return whether one has."""
+        has_jumped = self._clocks.have_jumped()
+        if has_jumped:
+            self.clear_time_offset_ms_samples()
+        return has_jumped
 
     def _lock(self) -> asyncio.Lock:
         """Return the lock of the running loop, because a lock works in one loop only."""

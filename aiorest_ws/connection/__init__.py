@@ -12,7 +12,7 @@ from aiorest_ws.connection.connect_hooks import (
 )
 from aiorest_ws.connection.flow import FlowProtocol
 from aiorest_ws.connection.flow_state import DRAINING, FlowState
-from aiorest_ws.connection.replies import encode_reply
+from aiorest_ws.connection.replies import encode_reply, too_large_reply
 from aiorest_ws.connection.routing import RoutingFactory
 from aiorest_ws.connection.state import CloseReason, ConnectionState
 
@@ -30,4 +30,5 @@ __all__ = (
     "may_end_something",
     "run_connect_hooks",
     "run_disconnect_hooks",
+    "too_large_reply",
 )

@@ -22,6 +22,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.protocol import connectionDone
 
 from aiorest_ws.connection import opening
+from aiorest_ws.connection.http_head import for_autobahn
 from aiorest_ws.connection.on_demand import on_demand
 from aiorest_ws.connection.state import ConnectionState
 from aiorest_ws.connection.timer_wheel import TimerWheel
@@ -341,7 +342,10 @@ class CompactProtocol(WebSocketServerProtocol):
     @on_demand
     def websocket_extensions(self) -> list[Any]:
         offered = self.http_headers.get("sec-websocket-extensions")
-        return [] if offered is None else list(self._parseExtensionsHeader(offered))  # type: ignore[no-untyped-call]
+        if offered is None:
+            return []
+        offered = for_autobahn(offered.encode("latin-1")).decode("latin-1")
+        return list(self._parseExtensionsHeader(offered))  # type: ignore[no-untyped-call]
 
     @on_demand
     def websocket_extensions_in_use(self) -> list[Any]:
@@ -349,7 +353,7 @@ class CompactProtocol(WebSocketServerProtocol):
 
     @on_demand
     def _wskey(self) -> str:
-        return self.http_headers["sec-websocket-key"].strip()
+        return self.http_headers["sec-websocket-key"]
 
 
 for _name, _value in INITIAL.items():

@@ -290,11 +290,6 @@ class FlowProtocol(FastPathProtocol):
         return not self._reads() and not self._flow & YIELDING
 
     @property
-    def descriptor(self) -> int:
-        """The descriptor of the socket, -1 when it is closed."""
-        return int(self._transport.fileno())
-
-    @property
     def queued_bytes(self) -> int:
         """The memory that messages take which have been read and not handled."""
         return 0 if self._queued_messages is None else self._queued_messages.size

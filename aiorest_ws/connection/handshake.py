@@ -6,26 +6,34 @@ from typing import TYPE_CHECKING, Any
 from autobahn.twisted.websocket import WebSocketServerProtocol
 from twisted.internet.address import UNIXAddress
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import ISSLTransport
 from twisted.internet.protocol import connectionDone
 
 from aiorest_ws.connection.autobahn import CompactProtocol
 from aiorest_ws.connection.http_head import (
     HeadOfRequest,
+    canonical_address,
     early_fault,
     fits_host,
     fits_origin,
+    for_autobahn,
     forwarded_address,
+    is_host,
     is_in,
     is_same_origin,
 )
 from aiorest_ws.connection.on_demand import on_demand
+from aiorest_ws.connection.opening import READ_FROM_HEAD
 from aiorest_ws.log import ConnectionLog, logger
 from aiorest_ws.status import WS_UNEXPECTED_CONDITION
 from aiorest_ws.utils.websocket import is_offer
 
 __all__ = ("GuardedProtocol",)
 
-HEALTH_PATH = b"/healthz"
+HEALTH_PATH = "/healthz"
+
+# The only one with `Origin`, of RFC 6455; Autobahn also speaks the draft with the number 8.
+VERSION = "13"
 
 _END_OF_HEAD = b"\r\n\r\n"
 
@@ -48,6 +56,9 @@ class GuardedProtocol(CompactProtocol):
     _is_deciding = False
     _is_lingering = False
     _is_counted = False
+    _answers_head = False
+    _linger: Any = None
+    _head: HeadOfRequest | None = None
     _decision: Deferred[Any] | None = None
 
     @on_demand
@@ -68,9 +79,9 @@ class GuardedProtocol(CompactProtocol):
             # A silent connection counts, too. The address behind a proxy is in the request.
             host = getattr(self.transport.getPeer(), "host", None)
             if host is not None and not is_in(host, factory.trusted_networks):
-                self.address = host
+                self.address = canonical_address(host)
                 self._is_counted = True
-                if factory.addresses.add(host) > REFUSED_AT_ONCE:
+                if factory.addresses.add(self.address) > REFUSED_AT_ONCE:
                     self._abort_over("connections_per_address")
 
     def _abort_over(self, limit: str) -> None:
@@ -82,6 +93,8 @@ class GuardedProtocol(CompactProtocol):
         if self._is_counted:
             self._is_counted = False
             self.factory.addresses.remove(self.address)
+        if self._linger is not None:
+            self._linger.cancel()
         try:
             super().connectionLost(reason)
         finally:
@@ -119,9 +132,10 @@ class GuardedProtocol(CompactProtocol):
                 self.failHandshake(fault)
 
     def _check_request(self, head: HeadOfRequest) -> None:
+        self._answers_head = head.data.startswith(b"HEAD ")
         if head.fault is not None:
             self.failHandshake(head.fault)
-        elif head.asks_for(HEALTH_PATH):
+        elif head.asks_for(HEALTH_PATH, self.factory.path):
             self._tell_health()
         elif self.factory.is_stopping:
             self.failHandshake("The server is shutting down", HTTPStatus.SERVICE_UNAVAILABLE)
@@ -131,7 +145,29 @@ class GuardedProtocol(CompactProtocol):
             self._refuse("connections_per_address", "Too many connections from your address", 503)
         elif self._is_allowed(head):
             self._is_deciding = True
-            self.processHandshake()
+            self._let_autobahn_parse(head)
+
+    def _let_autobahn_parse(self, head: HeadOfRequest) -> None:
+        self._head = head
+        given = for_autobahn(head.data)
+        if given is not head.data:
+            self._leave_unread(given + self.data[len(given) :])
+        self.processHandshake()
+
+    def take_head(self) -> HeadOfRequest | None:
+        """Forget what Autobahn has read of the request where it differs from what was sent.
+
+        Return the head, once.
+        """
+        members = vars(self)
+        head: HeadOfRequest | None = members.pop("_head", None)
+        if head is not None:
+            members.pop("http_headers", None)
+            if self.http_request_data != head.data:
+                self.http_request_data = head.data
+                for name in READ_FROM_HEAD:
+                    members.pop(name, None)
+        return head
 
     def _has_room(self, head: HeadOfRequest) -> bool:
         factory = self.factory
@@ -158,38 +194,49 @@ class GuardedProtocol(CompactProtocol):
         if isinstance(peer, UNIXAddress):
             address, is_trusted = "", self.factory.trusts_unix
         else:
-            address = peer.host
+            address = canonical_address(peer.host)
             is_trusted = is_in(address, self.factory.trusted_networks)
         if not is_trusted:
             return address
         return forwarded_address(
             address,
-            head.values(b"x-forwarded-for"),
+            head.get("x-forwarded-for") or "",
             is_trusted=True,
             trusted=self.factory.trusted_networks,
         )
 
     def _is_allowed(self, head: HeadOfRequest) -> bool:
-        """Tell whether `Host` and `Origin` are allowed; refuse the request if not."""
-        host = (head.values(b"host") or [b""])[0]
-        allowed = self.factory.hosts_allowed_at(self.transport)
-        if allowed is not None and host and not fits_host(host, allowed):
-            shown = host.decode("latin-1")[:100]
-            self._refuse("allowed_hosts", f"The host {shown!a} is not one of this server's", 403)
+        """Tell whether version, `Host` and `Origin` are allowed; refuse the request if not."""
+        version = head.get("sec-websocket-version")
+        if version is not None and version != VERSION:
+            headers = [("Sec-WebSocket-Version", VERSION)]
+            self.failHandshake(f"The server speaks version {VERSION} of WebSocket", 426, headers)
             return False
-        origins = head.values(b"origin")
-        if origins and self.factory.checks_origins and not self._fits_origin(origins[0], host):
-            shown = origins[0].decode("latin-1")[:100]
+        host = (head.get("host") or "").lower()
+        if not is_host(host):
+            self.failHandshake("The Host header is missing or malformed")
+            return False
+        allowed = self.factory.hosts_allowed_at(self.transport)
+        if allowed is not None and not fits_host(host, allowed):
             self._refuse(
-                "allowed_origins",
-                f"The origin {shown!a} is neither the host that was asked for nor an allowed one",
-                403,
+                "allowed_hosts", f"The host {host[:100]!a} is not one of this server's", 403
             )
             return False
+        origin = head.get("origin")
+        if origin is not None and self.factory.checks_origins:
+            origin = origin.lower()
+            if not self._fits_origin(origin, host):
+                self._refuse(
+                    "allowed_origins",
+                    f"The origin {origin[:100]!a} is neither the host that was asked for nor an "
+                    "allowed one",
+                    403,
+                )
+                return False
         return True
 
-    def _fits_origin(self, origin: bytes, host: bytes) -> bool:
-        if origin in (b"null", b"file://"):
+    def _fits_origin(self, origin: str, host: str) -> bool:
+        if origin in ("null", "file://"):
             return bool(self.factory.allowNullOrigin)
         if is_same_origin(origin, host):
             return True
@@ -200,6 +247,7 @@ class GuardedProtocol(CompactProtocol):
     def succeedHandshake(self, res: Any) -> None:
         """Answer the opening handshake, unless its client has gone."""
         vars(self).pop("_decision", None)
+        self.take_head()
         if self._state != self.STATE_CONNECTING:
             return
         vars(self).pop("_is_deciding", None)
@@ -256,7 +304,8 @@ class GuardedProtocol(CompactProtocol):
         ]
         if self.factory.server:
             lines.insert(1, f"Server: {self.factory.server}")
-        self.sendData("\r\n".join([*lines, "", f"{reason}\n"]).encode())
+        body = "" if self._answers_head else f"{reason}\n"
+        self.sendData("\r\n".join([*lines, "", body]).encode())
 
     def _tell_health(self) -> None:
         is_well = not self.factory.is_stopping
@@ -270,15 +319,18 @@ class GuardedProtocol(CompactProtocol):
         self._answer_failure(reason, code)
 
     def _close_transport(self, abort: bool) -> None:
-        transport = self.transport
-        # Inside TLS one direction cannot be closed alone.
-        cannot = getattr(transport, "TLS", False) or not hasattr(transport, "loseWriteConnection")
-        if not self._is_lingering or abort or cannot:
+        if not self._is_lingering or abort:
             super()._close_transport(abort)
             return
-        transport.loseWriteConnection()
-        transport.resumeProducing()
-        self.factory.timer_wheel.call_later(LINGER_SECONDS, transport.abortConnection)
+        transport = self.transport
+        # Inside TLS one direction cannot be closed alone, and a peer need not close the other one.
+        if ISSLTransport.providedBy(transport) or not hasattr(transport, "loseWriteConnection"):
+            super()._close_transport(abort)
+        else:
+            transport.loseWriteConnection()
+            transport.resumeProducing()
+        timers = self.factory.timer_wheel
+        self._linger = timers.call_later(LINGER_SECONDS, transport.abortConnection)
 
     # What Autobahn would say in the log itself
 

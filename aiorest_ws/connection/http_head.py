@@ -2,7 +2,7 @@
 
 Autobahn splits a request with `str.splitlines`, which knows more line ends than HTTP, so a proxy
 in front of it may have seen other headers (CVE-2026-44546). What is not HTTP to the
-letter never gets that far.
+letter never gets that far. The values that an application sees are those parsed here.
 """
 
 import ipaddress
@@ -12,10 +12,13 @@ from collections.abc import Iterable, Sequence
 __all__ = (
     "HeadOfRequest",
     "Networks",
+    "canonical_address",
     "early_fault",
     "fits_host",
     "fits_origin",
+    "for_autobahn",
     "forwarded_address",
+    "is_host",
     "is_in",
     "is_same_origin",
 )
@@ -23,64 +26,107 @@ __all__ = (
 Networks = Sequence[ipaddress.IPv4Network | ipaddress.IPv6Network]
 
 # RFC 9112, 2 and 5: a request line, and fields whose names are tokens (RFC 9110, 5.6.2). A line of
-# a field has no blank before its colon and does not go on in the next one.
+# a field has no blank before its colon and does not go on in the next one. A value may have bytes
+# of 80 to FF, in UTF-8 for example.
 _HEAD = re.compile(
-    rb"[^\x00-\x1f\x7f\x85]*+\r\n"
-    rb"(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]++:[^\x00-\x08\x0a-\x1f\x7f\x85]*+\r\n)*+\r\n"
+    r"[^\x00-\x1f\x7f\x85]*+\r\n"
+    r"(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]++:[^\x00-\x08\x0a-\x1f\x7f]*+\r\n)*+\r\n"
 )
-_FORBIDDEN = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\x85]|\r(?=[^\n])|(?<!\r)\n")
+_FIELD = re.compile(r"\r\n([^:]++):([^\r]*+)")
+_FORBIDDEN = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\r(?=[^\n])|(?<!\r)\n")
 
-_HOST = re.compile(rb"(\[[0-9a-f:.]+\]|[^\s:/?#@\[\]\\,]+)(?::(\d{1,5})?)?")
-_ORIGIN = re.compile(rb"([a-z][a-z0-9+.-]*)://(\[[0-9a-f:.]+\]|[^\s:/?#@\[\]\\,]+)(?::(\d{1,5}))?")
-_DEFAULT_PORTS = {b"http": b"80", b"https": b"443"}
+# Autobahn splits lines at 85, and strips A0. The substitute has no meaning in a URL, a number or
+# base64, and is part of a token.
+_FOR_AUTOBAHN = bytes.maketrans(b"\x85\xa0", b"~~")
 
-_ONCE = (b"host", b"origin", b"sec-websocket-key")
+# With a zone, an address is one of a link, such as [fe80::1%eth0].
+_HOST = re.compile(r"(\[[0-9a-f:.]+(?:%[^\s\]]+)?\]|[^\s:/?#@\[\]\\,]+)(?::(\d{1,5})?)?", re.ASCII)
+_ORIGIN = re.compile(
+    r"([a-z][a-z0-9+.-]*)://(\[[0-9a-f:.]+\]|[^\s:/?#@\[\]\\,]+)(?::(\d{1,5}))?", re.ASCII
+)
+_DEFAULT_PORTS = {"http": "80", "https": "443"}
+
+_ONCE = ("host", "origin", "sec-websocket-key", "sec-websocket-version")
+
+# RFC 9113, 8.2.3: cookies are no list. All other fields that may be repeated are.
+_SEPARATORS = {"cookie": "; "}
 
 
 def early_fault(data: bytes, begin: int) -> str | None:
     """Say what is wrong with the part of a request that begins at `begin`, or return None."""
-    if not _FORBIDDEN.search(data, begin):
-        return None
-    return "The request has a control character in it, or a line that does not end with CR LF."
+    end_of_line = data.find(b"\n")
+    has_next_line = data.find(b"\x85", begin, len(data) if end_of_line < 0 else end_of_line) >= 0
+    if has_next_line or _FORBIDDEN.search(data, begin):
+        return "The request has a control character in it, or a line that does not end with CR LF."
+    return None
+
+
+def for_autobahn(head: bytes) -> bytes:
+    """Return a head without the bytes that Autobahn takes for ends of lines or blanks."""
+    if b"\x85" in head or b"\xa0" in head:
+        return head.translate(_FOR_AUTOBAHN)
+    return head
 
 
 class HeadOfRequest:
-    """The head of a request, all of it in lower case. `fault` is what is wrong with it."""
+    """The head of a request. `fault` is what is wrong with it.
 
-    __slots__ = ("_lower", "fault")
+    Values have no blanks and tabs around them; bytes of 80 to FF are read as Latin-1.
+    """
 
-    def __init__(self, head: bytes) -> None:
-        self._lower = head.lower()
-        self.fault = self._fault()
+    __slots__ = ("_fields", "_pairs", "data", "fault")
 
-    def values(self, name: bytes) -> list[bytes]:
-        """Return the values of the fields of a name."""
-        mark = b"\r\n" + name + b":"
-        found = []
-        begin = self._lower.find(mark)
-        while begin >= 0:
-            begin += len(mark)
-            found.append(self._lower[begin : self._lower.find(b"\r\n", begin)].strip(b" \t"))
-            begin = self._lower.find(mark, begin)
-        return found
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self._pairs: list[tuple[str, str]] = []
+        self._fields: dict[str, str] = {}
+        self.fault: str | None = None
+        text = data.decode("latin-1")
+        if not _HEAD.fullmatch(text):
+            self.fault = early_fault(data, 0) or "A header of the request is malformed."
+            return
+        self._pairs = [(name.lower(), value.strip(" \t")) for name, value in _FIELD.findall(text)]
+        self._fields = dict(self._pairs)
+        if len(self._fields) < len(self._pairs):
+            self._join_repeated()
 
-    def asks_for(self, path: bytes) -> bool:
-        """Tell whether this is a plain GET of a path, and no opening handshake."""
-        is_get = self._lower.startswith((b"get " + path + b" ", b"get " + path + b"?"))
-        return is_get and b"\r\nupgrade:" not in self._lower
+    def get(self, name: str) -> str | None:
+        """Return the value of a field, joined if there are several; `name` is in lower case."""
+        return self._fields.get(name)
 
-    def _fault(self) -> str | None:
-        if not _HEAD.fullmatch(self._lower):
-            return early_fault(self._lower, 0) or "A header of the request is malformed."
-        for name in _ONCE:
-            mark = b"\r\n" + name + b":"
-            first = self._lower.find(mark)
-            if first >= 0 and self._lower.find(mark, first + 1) >= 0:
-                return f"The header {name.decode().title()} appears more than once."
-        return None
+    def headers(self) -> dict[str, str]:
+        """Return the values by names in lower case."""
+        return self._fields.copy()
+
+    def asks_for(self, path: str, folder: str) -> bool:
+        """Tell whether this is a plain GET or HEAD of a path, and no opening handshake.
+
+        `folder` may be in front of the path, and a slash behind it.
+        """
+        if "upgrade" in self._fields:
+            return False
+        method, _, rest = self.data.decode("latin-1").partition(" ")
+        target = rest.partition(" ")[0]
+        asked = target.partition("?")[0].rstrip("/")
+        return method in ("GET", "HEAD") and asked in (path, folder.rstrip("/") + path)
+
+    def _join_repeated(self) -> None:
+        values: dict[str, list[str]] = {}
+        for name, value in self._pairs:
+            values.setdefault(name, []).append(value)
+        for name, several in values.items():
+            if len(several) > 1:
+                self._fields[name] = _SEPARATORS.get(name, ", ").join(several)
+                if name in _ONCE:
+                    self.fault = f"The header {name.title()} appears more than once."
 
 
-def fits_host(host: bytes, allowed: Iterable[str]) -> bool:
+def is_host(host: str) -> bool:
+    """Tell whether a `Host` is a name or an address, and maybe a port (RFC 9112, 3.2)."""
+    return _HOST.fullmatch(host) is not None
+
+
+def fits_host(host: str, allowed: Iterable[str]) -> bool:
     """Tell whether a `Host` is, but for its port, one of those allowed; `*` and `*.` are for any.
 
     An IPv6 address is in brackets.
@@ -88,29 +134,30 @@ def fits_host(host: bytes, allowed: Iterable[str]) -> bool:
     match = _HOST.fullmatch(host)
     if match is None:
         return False
-    name = match[1].decode("latin-1").rstrip(".")
+    name = match[1].rstrip(".")
     return any(_fits(name, pattern.lower().rstrip(".")) for pattern in allowed)
 
 
-def is_same_origin(origin: bytes, host: bytes) -> bool:
+def is_same_origin(origin: str, host: str) -> bool:
     """Tell whether an `Origin` has the host and the port of a `Host`.
 
-    The schemes are not compared: a proxy may have terminated TLS.
+    The schemes are not compared, since a proxy may have terminated TLS, but other ones than these
+    two belong to applications and extensions, whose hosts have nothing to do with the server's.
     """
     page, server = _ORIGIN.fullmatch(origin), _HOST.fullmatch(host)
-    if page is None or server is None:
+    if page is None or server is None or page[1] not in _DEFAULT_PORTS:
         return False
-    default = _DEFAULT_PORTS.get(page[1])
+    default = _DEFAULT_PORTS[page[1]]
     return page[2] == server[1] and (page[3] or default) == (server[2] or default)
 
 
-def fits_origin(origin: bytes, allowed: Sequence[str]) -> bool:
+def fits_origin(origin: str, allowed: Sequence[str]) -> bool:
     """Tell whether an `Origin` is one of those allowed; `https://*.example.com` has many."""
     if "*" in allowed:
         return True
     if not _ORIGIN.fullmatch(origin):
         return False
-    scheme, mark, host = origin.decode("latin-1").partition("://")
+    scheme, mark, host = origin.partition("://")
     for pattern in allowed:
         theirs, pattern_mark, pattern_host = pattern.lower().partition("://")
         if (scheme, mark) == (theirs, pattern_mark) and _fits(host, pattern_host):
@@ -118,46 +165,46 @@ def fits_origin(origin: bytes, allowed: Sequence[str]) -> bool:
     return False
 
 
-def forwarded_address(
-    peer: str, forwarded: Iterable[bytes], *, is_trusted: bool, trusted: Networks
-) -> str:
+def forwarded_address(peer: str, forwarded: str, *, is_trusted: bool, trusted: Networks) -> str:
     """Return the address of the client: the last one in X-Forwarded-For that is not a proxy.
 
     `peer` is the address of the TCP connection. An untrusted peer's header is ignored.
     """
     address = peer
-    hops = b",".join(forwarded).decode("latin-1").split(",")
-    while hops and is_trusted:
-        hop = _without_port(hops.pop().strip())
-        if not _is_address(hop):
+    hops = [hop.strip(" \t") for hop in forwarded.split(",")]
+    for hop in filter(None, reversed(hops)):  # a list may have empty members (RFC 9110, 5.6.1)
+        parsed = _parsed(_without_port(hop)) if is_trusted else None
+        if parsed is None:
             break
-        address = hop
+        address = str(parsed)
         is_trusted = is_in(address, trusted)
     return address
 
 
+def canonical_address(address: str) -> str:
+    """Return the one spelling of an IP address; an IPv4 client of an IPv6 socket has its IPv4."""
+    parsed = _parsed(address)
+    return address if parsed is None else str(parsed)
+
+
 def is_in(address: str, networks: Networks) -> bool:
     """Tell whether an address is in one of some networks."""
+    parsed = _parsed(address.partition("%")[0])  # None for a Unix socket
+    return parsed is not None and any(parsed in network for network in networks)
+
+
+def _parsed(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     try:
-        parsed = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:  # a Unix socket has none
-        return False
-    mapped = getattr(parsed, "ipv4_mapped", None)
-    return any((mapped or parsed) in network for network in networks)
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return None
+    return getattr(parsed, "ipv4_mapped", None) or parsed
 
 
 def _fits(name: str, pattern: str) -> bool:
     if pattern.startswith("*."):
         return name.endswith(pattern[1:])
     return pattern in ("*", name)
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _without_port(hop: str) -> str:

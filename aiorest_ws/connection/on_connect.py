@@ -9,6 +9,7 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from aiorest_ws.awaiting import drive, is_awaitable
+from aiorest_ws.connection.opening import show_request
 from aiorest_ws.interfaces import Connection
 from aiorest_ws.log import logger
 
@@ -19,6 +20,7 @@ def deciding(decide: Callable[..., Any]) -> Callable[..., Any]:
     """Return an `onConnect` that may await anything, and fails with a plain 500."""
 
     def onConnect(self: Any, request: Any) -> Any:
+        show_request(self, request)
         try:
             answer = decide(self, request)
             if is_awaitable(answer) and not isinstance(answer, Deferred):

@@ -37,7 +37,7 @@ class PausedClients:
             if not connection.is_read_paused:
                 self._connections.discard(connection)
                 continue
-            descriptor = connection.descriptor
+            descriptor: int = connection.transport.fileno()
             if descriptor >= 0:
                 by_descriptor[descriptor] = connection
                 poll.register(descriptor, _HUNG_UP)

@@ -19,7 +19,7 @@ from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
 from aiorest_ws.awaiting import drive, maybe_await, shield, start
-from aiorest_ws.exceptions import TopicsUnavailable
+from aiorest_ws.exceptions import ImproperlyConfigured, TopicsUnavailable
 from aiorest_ws.log import logger
 from aiorest_ws.request import RequestHandlerFactory
 from aiorest_ws.serving.banner import Banner
@@ -236,7 +236,8 @@ class ServerProcess:
         except Exception as exc:  # noqa: BLE001  the program gets it, and the reactor is stopped
             self.failure = exc
             # Their messages need no traceback.
-            is_plain = isinstance(exc, (CannotListenError, TopicsUnavailable))
+            plain = (CannotListenError, ImproperlyConfigured, TopicsUnavailable)
+            is_plain = isinstance(exc, plain)
             if not (self._banner.is_printed and is_plain):
                 shown = None if is_plain else exc
                 logger.critical("the server cannot start: %s", exc, exc_info=shown)

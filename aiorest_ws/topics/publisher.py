@@ -19,6 +19,7 @@ from aiorest_ws.topics.names import Pattern, check_name
 from aiorest_ws.topics.redis.broker import publish_arguments
 from aiorest_ws.topics.redis.scripts import PUBLISH, SETTLE, Keys, Script
 from aiorest_ws.topics.redis.sender import Backoff, unavailable
+from aiorest_ws.topics.redis.server import NO_CLUSTER, is_refused_by_cluster
 from aiorest_ws.topics.redis.url import RedisURL
 from aiorest_ws.topics.urls import REDIS_SCHEMES, is_memory
 
@@ -85,7 +86,8 @@ class Publisher:
 
         Retries for `wait_seconds` while Redis cannot be reached, without publishing twice. Raises
         UnknownTopic if no server has registered it, and some have registered others; ValueError
-        for an invalid name, SerializerError, ReplyTooLarge, TopicsUnavailable.
+        for an invalid name, SerializerError, ReplyTooLarge, TopicsUnavailable;
+        ImproperlyConfigured for a Redis Cluster.
         """
         check_name(topic)
         encoded = encode_json(data)
@@ -125,7 +127,7 @@ class Publisher:
             except NoScriptError:
                 return self._client.eval(script.text, keys, *arguments)
         except self._errors as exc:
-            raise unavailable(exc) from exc
+            raise _told(exc) from exc
 
     def _retention(self, topic: str) -> Retention:
         found = self._find(topic)
@@ -153,10 +155,14 @@ class Publisher:
             try:
                 known = self._client.hgetall(self._keys.patterns)
             except self._errors as exc:
-                raise unavailable(exc) from exc
+                raise _told(exc) from exc
             # In the order of registration, as in a router.
             found = sorted((load_json(kept), text.decode()) for text, kept in known.items())
             self._patterns = [
                 (Pattern(text), Retention(*retention)) for (_, *retention), text in found
             ]
             self._patterns_read = time.monotonic()
+
+
+def _told(exc: BaseException) -> Exception:
+    return ImproperlyConfigured(NO_CLUSTER) if is_refused_by_cluster(exc) else unavailable(exc)

@@ -5,9 +5,11 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
+from networkpype._clocks import boot_clock
+from networkpype._deadline import Deadline
 from networkpype._single_flight import SingleFlight
 from networkpype.auth.base import RESTOnlyAuth, set_header
-from networkpype.exceptions import AuthError
+from networkpype.exceptions import AuthError, ConfigurationError
 from networkpype.rest.request import RESTRequest
 from networkpype.time_synchronizer import TimeSynchronizer
 
@@ -29,8 +31,11 @@ class TokenAuth(RESTOnlyAuth):
 
     Fetches a new token `refresh_ahead_s` before the current one expires (but not before half of
     its lifetime), and after a 401 response to the current one. Cancelling a waiting request does
-    not cancel the fetch. `fetch` may use the same manager for unsigned requests. Raises AuthError
-    from the error of `fetch` if there is no valid token.
+    not cancel the fetch, which may take `fetch_timeout_s`. `fetch` may use the same manager for
+    unsigned requests. Raises AuthError from the error of `fetch` if there is no valid token.
+
+    A token expires when `clock` or `wall_clock` says so, whichever is first: while the machine is
+    suspended, `clock` may stand still (the default does not on Linux).
     """
 
     resign_after_s = None
@@ -42,18 +47,26 @@ class TokenAuth(RESTOnlyAuth):
         header: str = "Authorization",
         scheme: str = "Bearer",
         refresh_ahead_s: float = 30.0,
-        clock: Callable[[], float] = time.monotonic,
+        fetch_timeout_s: float | None = 30.0,
+        clock: Callable[[], float] = boot_clock,
+        wall_clock: Callable[[], float] = time.time,
         time_provider: TimeSynchronizer | None = None,
     ) -> None:
         super().__init__(time_provider)
+        if fetch_timeout_s is not None and not fetch_timeout_s > 0:
+            raise ConfigurationError(f"fetch_timeout_s must be above 0, not {fetch_timeout_s!r}.")
         self._fetch = fetch
         self._header = header
         self._scheme = scheme
         self._refresh_ahead_s = refresh_ahead_s
+        self._fetch_timeout_s = fetch_timeout_s
         self._clock = clock
+        self._wall_clock = wall_clock
         self._value: str | None = None
-        self._expires_at: float | None = None
-        self._refresh_at: float | None = None
+        self._fetched_at = self._clocks()
+        # Seconds since then.
+        self._expires_after: float | None = None
+        self._refresh_after: float | None = None
         self._flight = SingleFlight(self._refresh)
 
     def invalidate(self) -> None:
@@ -83,12 +96,12 @@ class TokenAuth(RESTOnlyAuth):
 
     async def _current(self) -> str:
         value = self._value
-        if value is not None and not _is_past(self._refresh_at, self._clock()):
+        if value is not None and not self._is_past(self._refresh_after):
             return value
         try:
             return await self._flight.join()
         except Exception as error:
-            if value is None or _is_past(self._expires_at, self._clock()):
+            if value is None or self._is_past(self._expires_after):
                 raise AuthError("Could not fetch a token.") from error
             # The text of the error may quote secrets, so it is not logged.
             logger.warning(
@@ -98,18 +111,31 @@ class TokenAuth(RESTOnlyAuth):
             return value
 
     async def _refresh(self) -> str:
-        started_at = self._clock()
-        token = await self._fetch()
+        started_at = self._clocks()
+        token = await self._fetch_in_time()
         if not token.value:
             raise AuthError("The fetched token is empty.")
         self._value = token.value
-        self._expires_at = self._refresh_at = None
+        self._fetched_at = started_at
+        self._expires_after = self._refresh_after = token.expires_in_s
         if token.expires_in_s is not None:
             ahead_s = min(self._refresh_ahead_s, token.expires_in_s / 2)
-            self._expires_at = started_at + token.expires_in_s
-            self._refresh_at = self._expires_at - ahead_s
+            self._refresh_after = token.expires_in_s - ahead_s
         return token.value
 
+    async def _fetch_in_time(self) -> Token:
+        deadline = Deadline(lambda: "Fetching a token", self._fetch_timeout_s)
+        async with deadline.scope():
+            return await self._fetch()
 
-def _is_past(moment: float | None, now: float) -> bool:
-    return moment is not None and now >= moment
+    def _clocks(self) -> tuple[float, float]:
+        return self._clock(), self._wall_clock()
+
+    def _is_past(self, seconds: float | None) -> bool:
+        """Return whether one of the clocks has moved by `seconds` since the fetch."""
+        if seconds is None:
+            return False
+        return any(
+            now - then >= seconds
+            for now, then in zip(self._clocks(), self._fetched_at, strict=True)
+        )

@@ -2,7 +2,8 @@
 
 import asyncio
 import contextlib
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
 from time import time
 from typing import Any
 
@@ -17,6 +18,8 @@ from networkpype.exceptions import (
     WebSocketClosedError,
     map_client_error,
 )
+from networkpype.websocket._heartbeat import Heartbeat, HeartbeatOptions
+from networkpype.websocket._late_look import LateLook
 from networkpype.websocket._socket import (
     ABNORMAL_CLOSURE,
     BUSY_TEXT,
@@ -28,6 +31,7 @@ from networkpype.websocket._tasks import BackgroundTasks
 from networkpype.websocket._watchdog import JUST_NOW, Watchdog
 from networkpype.websocket.buffer import Inbox, ReceiveBuffer
 from networkpype.websocket.json_codec import JSONCodec
+from networkpype.websocket.request import WebSocketRequest
 from networkpype.websocket.response import WebSocketResponse
 
 __all__ = ("LiveSocket",)
@@ -47,14 +51,17 @@ class LiveSocket:
     def __init__(
         self,
         websocket: aiohttp.ClientWebSocketResponse,
+        *,
         codec: JSONCodec,
         tasks: BackgroundTasks,
-        *,
         message_timeout: float | None,
         ping_timeout: float | None,
         data_timeout: float | None,
         receive_buffer: ReceiveBuffer | None,
         last_recv_time: float,
+        wall_clock: Callable[[], float],
+        heartbeat: HeartbeatOptions | None,
+        send: Callable[[WebSocketRequest], Awaitable[None]],
     ) -> None:
         self._websocket = websocket
         self._decode = codec.decode
@@ -67,6 +74,7 @@ class LiveSocket:
             data_timeout=data_timeout,
             on_silence=self._on_silence,
             on_dead=self._on_dead,
+            wall_clock=wall_clock,
         )
         self._inbox: Inbox | None = None
         self._reader: asyncio.Task[None] | None = None
@@ -74,6 +82,11 @@ class LiveSocket:
         self.end: Exception | None = None
         self.last_recv_time = last_recv_time
         self._watchdog.start()
+        # Takes the answers to heartbeats.
+        self._takes: Callable[[WebSocketResponse], bool] | None = None
+        self._beating: asyncio.Task[None] | None = None
+        if heartbeat is not None:
+            self._beat(heartbeat, send)
         if receive_buffer is not None:
             self._inbox = Inbox(receive_buffer)
             self._reader = tasks.start(self._fill(self._inbox))
@@ -139,17 +152,19 @@ class LiveSocket:
     async def close(self, timeout_seconds: float) -> None:
         """Close with a closing handshake; a pending `receive()` raises DisconnectedError."""
         self.end = DisconnectedError(DISCONNECTED_TEXT)
+        self._stop_watching()
         if self._inbox is not None:
             self._inbox.discard(self.end)
-        try:
-            await close_websocket(self._websocket, timeout_seconds)
-            if self._reader is not None:
-                await self._reader
-        finally:
-            self._watchdog.stop()
+        await close_websocket(self._websocket, timeout_seconds)
+        if self._reader is not None:
+            await self._reader
 
     async def _receive_in_time(self, seconds: float) -> WebSocketResponse:
-        scope = asyncio.timeout(seconds)
+        loop = asyncio.get_running_loop()
+        scope = asyncio.timeout(None)
+        # A message that has arrived while the loop was blocked is in time.
+        look = LateLook(loop, lambda: scope.reschedule(loop.time()))
+        timer = loop.call_later(seconds, look.start)
         try:
             async with scope:
                 return await (
@@ -159,6 +174,9 @@ class LiveSocket:
             if scope.expired():
                 raise ReceiveTimeoutError("Message receive timed out.") from error
             raise
+        finally:
+            timer.cancel()
+            look.cancel()
 
     # The hot path: no timer and no task per message.
     async def _read(self) -> WebSocketResponse:
@@ -168,6 +186,7 @@ class LiveSocket:
         watchdog = self._watchdog
         if watchdog.waiting_since is not None:
             raise ConnectionStateError(BUSY_TEXT)
+        takes = self._takes
         watchdog.waiting_since = JUST_NOW
         try:
             while True:
@@ -175,13 +194,19 @@ class LiveSocket:
                 if kind is TEXT:
                     self.last_recv_time = time()
                     try:
-                        return WebSocketResponse(self._decode(data))
+                        response = WebSocketResponse(self._decode(data))
                     except (ValueError, RecursionError):
-                        return WebSocketResponse(self._decode_leniently(data))
-                if kind is BINARY:
+                        response = WebSocketResponse(self._decode_leniently(data))
+                    if takes is None or not takes(response):
+                        return response
+                    watchdog.waiting_since = JUST_NOW
+                elif kind is BINARY:
                     self.last_recv_time = time()
-                    return WebSocketResponse(data)
-                if kind is PING:
+                    response = WebSocketResponse(data)
+                    if takes is None or not takes(response):
+                        return response
+                    watchdog.waiting_since = JUST_NOW
+                elif kind is PING:
                     watchdog.saw_control_frame()
                     # If the pong cannot be sent, the next receive() raises the reason.
                     with contextlib.suppress(aiohttp.ClientError, OSError):
@@ -219,9 +244,29 @@ class LiveSocket:
         if self.end is not None:
             return
         self.end = error
-        self._watchdog.stop()
+        self._stop_watching()
         if not self._websocket.closed:
             self._tasks.start(close_websocket(self._websocket, 0))
+
+    def _stop_watching(self) -> None:
+        self._watchdog.stop()
+        if self._beating is not None:
+            self._beating.cancel()
+
+    def _beat(
+        self, options: HeartbeatOptions, send: Callable[[WebSocketRequest], Awaitable[None]]
+    ) -> None:
+        seconds, request, is_answer = options
+        heartbeat = Heartbeat(
+            seconds,
+            partial(send, request) if isinstance(request, WebSocketRequest) else request,
+            is_answer,
+            is_waiting=lambda: self._watchdog.waiting_since is not None,
+            on_dead=self._on_dead,
+            on_error=self._lose,
+        )
+        self._takes = heartbeat.takes
+        self._beating = self._tasks.start(heartbeat.run())
 
     def _on_dead(self, reason: str) -> None:
         self._lose(

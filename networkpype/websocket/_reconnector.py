@@ -5,19 +5,25 @@ from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from functools import partial
 
+from networkpype._deadline import Deadline
 from networkpype.exceptions import (
+    ConnectionStateError,
     DisconnectedError,
     ReconnectingError,
     TransportError,
     WebSocketClosedError,
 )
+from networkpype.websocket._opening import Opening
 from networkpype.websocket._recovery import BackOff, Recovery
 from networkpype.websocket._socket import DISCONNECTED_TEXT
 from networkpype.websocket.connection import WebSocketConnection
 from networkpype.websocket.reconnect import ReconnectPolicy
 from networkpype.websocket.response import Gap
 
-__all__ = ("Reconnector",)
+__all__ = ("NO_RECONNECTION", "Reconnector")
+
+# What a manager without a policy does when it is asked to reconnect.
+NO_RECONNECTION = ReconnectPolicy(connect_timeout_seconds=None)
 
 
 class Reconnector:
@@ -39,9 +45,11 @@ class Reconnector:
         self._policy = policy
         self._before_recovery = before_recovery
         self._restore = restore
-        self._back_off = BackOff(policy or ReconnectPolicy())
+        self._back_off = None if policy is None else BackOff(policy)
         # Opens the WebSocket as the last connect() did; None without one.
-        self._open: Callable[[], Awaitable[None]] | None = None
+        self._open: Opening | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self.session = object()
         self.recovery: Recovery | None = None
 
@@ -53,19 +61,32 @@ class Reconnector:
     @property
     def is_recovering(self) -> bool:
         """Whether a reconnection is going on."""
-        return self.recovery is not None and self.recovery.is_running
+        recovery = self.recovery
+        return recovery is not None and recovery.is_running
 
-    def connected(self, connect: Callable[[], Awaitable[None]]) -> None:
-        """Record that `connect()` has opened the WebSocket."""
-        self._open = connect
+    def connected(self, opening: Opening) -> None:
+        """Record that `opening` has opened the WebSocket."""
+        self._open = opening
+        self._loop = asyncio.get_running_loop()
         self.recovery = None
         self.session = object()
-        self._back_off = BackOff(self._policy or ReconnectPolicy())
-        self._back_off.ready()
+        if self._policy is not None:
+            self._back_off = BackOff(self._policy)
+            self._back_off.ready()
+        self._set_timer()
+
+    def leave_dead_loop(self) -> bool:
+        """Forget a connection whose loop is not running any more; return whether there was one."""
+        loop = self._loop
+        if loop is None or loop is asyncio.get_running_loop() or loop.is_running():
+            return False
+        self._loop = self._open = self._timer = self.recovery = None
+        return True
 
     async def stop(self) -> None:
         """Stop reconnecting."""
         self._open = None
+        self._cancel_timer()
         recovery = self.recovery
         if recovery is not None:
             await recovery.stop()
@@ -114,12 +135,27 @@ class Reconnector:
 
     def start(self, loss: WebSocketClosedError) -> None:
         """Start to reconnect, unless that is going on; raise `loss` if it is final."""
-        policy, connect = self._policy, self._open
+        policy, opening = self._policy, self._open
         # If a hook receives, its attempt has failed.
-        if policy is None or connect is None or self.is_inside() or policy.is_final(loss):
+        if policy is None or opening is None or self.is_inside() or policy.is_final(loss):
             raise loss
         if not self.is_recovering:
-            self._begin(loss, policy, connect)
+            self._begin(loss, opening)
+
+    async def reconnect(self) -> None:
+        """Close the WebSocket and connect again; raise the error if that fails."""
+        if self.is_inside():
+            raise ConnectionStateError("WebSocket is reconnecting: this is part of it.")
+        if self._open is None:
+            raise DisconnectedError("WebSocket is not connected.")
+        if not self.is_recovering:
+            self._begin(_planned(), self._open, is_planned=True)
+        recovery = self.recovery
+        outcome = None if recovery is None else await recovery.wait()
+        if outcome is None:
+            raise DisconnectedError(DISCONNECTED_TEXT)
+        if isinstance(outcome, Exception):
+            raise outcome
 
     async def recovered(self, recovery: Recovery) -> Gap:
         """Wait for the Gap; raise the error of a recovery that has failed or was stopped."""
@@ -133,32 +169,52 @@ class Reconnector:
         return outcome
 
     def _begin(
-        self,
-        loss: WebSocketClosedError,
-        policy: ReconnectPolicy,
-        connect: Callable[[], Awaitable[None]],
+        self, loss: WebSocketClosedError, opening: Opening, *, is_planned: bool = False
     ) -> None:
+        self._cancel_timer()
         self._before_recovery(None if self.recovery is None else self.recovery.gap)
         self.session = object()
+        policy = self._policy or NO_RECONNECTION
         self.recovery = Recovery(
             loss,
             policy,
             self._back_off,
-            attempt=partial(self._attempt, policy, connect),
+            is_planned=is_planned,
+            attempt=partial(self._attempt, policy, opening),
             drop=self._connection.drop,
         )
 
-    async def _attempt(
-        self, policy: ReconnectPolicy, connect: Callable[[], Awaitable[None]]
-    ) -> None:
+    async def _attempt(self, policy: ReconnectPolicy, opening: Opening) -> None:
         session = self.session = object()
         _restoring.set(session)
-        async with asyncio.timeout(policy.connect_timeout_seconds):
-            await connect()
-        # Nobody receives until the end of the attempt, but pings have to be answered.
-        self._connection.hold_messages()
-        await self._restore(session)
-        await self._connection.release_messages()
+        deadline = Deadline(lambda: "An attempt to reconnect", policy.attempt_timeout_seconds)
+        async with deadline.scope():
+            await opening(policy.connect_timeout_seconds)
+            # Nobody receives until the end of the attempt, but pings have to be answered.
+            self._connection.hold_messages()
+            await self._restore(session)
+            await self._connection.release_messages()
+        self._set_timer()
+
+    def _set_timer(self) -> None:
+        self._cancel_timer()
+        seconds = None if self._policy is None else self._policy.seconds_until_reconnect()
+        if seconds is not None:
+            self._timer = asyncio.get_running_loop().call_later(seconds, self._on_timer)
+
+    def _cancel_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _on_timer(self) -> None:
+        # A lost connection is reconnected by its receiver.
+        if self._open is not None and self._connection.connected and not self.is_recovering:
+            self._begin(_planned(), self._open, is_planned=True)
+
+
+def _planned() -> WebSocketClosedError:
+    return WebSocketClosedError("WebSocket was closed to reconnect.", code=1000, reason="planned")
 
 
 # The session that the running code restores. A hook, and the tasks that it starts, may send and

@@ -46,21 +46,25 @@ class BackOff:
 class Recovery:
     """Reconnect after `loss` according to the policy.
 
-    `attempt` connects and restores the session; `drop` closes the socket of a failed attempt.
+    `attempt` connects and restores the session; `drop` closes the socket of a failed attempt. If
+    `is_planned`, closes the socket first and connects at once. Without a `back_off`, there is only
+    that attempt.
     """
 
     def __init__(
         self,
         loss: WebSocketClosedError,
         policy: ReconnectPolicy,
-        back_off: BackOff,
+        back_off: BackOff | None,
         *,
+        is_planned: bool,
         attempt: Callable[[], Awaitable[None]],
         drop: Callable[[], Awaitable[None]],
     ) -> None:
         self._loss = loss
         self._policy = policy
         self._back_off = back_off
+        self._is_planned = is_planned
         self._attempt = attempt
         self._drop = drop
         self._task = asyncio.create_task(self._run())
@@ -93,22 +97,25 @@ class Recovery:
     async def _run(self) -> Gap | Exception:
         loop = asyncio.get_running_loop()
         lost_at = loop.time()
-        loss, policy = self._loss, self._policy
+        loss, policy, back_off = self._loss, self._policy, self._back_off
         failure: Exception = loss
         attempts = 0
-        self._back_off.lost()
-        while (delay := self._back_off.next_delay(failure)) is not None:
+        if back_off is not None:
+            back_off.lost()
+        while (delay := await self._next_delay(attempts, failure)) is not None:
             attempts += 1
-            await policy.sleep(delay)
+            if delay:
+                await policy.sleep(delay)
             try:
                 await self._attempt()
             except Exception as error:  # noqa: BLE001  (raised by receive())
                 await self._drop()
-                if policy.is_final(error):
+                if back_off is None or policy.is_final(error):
                     return error
                 failure = error
             else:
-                self._back_off.ready()
+                if back_off is not None:
+                    back_off.ready()
                 return Gap(
                     code=loss.code,
                     reason=loss.reason,
@@ -117,9 +124,16 @@ class Recovery:
                     duration_seconds=loop.time() - lost_at,
                 )
         final = WebSocketClosedError(
-            f"{loss} Gave up after {self._back_off.attempts} attempts to reconnect.",
+            f"{loss} Gave up after {back_off.attempts if back_off else 1} attempts to reconnect.",
             code=loss.code,
             reason=loss.reason,
         )
         final.__cause__ = failure
         return final
+
+    async def _next_delay(self, attempts: int, failure: Exception) -> float | None:
+        """Return the delay before the next attempt; None if none is left."""
+        if self._is_planned and not attempts:
+            await self._drop()
+            return 0.0
+        return None if self._back_off is None else self._back_off.next_delay(failure)

@@ -1,7 +1,11 @@
 """Detect dead peers of a WebSocket."""
 
 import asyncio
+import time
 from collections.abc import Callable
+
+from networkpype._clocks import ClockComparison
+from networkpype.websocket._late_look import LateLook
 
 __all__ = ("JUST_NOW", "Watchdog")
 
@@ -22,7 +26,11 @@ class Watchdog:
 
     Calls `on_silence` (to send a ping) after `ping_timeout` seconds of silence, and `on_dead` if
     no frame arrives within half that time. Calls `on_dead` after `data_timeout` seconds without
-    data, whether or not pings and pongs arrive.
+    data, whether or not pings and pongs arrive. Before `on_dead`, the loop reads what has arrived:
+    a check of a loop that was blocked comes too late to see it.
+
+    When the wall clock has run on while the loop's clock stood still (the machine was suspended),
+    it pings at once.
     """
 
     def __init__(
@@ -33,6 +41,7 @@ class Watchdog:
         data_timeout: float | None,
         on_silence: Callable[[], None],
         on_dead: Callable[[str], None],
+        wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self._loop = loop
         self._ping_timeout = ping_timeout
@@ -42,6 +51,8 @@ class Watchdog:
         self._silent_since = 0.0
         self._pinged_at: float | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._clocks = ClockComparison(loop.time, wall_clock)
+        self._late_look = LateLook(loop, self._judge)
         self.waiting_since: float | None = None
 
     def start(self) -> None:
@@ -51,6 +62,7 @@ class Watchdog:
 
     def stop(self) -> None:
         """Stop watching."""
+        self._late_look.cancel()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -66,13 +78,27 @@ class Watchdog:
             self._timer = self._loop.call_later(min(delays) / _CHECKS_PER_TIMEOUT, self._check)
 
     def _check(self) -> None:
+        self._timer = None
         now = self._loop.time()
-        reason = self._check_peer(now)
+        if self._clocks.suspended_seconds() and self._ping_timeout is not None:
+            self._ping(now)
+        if self._check_peer(now) is None:
+            self._schedule_check()
+        else:
+            self._late_look.start()
+
+    def _judge(self) -> None:
+        reason = self._check_peer(self._loop.time())
         if reason is None:
             self._schedule_check()
         else:
-            self._timer = None
             self._on_dead(reason)
+
+    def _ping(self, now: float) -> None:
+        self._on_silence()
+        # Without a waiting reader, the ping only keeps the network path open; the next check
+        # resets it.
+        self._silent_since = self._pinged_at = now
 
     def _check_peer(self, now: float) -> str | None:
         """Return why the peer is considered dead, or None; ping it if it is silent."""
@@ -89,8 +115,5 @@ class Watchdog:
             if now - self._pinged_at >= self._ping_timeout / 2:
                 return f"No answer to a ping within {self._ping_timeout / 2} s."
         elif now - self._silent_since >= self._ping_timeout:
-            self._on_silence()
-            # Without a waiting reader, the ping only keeps the network path open; the next check
-            # resets it.
-            self._silent_since = self._pinged_at = now
+            self._ping(now)
         return None

@@ -1,8 +1,11 @@
 """A WebSocket connection on an aiohttp session."""
 
 import asyncio
+import logging
+import time
 from collections.abc import Callable, Iterable, Mapping
 from enum import Enum, auto
+from functools import partial
 from ssl import SSLContext
 from typing import Any
 
@@ -11,7 +14,9 @@ from aiohttp import WSMsgType
 
 from networkpype._deadline import Deadline
 from networkpype._session import SessionSource
+from networkpype._urls import redact_url
 from networkpype.exceptions import ConfigurationError, ConnectionStateError, DisconnectedError
+from networkpype.websocket._heartbeat import HeartbeatOptions, check_heartbeat
 from networkpype.websocket._live_socket import LiveSocket
 from networkpype.websocket._socket import DISCONNECTED_TEXT, open_websocket
 from networkpype.websocket._source import Source
@@ -57,9 +62,21 @@ class WebSocketConnection:
         self._last_recv_time = 0.0
         self._dropped_before = 0
         self._close_timeout = DEFAULT_CLOSE_TIMEOUT_SECONDS
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._handshake_done: asyncio.Event | None = None
         self._closing: asyncio.Task[None] | None = None
         self._tasks = BackgroundTasks()
+        self._make_live = partial(
+            LiveSocket,
+            codec=self._codec,
+            tasks=self._tasks,
+            send=self.send,
+        )
+
+    @classmethod
+    def logger(cls) -> logging.Logger:
+        """Return the logger of this module."""
+        return logging.getLogger(__name__)
 
     @property
     def connected(self) -> bool:
@@ -97,6 +114,8 @@ class WebSocketConnection:
         data_timeout: float | None = None,
         close_timeout: float = DEFAULT_CLOSE_TIMEOUT_SECONDS,
         receive_buffer: ReceiveBuffer | None = None,
+        heartbeat: HeartbeatOptions | None = None,
+        wall_clock: Callable[[], float] = time.time,
     ) -> None:
         """Open the WebSocket; all times are in seconds.
 
@@ -105,18 +124,20 @@ class WebSocketConnection:
         `receive()`. The connection is lost after `data_timeout` without data. Pings are answered
         whatever `auto_ping` is. `ssl` takes precedence over `verify_ssl`. A message above
         `max_msg_size` bytes (0: no limit) closes the connection with 1009. `close_timeout` limits
-        the closing handshake.
+        the closing handshake. A jump of `wall_clock` (the machine was suspended) makes the
+        connection ping at once.
 
+        With `heartbeat=(seconds, request, is_answer)`, `request` is sent every `seconds`. A
+        response for which `is_answer` is true is not received; it counts as data. If there is none
+        by the next time while a receiver waits, the connection is lost.
         Raises ConnectionStateError (a RuntimeError) if not disconnected, a TransportError if
         connecting fails, ClosedError if the session is closed or `disconnect()` is called.
         """
-        self._check_disconnected()
-        if ssl is not None and not verify_ssl:
-            raise ConfigurationError("Give either ssl or verify_ssl=False, not both.")
+        check_heartbeat(heartbeat)
         websocket = await self._handshake(
             ws_url,
             headers=ws_headers,
-            ssl=verify_ssl if ssl is None else ssl,
+            ssl=_tls_option(ssl, verify_ssl),
             proxy=proxy,
             proxy_headers=proxy_headers,
             protocols=tuple(protocols),
@@ -125,19 +146,20 @@ class WebSocketConnection:
             timeout=aiohttp.ClientWSTimeout(ws_close=close_timeout),
         )
         self._close_timeout = close_timeout
-        self._live = LiveSocket(
+        self._live = self._make_live(
             websocket,
-            self._codec,
-            self._tasks,
             message_timeout=message_timeout,
             ping_timeout=ping_timeout or None,
             data_timeout=data_timeout,
             receive_buffer=receive_buffer,
             last_recv_time=self._last_recv_time,
+            wall_clock=wall_clock,
+            heartbeat=heartbeat,
         )
 
     async def disconnect(self) -> None:
         """Close the WebSocket; a pending `receive()` raises DisconnectedError."""
+        self._leave_dead_loop()
         self._source.interrupt(DISCONNECTED_TEXT)
         await self.drop()
 
@@ -182,6 +204,7 @@ class WebSocketConnection:
 
     def deadline(self, describe: Callable[[], str], timeout_s: float | None = None) -> Deadline:
         """Return a deadline whose scopes end on `disconnect()` and when the factory closes."""
+        self._leave_dead_loop()
         return Deadline(describe, timeout_s, self._source)
 
     async def send_json(self, payload: Any) -> None:
@@ -196,6 +219,13 @@ class WebSocketConnection:
     async def send_bytes(self, data: bytes) -> None:
         """Send a binary message."""
         await self._open().send(WSMsgType.BINARY, data)
+
+    # Requests that were written for 1.1 call these two.
+    async def _send_json(self, payload: Any) -> None:
+        await self.send_json(payload)
+
+    async def _send_plain_text(self, payload: str) -> None:
+        await self.send_text(payload)
 
     async def ping(self) -> None:
         """Send a ping; `receive()` does not return its pong."""
@@ -219,6 +249,18 @@ class WebSocketConnection:
                 self._forget(live)
             raise
 
+    def _leave_dead_loop(self) -> None:
+        """Forget a WebSocket whose loop is not running any more: nothing can close it."""
+        running = asyncio.get_running_loop()
+        if self._loop is running or (self._loop is not None and self._loop.is_running()):
+            return
+        self._loop = running
+        if self._live is not None:
+            self._forget(self._live)
+        self._state = _State.DISCONNECTED
+        self._handshake_done = self._closing = None
+        self._source.abandon()
+
     def _check_disconnected(self) -> None:
         if self._state is _State.CONNECTED and self._live is not None and self._live.end is None:
             raise ConnectionStateError("WebSocket is connected.")
@@ -226,6 +268,8 @@ class WebSocketConnection:
             raise ConnectionStateError(f"WebSocket is {self._state.name.lower()}.")
 
     async def _handshake(self, ws_url: str, **options: Any) -> aiohttp.ClientWebSocketResponse:
+        self._leave_dead_loop()
+        self._check_disconnected()
         session = self._source.session()
         if self._live is not None:
             self._forget(self._live)
@@ -234,7 +278,7 @@ class WebSocketConnection:
         self._handshake_done = done
         websocket = None
         try:
-            async with self.deadline(lambda: f"Connecting to {ws_url}").scope():
+            async with self.deadline(lambda: f"Connecting to {redact_url(ws_url)}").scope():
                 websocket = await open_websocket(session, ws_url, autoping=False, **options)
         finally:
             self._handshake_done = None
@@ -261,3 +305,11 @@ class WebSocketConnection:
         finally:
             self._closing = None
             self._forget(live)
+
+
+def _tls_option(
+    ssl: SSLContext | aiohttp.Fingerprint | bool | None, verify_ssl: bool
+) -> SSLContext | aiohttp.Fingerprint | bool:
+    if ssl is not None and not verify_ssl:
+        raise ConfigurationError("Give either ssl or verify_ssl=False, not both.")
+    return verify_ssl if ssl is None else ssl

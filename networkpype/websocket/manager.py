@@ -6,7 +6,6 @@ from collections import deque
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from functools import partial
 from ssl import SSLContext
-from typing import Any
 
 import aiohttp
 
@@ -17,8 +16,10 @@ from networkpype.exceptions import (
     WebSocketClosedError,
 )
 from networkpype.throttler.throttler import AsyncThrottler
+from networkpype.websocket._heartbeat import HeartbeatOptions, check_heartbeat
 from networkpype.websocket._messages import Messages
-from networkpype.websocket._reconnector import Reconnector
+from networkpype.websocket._opening import FreshHeaders, FreshURL, Opening
+from networkpype.websocket._reconnector import NO_RECONNECTION, Reconnector
 from networkpype.websocket._sender import Sender
 from networkpype.websocket._subscriptions import Subscriptions
 from networkpype.websocket.buffer import ReceiveBuffer
@@ -99,12 +100,12 @@ class WebSocketManager:
     # Over 40 lines: the options are spelled out.
     async def connect(
         self,
-        ws_url: str,
+        ws_url: FreshURL,
         *,
         ping_timeout: float | None = 10,
         auto_ping: bool = False,
         message_timeout: float | None = None,
-        ws_headers: Mapping[str, Any] | None = None,
+        ws_headers: FreshHeaders = None,
         verify_ssl: bool = True,
         ssl: SSLContext | aiohttp.Fingerprint | bool | None = None,
         proxy: str | None = None,
@@ -114,45 +115,66 @@ class WebSocketManager:
         max_msg_size: int = DEFAULT_MAX_MSG_SIZE,
         close_timeout: float = DEFAULT_CLOSE_TIMEOUT_SECONDS,
         receive_buffer: ReceiveBuffer | None = None,
+        heartbeat: HeartbeatOptions | None = None,
+        connect_timeout: float | None = None,
     ) -> None:
         """Open the WebSocket; options and errors are those of `WebSocketConnection.connect()`.
 
+        `ws_url` and `ws_headers` may be functions or coroutine functions, which are called before
+        each (re)connection. `connect_timeout` (default: that of the policy) limits this call,
+        which then raises DeadlineExceeded (a TimeoutError). The request of `heartbeat` waits for
+        its limit and is signed.
+
         The policy does not apply here: if the first connection fails, this raises.
         """
-        if self._reconnector.is_recovering:
+        reconnector = self._reconnector
+        if reconnector.leave_dead_loop():
+            # As after disconnect().
+            self._discard()
+        if reconnector.is_recovering:
             raise ConnectionStateError("WebSocket is reconnecting.")
-        data_timeout = None if self._policy is None else self._policy.data_timeout_seconds
-        connect = partial(
-            self._connection.connect,
-            ws_url,
-            ping_timeout,
-            auto_ping,
-            message_timeout,
-            dict(ws_headers or {}),
-            verify_ssl,
-            ssl=ssl,
-            proxy=proxy,
-            proxy_headers=proxy_headers,
-            protocols=tuple(protocols),
-            compress=compress,
-            max_msg_size=max_msg_size,
-            data_timeout=data_timeout,
-            close_timeout=close_timeout,
-            receive_buffer=receive_buffer,
+        policy = self._policy or NO_RECONNECTION
+        options = {
+            "ping_timeout": ping_timeout,
+            "auto_ping": auto_ping,
+            "message_timeout": message_timeout,
+            "verify_ssl": verify_ssl,
+            "ssl": ssl,
+            "proxy": proxy,
+            "proxy_headers": proxy_headers,
+            "protocols": tuple(protocols),
+            "compress": compress,
+            "max_msg_size": max_msg_size,
+            "data_timeout": policy.data_timeout_seconds,
+            "close_timeout": close_timeout,
+            "receive_buffer": receive_buffer,
+            "heartbeat": heartbeat and self._own(heartbeat),
+            "wall_clock": policy.wall_clock,
+        }
+        opening = Opening(self._connection, ws_url, ws_headers, options)
+        await opening(
+            policy.connect_timeout_seconds if connect_timeout is None else connect_timeout
         )
-        await connect()
-        self._reconnector.connected(connect)
+        reconnector.connected(opening)
 
     async def disconnect(self) -> None:
         """Close the WebSocket or stop reconnecting; discard all subscriptions.
 
         A pending `receive()` raises DisconnectedError, `iter_messages()` ends.
         """
-        self._subscriptions.clear()
-        self._backlog.clear()
-        self._kept.clear()
+        self._discard()
+        self._reconnector.leave_dead_loop()
         await self._reconnector.stop()
         await self._connection.disconnect()
+
+    async def reconnect(self) -> None:
+        """Close the WebSocket and connect again, as after a loss; return when that is done.
+
+        Subscriptions are kept, and `receive()` returns a Gap. If a reconnection is going on, waits
+        for it. Works without a policy too, with one attempt. Raises what `receive()` raises after
+        a failed reconnection, and DisconnectedError without a connection.
+        """
+        await self._reconnector.reconnect()
 
     async def subscribe(self, request: WebSocketRequest) -> None:
         """Send `request`, and send it again after each reconnection, in order.
@@ -281,6 +303,19 @@ class WebSocketManager:
                     queue.appendleft((response, index))
                 raise
         return response
+
+    def _discard(self) -> None:
+        self._subscriptions.clear()
+        self._backlog.clear()
+        self._kept.clear()
+
+    def _own(self, heartbeat: HeartbeatOptions) -> HeartbeatOptions:
+        """Send the request of `heartbeat` through limit, pre-processors and auth."""
+        check_heartbeat(heartbeat)
+        seconds, request, is_answer = heartbeat
+        if isinstance(request, WebSocketRequest):
+            return seconds, partial(self._sender.send, request), is_answer
+        return heartbeat
 
     def _before_recovery(self, gap: Gap | None) -> None:
         """Put what was not received yet before the next Gap."""

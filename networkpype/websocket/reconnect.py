@@ -30,6 +30,8 @@ DEFAULT_FINAL_CLOSE_CODES = frozenset({1002, 1003, 1007, 1008, 1009, 1010})
 # All below 500, but those that may be temporary: timeout, too early, too many requests.
 DEFAULT_FINAL_STATUSES = frozenset(range(100, 500)) - {408, 425, 429}
 
+_JITTER_FRACTION = 0.1
+
 # 2.0 ** 1024 overflows; any cap is reached long before.
 _MAX_DOUBLINGS = 64
 
@@ -42,8 +44,12 @@ class ReconnectPolicy:
     capped at `max_delay_seconds` (full jitter), and at least the `Retry-After` of a refused
     handshake. `max_attempts` limits consecutive attempts; None is no limit. The count starts anew
     after a connection that has lasted `stable_seconds`, counted from when it is ready for use: a
-    server that greets and closes is met with growing delays. Each handshake may take
-    `connect_timeout_seconds`.
+    server that greets and closes is met with growing delays. Each handshake, together with the
+    functions for URL and headers, may take `connect_timeout_seconds`, and each whole attempt, with
+    the hook and the subscriptions, `attempt_timeout_seconds`.
+
+    Every `reconnect_every` seconds, or up to a tenth earlier (jitter), reconnects by itself, as
+    `WebSocketManager.reconnect()` does.
 
     After the handshake, `on_reconnect` is called with the manager, on which it may send and
     receive (a login). Then the subscribed requests are sent again with new signatures. Until that
@@ -67,7 +73,9 @@ class ReconnectPolicy:
     max_delay_seconds: float = 30.0
     max_attempts: int | None = None
     connect_timeout_seconds: float | None = 10.0
+    attempt_timeout_seconds: float | None = None
     data_timeout_seconds: float | None = None
+    reconnect_every: float | None = None
     stable_seconds: float = 30.0
     sends_wait: bool = False
     final_close_codes: Collection[int] = DEFAULT_FINAL_CLOSE_CODES
@@ -86,9 +94,14 @@ class ReconnectPolicy:
             raise ConfigurationError("max_attempts of a ReconnectPolicy must be at least 1.")
         if not self.stable_seconds >= 0:
             raise ConfigurationError("stable_seconds of a ReconnectPolicy must not be negative.")
-        for name in ("connect_timeout_seconds", "data_timeout_seconds"):
+        for name in (
+            "connect_timeout_seconds",
+            "attempt_timeout_seconds",
+            "data_timeout_seconds",
+            "reconnect_every",
+        ):
             value = getattr(self, name)
-            if value is not None and value <= 0:
+            if value is not None and not value > 0:
                 raise ConfigurationError(f"{name} of a ReconnectPolicy must be above 0.")
 
     def allows_attempt(self, attempt: int) -> bool:
@@ -99,6 +112,11 @@ class ReconnectPolicy:
         """Return a random delay before consecutive attempt number `attempt` (from 1)."""
         doubled = self.initial_delay_seconds * 2.0 ** min(attempt - 1, _MAX_DOUBLINGS)
         return self.rng() * min(self.max_delay_seconds, doubled)
+
+    def seconds_until_reconnect(self) -> float | None:
+        """Return a random delay before the next reconnection that nothing has forced."""
+        every = self.reconnect_every
+        return None if every is None else every * (1 - _JITTER_FRACTION * self.rng())
 
     def retry_after_seconds(self, error: Exception) -> float:
         """Return how long a refused handshake asks to wait; 0 for any other error."""

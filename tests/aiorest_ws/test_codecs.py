@@ -550,3 +550,20 @@ def test_a_fault_of_ours_can_always_be_told():
 def test_a_failure_that_cannot_be_encoded_is_a_serializer_error():
     with pytest.raises(SerializerError):
         encode_failure(BaseAPIException(object()))
+
+
+def levels(count):
+    return b"[" * count + b"]" * count
+
+
+@pytest.mark.parametrize("beside", [0, 1, 7, 8, 9, 30, 126])
+@pytest.mark.parametrize("where", [0, 20, 40])
+def test_one_value_among_many_is_too_deep(beside, where):
+    def message(deepest):
+        values = [levels(beside) or b'"["'] * 40
+        values.insert(where, levels(deepest))
+        return b'{"data":[' + b",".join(values) + b"]}"
+
+    assert decode_message(message(126)).data[where]
+    with pytest.raises(MalformedMessage, match="nested deeper than 128 levels"):
+        decode_message(message(127))

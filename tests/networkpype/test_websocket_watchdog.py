@@ -45,6 +45,7 @@ class Peer:
 
     def __init__(self, **timeouts: Any) -> None:
         self.loop = ManualLoop()
+        self.suspended = 0.0
         self.pings: list[float] = []
         self.deaths: list[tuple[float, str]] = []
         self.dog = Watchdog(
@@ -53,6 +54,7 @@ class Peer:
             data_timeout=timeouts.get("data_timeout"),
             on_silence=lambda: self.pings.append(self.loop.now),
             on_dead=lambda reason: self.deaths.append((self.loop.now, reason)),
+            wall_clock=lambda: self.loop.now + self.suspended,
         )
         self.dog.start()
 
@@ -157,3 +159,37 @@ def test_stop_ends_the_watch() -> None:
     peer.loop.advance(100.0)
     assert peer.pings == []
     assert peer.deaths == []
+
+
+def test_suspended_machine_pings_at_the_next_check() -> None:
+    """A connection that died meanwhile is given up long before the next ordinary ping."""
+    peer = Peer(ping_timeout=80.0)
+    peer.data()
+    peer.loop.advance(25.0)
+    peer.suspended += 3600.0
+    peer.loop.advance(100.0)
+    assert peer.pings == [40.0]
+    assert peer.deaths == [(80.0, "No answer to a ping within 40.0 s.")]
+
+
+def test_clock_that_is_adjusted_slowly_is_no_jump() -> None:
+    """Nor one that is set back."""
+    peer = Peer(ping_timeout=8.0)
+    for second in range(200):
+        peer.suspended += 0.1
+        peer.data()
+        peer.loop.advance(float(second))
+    peer.suspended -= 3600.0
+    peer.data()
+    peer.loop.advance(205.0)
+    assert peer.pings == []
+
+
+def test_suspended_machine_without_pings_sends_none() -> None:
+    """Pings that are turned off stay off."""
+    peer = Peer(data_timeout=8.0)
+    peer.data()
+    peer.loop.advance(3.0)
+    peer.suspended += 3600.0
+    peer.loop.advance(7.0)
+    assert peer.pings == []

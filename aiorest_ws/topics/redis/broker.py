@@ -21,6 +21,7 @@ from aiorest_ws.topics.redis.members import ENTER, ENTERED, LEAVE, MEMBERS, RENE
 from aiorest_ws.topics.redis.reader import Reader, key_of
 from aiorest_ws.topics.redis.scripts import ADMIT, LOOK, REPLAY, Keys
 from aiorest_ws.topics.redis.sender import Sender, unavailable
+from aiorest_ws.topics.redis.server import NO_CLUSTER, is_refused_by_cluster
 from aiorest_ws.topics.redis.url import RedisURL
 
 __all__ = ("RedisBroker", "publish_arguments")
@@ -72,17 +73,24 @@ class RedisBroker(Broker):
         return f"<RedisBroker {self._url!r}>"
 
     async def start(self, receiver: Receiver) -> None:
-        """Deliver messages to `receiver`; raise TopicsUnavailable if Redis cannot be reached."""
+        """Deliver messages to `receiver`.
+
+        Raises TopicsUnavailable if Redis cannot be reached, ImproperlyConfigured for a Redis
+        Cluster and for a version that is too old.
+        """
         sender = Sender(self._url, self._keys, self._loop)
         reader = Reader(self._url, self._keys, receiver, self._when_back)
         try:
             async with asyncio.timeout(START_SECONDS):
+                await sender.check_server()
                 await sender.load()
                 await reader.join()
         except BaseException as exc:
             await sender.close()
             await reader.close()
-            if not isinstance(exc, Exception):
+            if is_refused_by_cluster(exc):
+                raise ImproperlyConfigured(NO_CLUSTER) from None
+            if not isinstance(exc, Exception) or isinstance(exc, ImproperlyConfigured):
                 raise
             error = unavailable(exc)
             error.detail = f"Redis cannot be reached, {self._url!r}: {exc or type(exc).__name__}"
@@ -140,17 +148,18 @@ class RedisBroker(Broker):
     async def head(self, topic: str) -> Position:
         """Return the position of the last message."""
         epoch, offset = await self._call(
-            *(LOOK, *self._topic_keys(topic), secrets.token_hex(8), secrets.token_hex(8)),
-            META_MILLISECONDS,
-            keys=4,
+            *(LOOK, self._keys.meta(topic), self._keys.bus, self._keys.bus_meta),
+            *(secrets.token_hex(8), META_MILLISECONDS),
+            keys=3,
         )
         return Position(epoch.decode(), offset)
 
     async def replay(self, topic: str, after: Position, *, messages: int, size: int) -> Replay:
         """Return messages after `after`."""
         found_epoch, offset, found = await self._call(
-            *(REPLAY, *self._topic_keys(topic), secrets.token_hex(8), secrets.token_hex(8)),
-            *(META_MILLISECONDS, after.epoch, after.offset, messages, size),
+            *(REPLAY, self._keys.stream(topic), self._keys.meta(topic)),
+            *(self._keys.bus, self._keys.bus_meta),
+            *(secrets.token_hex(8), META_MILLISECONDS, after.epoch, after.offset, messages, size),
             keys=4,
         )
         epoch = found_epoch.decode()
@@ -207,10 +216,6 @@ class RedisBroker(Broker):
 
     # Redis
 
-    def _topic_keys(self, topic: str) -> tuple[str, str, str, str]:
-        keys = self._keys
-        return keys.stream(topic), keys.meta(topic), keys.bus, keys.bus_meta
-
     async def _call(self, *arguments: Any, keys: int) -> Any:
         if self._sender is None:
             raise TopicsUnavailable
@@ -221,9 +226,10 @@ class RedisBroker(Broker):
         await self._call(
             *(ENTER, self._keys.members(topic), self._keys.process(self._process)),
             *(self._keys.bus, self._keys.bus_meta),
+            *(self._keys.stream(topic), self._keys.meta(topic)),
             *(self._process, member, info, int(is_announced), topic),
-            *(secrets.token_hex(8), secrets.token_hex(8), int(is_new)),
-            keys=4,
+            *(secrets.token_hex(8), secrets.token_hex(8), int(is_new), META_MILLISECONDS),
+            keys=6,
         )
 
     async def _leave(self, topic: str, member: str) -> None:
@@ -317,5 +323,5 @@ def publish_arguments(
         *(keys.stream(topic), keys.meta(topic), keys.bus, keys.bus_meta, keys.void(nonce)),
         *(topic, data, "" if key is None else f"={key}", nonce),
         *(retention.messages, retention.bytes, lifetime, lifetime + META_MILLISECONDS),
-        *(secrets.token_hex(8), secrets.token_hex(8)),
+        secrets.token_hex(8),
     )

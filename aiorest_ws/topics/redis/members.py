@@ -5,7 +5,7 @@ There is a hash of members for each topic, and a set of memberships and a lease 
 
 from enum import IntEnum
 
-from aiorest_ws.topics.redis.scripts import NOW, ON_BUS, TOPIC_SCRIPTS, Script
+from aiorest_ws.topics.redis.scripts import HEAD, NOW, ON_BUS, TOPIC_SCRIPTS, Script
 
 __all__ = (
     "ALL",
@@ -23,13 +23,18 @@ REMOVED_AT_ONCE = 1000
 # How long Redis remembers that a process was taken for dead.
 TOMB_SECONDS = 3600
 
-# KEYS: members, process, bus, bus-meta. ARGV: process, member, info, whether it is announced,
-# topic, a new id of the bus, a nonce, whether others do not know of it yet.
+# KEYS: members, process, bus, bus-meta, stream, meta. ARGV: process, member, info, whether it is
+# announced, topic, a new id of the bus, a nonce, whether others do not know of it yet,
+# milliseconds of the meta. A topic with subscribers keeps its epoch.
 ENTER = Script(
-    ON_BUS
+    NOW
+    + ON_BUS
+    + HEAD
     + """
 local field = ARGV[1] .. '/' .. ARGV[2]
 redis.call('SADD', KEYS[2], ARGV[5] .. ' ' .. ARGV[2])
+made(KEYS[6], KEYS[5], bus_id(KEYS[3], KEYS[4], ARGV[6]))
+extend(KEYS[6], ARGV[9])
 if redis.call('HSET', KEYS[1], field, ARGV[4] .. ARGV[3]) == 1 and ARGV[4] == '1'
     and ARGV[8] == '1' then
     on_bus(KEYS[3], KEYS[4], ARGV[6], 'join', ARGV[5], '', 0, ARGV[2], ARGV[7], ARGV[3])
@@ -38,8 +43,9 @@ return 1
 """
 )
 
+# A topic without messages and subscribers is deleted.
 _LEFT = """
-local function left(members, index, bus, bus_meta, process, member, topic, new_id, nonce)
+local function left(members, meta, index, bus, bus_meta, process, member, topic, new_id, nonce)
     local field = process .. '/' .. member
     local told = redis.call('HGET', members, field)
     redis.call('HDEL', members, field)
@@ -47,19 +53,18 @@ local function left(members, index, bus, bus_meta, process, member, topic, new_i
     if told and string.sub(told, 1, 1) == '1' then
         on_bus(bus, bus_meta, new_id, 'leave', topic, '', 0, member, nonce, '')
     end
+    if redis.call('HGET', meta, 'offset') == '0' and redis.call('EXISTS', members) == 0 then
+        redis.call('DEL', meta)
+    end
 end
 """
 
-# KEYS: members, process, bus, bus-meta, meta. ARGV: process, member, topic, a new id, a nonce. A
-# topic without messages and subscribers is deleted: a client may ask for any number of names.
+# KEYS: members, process, bus, bus-meta, meta. ARGV: process, member, topic, a new id, a nonce.
 LEAVE = Script(
     ON_BUS
     + _LEFT
     + """
-left(KEYS[1], KEYS[2], KEYS[3], KEYS[4], ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5])
-if redis.call('HGET', KEYS[5], 'offset') == '0' and redis.call('EXISTS', KEYS[1]) == 0 then
-    redis.call('DEL', KEYS[5])
-end
+left(KEYS[1], KEYS[5], KEYS[2], KEYS[3], KEYS[4], ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5])
 return 1
 """
 )
@@ -110,8 +115,8 @@ local function clear(process)
     for _, entry in ipairs(redis.call('SRANDMEMBER', index, REMOVED)) do
         local topic, member = string.match(entry, '^([^ ]*) (.*)$')
         local nonce = ARGV[5] .. member
-        left(ARGV[1] .. ':members:' .. topic, index, KEYS[2], KEYS[3], process, member, topic,
-            ARGV[4], nonce)
+        left(ARGV[1] .. ':members:' .. topic, ARGV[1] .. ':meta:' .. topic, index, KEYS[2],
+            KEYS[3], process, member, topic, ARGV[4], nonce)
     end
     if redis.call('EXISTS', index) == 1 then
         redis.call('ZADD', KEYS[1], 0, process)
@@ -122,10 +127,12 @@ local function clear(process)
 end
 """.replace("REMOVED", str(REMOVED_AT_ONCE))
     + f"""
+-- DEL is first, so that Redis does not refuse this at `maxmemory`.
+local was_removed = redis.call('DEL', ARGV[1] .. ':tomb:' .. ARGV[2]) == 1
 local state, score = {Lease.UNKNOWN:d}, redis.call('ZSCORE', KEYS[1], ARGV[2])
 if score then
     state = tonumber(score) > now and {Lease.VALID:d} or {Lease.EXPIRED:d}
-elseif redis.call('DEL', ARGV[1] .. ':tomb:' .. ARGV[2]) == 1 then
+elseif was_removed then
     state = {Lease.REMOVED:d}
 end
 if ARGV[3] == '0' then

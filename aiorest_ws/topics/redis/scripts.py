@@ -3,12 +3,17 @@
 A topic has a stream, whose IDs are offsets, and a hash with its epoch. All processes read another
 stream, the bus: it has all published messages, and the subscribers that join and leave, numbered
 without a gap.
+
+At `maxmemory`, Redis refuses a script if the first command that writes could add data, and lets
+everything pass after that. So a script that adds data writes with HSET, SADD or the like before it
+deletes anything, and a script that cleans up begins with DEL or HDEL.
 """
 
 import hashlib
 
 __all__ = (
     "ADMIT",
+    "HEAD",
     "JOIN",
     "LOOK",
     "NOW",
@@ -28,6 +33,10 @@ BUS_SECONDS = 3600
 
 # How long a script that was sent on a lost connection may still arrive.
 VOID_SECONDS = 600
+
+# How long new topics get the same epoch. The hash of a topic with messages is kept for longer, so
+# that no topic gets the epoch that it had before.
+EPOCH_MILLISECONDS = 1800 * 1000
 
 
 class Keys:
@@ -84,8 +93,8 @@ local function bus_id(bus, bus_meta, new_id)
     local id = redis.call('HGET', bus_meta, 'id')
     if not id then
         id = new_id
-        redis.call('DEL', bus)
         redis.call('HSET', bus_meta, 'id', id, 'n', 0, 'bytes', 0)
+        redis.call('DEL', bus)
     end
     return id
 end
@@ -117,16 +126,15 @@ end
 """
 )
 
-# The epoch and the offset of a topic; both start anew with a new bus.
-_HEAD = """
-local function head(meta, stream, new_epoch, id)
+# The epoch and the offset of a topic; both start anew with a new bus. Reading them writes nothing:
+# clients may ask for any number of names. Needs NOW.
+HEAD = f"""
+local function head(meta, id)
     local known = redis.call('HMGET', meta, 'epoch', 'offset', 'bus')
     if known[1] and known[3] == id then
-        return known[1], tonumber(known[2])
+        return known[1], tonumber(known[2]), true
     end
-    redis.call('DEL', stream)
-    redis.call('HSET', meta, 'epoch', new_epoch, 'offset', 0, 'bytes', 0, 'bus', id)
-    return new_epoch, 0
+    return id .. '-' .. math.floor(now / {EPOCH_MILLISECONDS}), 0, false
 end
 -- Never to less than before: a history may be kept for longer than this.
 local function extend(meta, milliseconds)
@@ -134,19 +142,27 @@ local function extend(meta, milliseconds)
         redis.call('PEXPIRE', meta, milliseconds)
     end
 end
+local function made(meta, stream, id)
+    local epoch, offset, is_known = head(meta, id)
+    if not is_known then
+        redis.call('HSET', meta, 'epoch', epoch, 'offset', 0, 'bytes', 0, 'bus', id)
+        redis.call('DEL', stream)
+    end
+    return epoch, offset
+end
 """
 
 # KEYS: stream, meta, bus, bus-meta, void. ARGV: topic, data, key, nonce, count, bytes,
-# milliseconds, milliseconds of the meta, a new epoch, a new id of the bus.
+# milliseconds, milliseconds of the meta, a new id of the bus.
 PUBLISH = Script(
     NOW
     + ON_BUS
-    + _HEAD
+    + HEAD
     + """
 if redis.call('EXISTS', KEYS[5]) == 1 then
     return {}
 end
-local epoch, offset = head(KEYS[2], KEYS[1], ARGV[9], bus_id(KEYS[3], KEYS[4], ARGV[10]))
+local epoch, offset = made(KEYS[2], KEYS[1], bus_id(KEYS[3], KEYS[4], ARGV[9]))
 offset = redis.call('HINCRBY', KEYS[2], 'offset', 1)
 local count, most, oldest = tonumber(ARGV[5]), tonumber(ARGV[6]), now - tonumber(ARGV[7])
 if count > 0 then
@@ -170,7 +186,7 @@ if count > 0 then
     redis.call('PEXPIRE', KEYS[1], ARGV[7])
 end
 extend(KEYS[2], ARGV[8])
-on_bus(KEYS[3], KEYS[4], ARGV[10], 'message', ARGV[1], epoch, offset, ARGV[3], ARGV[4], ARGV[2])
+on_bus(KEYS[3], KEYS[4], ARGV[9], 'message', ARGV[1], epoch, offset, ARGV[3], ARGV[4], ARGV[2])
 return {epoch, offset}
 """
 )
@@ -207,33 +223,38 @@ return found
 """
 )
 
-# KEYS: stream, meta, bus, bus-meta. ARGV: a new epoch, a new id of the bus, milliseconds of the
-# meta.
+# KEYS: meta, bus, bus-meta. ARGV: a new id of the bus, milliseconds of the meta.
 LOOK = Script(
-    _BUS_ID
-    + _HEAD
+    NOW
+    + _BUS_ID
+    + HEAD
     + """
-local epoch, offset = head(KEYS[2], KEYS[1], ARGV[1], bus_id(KEYS[3], KEYS[4], ARGV[2]))
-extend(KEYS[2], ARGV[3])
+local epoch, offset, is_known = head(KEYS[1], bus_id(KEYS[2], KEYS[3], ARGV[1]))
+if is_known then
+    extend(KEYS[1], ARGV[2])
+end
 return {epoch, offset}
 """
 )
 
-# KEYS: those of LOOK. ARGV: those of LOOK, the epoch and the offset to start after, how many
-# messages, how many bytes.
+# KEYS: stream, meta, bus, bus-meta. ARGV: those of LOOK, the epoch and the offset to start after,
+# how many messages, how many bytes.
 REPLAY = Script(
     NOW
     + _BUS_ID
-    + _HEAD
+    + HEAD
     + """
-local epoch, offset = head(KEYS[2], KEYS[1], ARGV[1], bus_id(KEYS[3], KEYS[4], ARGV[2]))
-extend(KEYS[2], ARGV[3])
-local start, known = '-', tonumber(ARGV[5])
-if ARGV[4] == epoch and known <= offset then
-    start = '(' .. ARGV[5] .. '-0'
+local epoch, offset, is_known = head(KEYS[2], bus_id(KEYS[3], KEYS[4], ARGV[1]))
+if not is_known then
+    return {epoch, offset, {}}
+end
+extend(KEYS[2], ARGV[2])
+local start, known = '-', tonumber(ARGV[4])
+if ARGV[3] == epoch and known <= offset then
+    start = '(' .. ARGV[4] .. '-0'
 end
 local oldest = now - (tonumber(redis.call('HGET', KEYS[2], 'lifetime')) or 0)
-local count, size, found = tonumber(ARGV[6]), tonumber(ARGV[7]), {}
+local count, size, found = tonumber(ARGV[5]), tonumber(ARGV[6]), {}
 while #found < count do
     local entry = redis.call('XRANGE', KEYS[1], start, '+', 'COUNT', 1)[1]
     if not entry then
@@ -266,8 +287,9 @@ end
 if id == ARGV[2] and number > 0 then
     local nonce = nonce_of(number)
     if tail < number or (nonce ~= '' and nonce ~= ARGV[4]) then
-        redis.call('DEL', KEYS[1], KEYS[2])
-        id, tail = bus_id(KEYS[1], KEYS[2], ARGV[1]), 0
+        id, tail = ARGV[1], 0
+        redis.call('HSET', KEYS[2], 'id', id, 'n', 0, 'bytes', 0)
+        redis.call('DEL', KEYS[1])
     end
 end
 return {id, tail, tail > 0 and nonce_of(tail) or ''}

@@ -12,6 +12,7 @@ from aiorest_ws.exceptions import TopicsUnavailable
 from aiorest_ws.log import logger
 from aiorest_ws.topics.redis.members import ALL
 from aiorest_ws.topics.redis.scripts import PUBLISH, SETTLE, Keys, Script
+from aiorest_ws.topics.redis.server import check_server
 from aiorest_ws.topics.redis.url import RedisURL
 
 __all__ = ("Backoff", "Sender", "unavailable")
@@ -124,6 +125,20 @@ class Sender:
         if self._sending is None:
             self._sending = self._loop.create_task(self._send())
         return await call.done
+
+    async def check_server(self) -> None:
+        """Raise ImproperlyConfigured for a server that topics cannot be on.
+
+        Raises redis-py's errors and OSError.
+        """
+        from redis.exceptions import NoPermissionError
+
+        try:
+            sections = [await self._client.info(section) for section in ("server", "memory")]
+        except NoPermissionError:
+            logger.info("topics: Redis is not checked, because its user has no right to INFO")
+            return
+        check_server({**sections[0], **sections[1]})
 
     async def load(self) -> None:
         """Connect and load the scripts. Raises redis-py's errors and OSError."""

@@ -1,4 +1,5 @@
 import asyncio
+import contextlib
 
 from networkpype import (
     AsyncThrottler,
@@ -35,9 +36,11 @@ class Client:
         """... and this, in a task, keeps the clock accurate."""
         while True:
             await sleep(interval_seconds)
-            await self.clock.update_server_time_offset_with_time_provider(
-                self._server_time_ms()
-            )
+            # A failed call is logged, and the next one may succeed.
+            with contextlib.suppress(Exception):
+                await self.clock.update_server_time_offset_with_time_provider(
+                    self._server_time_ms()
+                )
 
     async def balance(self):
         manager = await self._factory.get_rest_manager()

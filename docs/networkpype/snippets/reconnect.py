@@ -56,3 +56,21 @@ async def leave(manager, subscription):
     await manager.send(
         WebSocketJSONRequest({"op": "leave", **subscription.payload}, "ws")
     )
+
+
+async def connect_with_listen_key(manager, ws_url, fetch_listen_key, sign):
+    async def url():
+        return f"{ws_url}/{await fetch_listen_key()}"
+
+    await manager.connect(url, ws_headers=lambda: {"X-Signature": sign()})
+
+
+async def connect_with_heartbeat(manager, ws_url, seconds=20):
+    await manager.connect(
+        ws_url,
+        heartbeat=(
+            seconds,
+            WebSocketJSONRequest({"op": "ping"}, "ws"),
+            lambda message: message.data == {"op": "pong"},
+        ),
+    )

@@ -128,14 +128,30 @@ def _plain() -> list[Handshake]:
             instead={"version": b"Sec-WebSocket-Version: 12"},
             answers={"sec-websocket-version": {"13"}},
         ),
-        Handshake(
-            "version 013",
-            bad,
-            any_error,
-            instead={"version": b"Sec-WebSocket-Version: 013"},
-            fault="Autobahn takes whatever `int` does",
+        *(
+            Handshake(
+                f"version {version}",
+                "RFC 6455, 4.4",
+                frozenset({426}),
+                instead={"version": f"Sec-WebSocket-Version: {version}".encode()},
+                answers={"sec-websocket-version": {"13"}, "upgrade": {"websocket"}},
+            )
+            for version in (
+                "013",
+                "x",
+                "8",
+                "7",
+                "0",
+                "14",
+                "-13",
+                "+13",
+                "1_3",
+                "13.0",
+                "13, 8",
+                "",
+            )
         ),
-        Handshake("version x", bad, BAD, instead={"version": b"Sec-WebSocket-Version: x"}),
+        Handshake("two versions", bad, BAD, more=(b"Sec-WebSocket-Version: 8",)),
         Handshake("header without a colon", "RFC 9112, 5", BAD, more=(b"nothing",)),
         Handshake("blank before a colon", "RFC 9112, 5.1", BAD, more=(b"X-Blank : a",)),
         Handshake("header on two lines", "RFC 9112, 5.2", BAD, more=(b"X-Folded: a\r\n b",)),

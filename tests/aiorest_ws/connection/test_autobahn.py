@@ -69,7 +69,7 @@ def opened(
         head("/a/b?x=1&x=2&y=%20z", "example.com:8080"),
         head("/?", "[::1]:80"),
         head(more="Sec-WebSocket-Protocol: a, b,c\r\nOrigin: http://example.com:81\r\n"),
-        head(version=8, more="Sec-WebSocket-Origin: http://localhost\r\n"),
+        head(more="Sec-WebSocket-Origin: http://localhost\r\n"),
         head(more="Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits, x-y\r\n"),
         head(more="X-Twice: 1\r\nX-Twice: 2\r\nCookie: a=b\r\n"),
         head(more="X-Forwarded-For: 10.0.0.1, 10.0.0.2\r\n"),

@@ -4,7 +4,8 @@ import pytest
 import pytest_twisted
 from twisted.internet.task import deferLater
 
-from aiorest_ws.request import RequestHandlerProtocol
+from aiorest_ws.request import RequestHandlerFactory, RequestHandlerProtocol
+from aiorest_ws.routers import SimpleRouter
 from aiorest_ws.transports import tcp_endpoint
 from support.handshakes import answer_to, factory_with, request, status
 
@@ -30,6 +31,106 @@ async def test_health_is_told_until_the_server_stops(network):
     factory.is_stopping = True
     assert status(await (await network.raw(port, get)).end()) == 503
     assert status(await (await network.raw(port, request())).end()) == 503
+
+
+@pytest.mark.parametrize("is_stopping", [False, True])
+@pytest.mark.parametrize(
+    ("folder", "uri", "is_health"),
+    [
+        ("", b"/healthz/", True),
+        ("", b"/healthz?probe=1", True),
+        ("", b"/api/healthz", False),
+        ("", b"/healthzz", False),
+        ("/api", b"/healthz", True),
+        ("/api", b"/api/healthz", True),
+        ("/api/", b"/api/healthz/?x", True),
+        ("/api/v1", b"/api/v1/healthz", True),
+        ("/api/v1", b"/api/healthz", False),
+    ],
+)
+@pytest.mark.parametrize("method", [b"GET", b"HEAD"])
+@pytest_twisted.ensureDeferred
+async def test_health_is_told_to_any_probe(network, method, folder, uri, is_health, is_stopping):
+    factory = RequestHandlerFactory(f"ws://localhost:80{folder}", router=SimpleRouter())
+    port = await network.serve(factory=factory)
+    factory.is_stopping = is_stopping
+    answer = await (
+        await network.raw(port, method + b" " + uri + b" HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    ).end()
+    head, _, body = answer.partition(b"\r\n\r\n")
+    if is_health:
+        assert status(answer) == (503 if is_stopping else 200)
+        assert (b"Content-Length: %d" % len(b"stopping\n" if is_stopping else b"ok\n")) in head
+    else:
+        assert status(answer) in {503, 405, 426}
+    assert bool(body) == (method == b"GET")
+
+
+# Subprotocols
+
+
+def chosen_in(answer):
+    assert status(answer) == 101
+    lines = answer.lower().split(b"\r\n")
+    return [line for line in lines if line.startswith(b"sec-websocket-protocol")]
+
+
+@pytest.mark.parametrize(
+    ("ours", "offered", "chosen"),
+    [
+        (["chat"], b"chat", b"chat"),
+        (["v2.chat", "v1.chat"], b"v1.chat, v2.chat", b"v2.chat"),
+        (["v2.chat", "v1.chat"], b"v0.chat ,v1.chat", b"v1.chat"),
+        (("soap", "wamp"), b"wamp", b"wamp"),
+        (["chat"], b"superchat", None),
+        (["chat"], b"CHAT", None),
+        (["chat"], None, None),
+        ([], b"chat", None),
+    ],
+)
+@pytest_twisted.ensureDeferred
+async def test_the_first_subprotocol_of_the_server_that_is_offered_is_chosen(
+    network, ours, offered, chosen
+):
+    factory = RequestHandlerFactory(router=SimpleRouter(), protocols=ours)
+    more = [b"Sec-WebSocket-Protocol: " + offered] if offered else []
+    answer = await answer_to(network, request(*more), factory)
+    assert chosen_in(answer) == ([b"sec-websocket-protocol: " + chosen] if chosen else [])
+
+
+class Chooses(RequestHandlerProtocol):
+    def onConnect(self, request):
+        return "mine"
+
+
+class ChoosesLater(RequestHandlerProtocol):
+    async def onConnect(self, request):
+        await deferLater(self.factory.reactor, 0)
+        return "mine", {"X-Mine": "1"}
+
+
+class ChoosesNone(RequestHandlerProtocol):
+    def onConnect(self, request):
+        return None
+
+
+@pytest.mark.parametrize(
+    ("protocol", "chosen"),
+    [(Chooses, b"mine"), (ChoosesLater, b"mine"), (ChoosesNone, None)],
+)
+@pytest_twisted.ensureDeferred
+async def test_an_on_connect_of_the_application_decides_about_the_subprotocol(
+    network, protocol, chosen
+):
+    factory = RequestHandlerFactory(router=SimpleRouter(), protocols=["chat"])
+    factory.protocol = protocol
+    answer = await answer_to(network, request(b"Sec-WebSocket-Protocol: mine, chat"), factory)
+    assert chosen_in(answer) == ([b"sec-websocket-protocol: " + chosen] if chosen else [])
+
+
+def test_subprotocols_are_a_list():
+    with pytest.raises(TypeError, match="protocols must be a list"):
+        RequestHandlerFactory(router=SimpleRouter(), protocols="chat")
 
 
 # Origins and hosts
@@ -67,6 +168,18 @@ async def test_health_is_told_until_the_server_stops(network):
         (b"https://evil.example/.app.example", b"localhost", ("https://*.app.example",), 403),
         (b"https://any.example", b"localhost", ("*",), 101),
         (b"null", b"localhost", ("*",), 403),
+        *(
+            (scheme + b"://localhost", b"localhost", allowed, expected)
+            for scheme in (b"app", b"capacitor", b"ionic", b"tauri", b"chrome-extension", b"ws")
+            for allowed, expected in (
+                ((), 403),
+                (("http://localhost", "https://localhost"), 403),
+                ((f"{scheme.decode()}://localhost",), 101),
+                ((f"{scheme.decode().upper()}://LOCALHOST",), 101),
+            )
+        ),
+        (b"app://localhost:80", b"localhost:80", (), 403),
+        (b"capacitor://", b"localhost", (), 403),
     ],
 )
 @pytest_twisted.ensureDeferred
@@ -125,7 +238,6 @@ async def test_an_overridden_on_connect_does_not_open_the_door(network):
         ("127.0.0.1", b"a.api.example", ("*.api.example",), 101),
         ("127.0.0.1", b"api.example", ("*.api.example",), 403),
         ("127.0.0.1", b"any.example", ("*",), 101),
-        ("127.0.0.1", b"a b", ("*",), 403),
     ],
 )
 @pytest_twisted.ensureDeferred
@@ -137,6 +249,45 @@ async def test_a_host_is_one_of_the_servers(network, bound, host, allowed, expec
     raw = await network.raw(listening.getHost().port, request(host=b"Host: " + host))
     assert status(await raw.until(b"\r\n\r\n")) == expected
     assert factory.limit_hits == ({"allowed_hosts": 1} if expected == 403 else {})
+
+
+@pytest.mark.parametrize(
+    "host",
+    [b"", b" ", b"\t", b":", b":80", b"[]", b"[]:80", b"a b", b"a@b", b"a/b", b"a,b", b"a?"],
+)
+@pytest.mark.parametrize("bound", ["127.0.0.1", "0.0.0.0"])
+@pytest.mark.parametrize("allowed", [None, ("*",)])
+@pytest_twisted.ensureDeferred
+async def test_a_host_that_is_none_is_refused(network, host, bound, allowed):
+    factory = factory_with(allowed_hosts=allowed)
+    network.factories.append(factory)
+    listening = await tcp_endpoint(network.reactor, bound, 0).listen(factory)
+    network.ports.append(listening)
+    data = request(b"Origin: http://" + host, host=b"Host:" + host)
+    raw = await network.raw(listening.getHost().port, data)
+    assert status(await raw.until(b"\r\n\r\n")) == 400
+
+
+@pytest.mark.parametrize("host", [b"[fe80::1%eth0]:80", b"b\xfccher.example", b"a_b"])
+@pytest_twisted.ensureDeferred
+async def test_a_host_may_be_unusual(network, host):
+    factory = factory_with(allowed_hosts=("*",))
+    assert status(await answer_to(network, request(host=b"Host: " + host), factory)) == 101
+
+
+# Versions
+
+
+@pytest.mark.parametrize("version", [b"8", b"7", b"0", b"12", b"14", b"013", b"x", b"", b"\xb2"])
+@pytest_twisted.ensureDeferred
+async def test_another_version_is_told_the_right_one(network, version):
+    # In version 8 the origin was in a header of its own.
+    data = request(b"Sec-WebSocket-Origin: http://evil.example")
+    data = data.replace(b"Version: 13", b"Version: " + version)
+    answer = await answer_to(network, data)
+    assert status(answer) == 426
+    assert b"\r\nSec-WebSocket-Version: 13\r\n" in answer
+    assert b"\r\nUpgrade: websocket\r\n" in answer
 
 
 # How many
@@ -191,6 +342,35 @@ async def test_connections_of_one_address_are_counted_apart(network):
 
 
 @pytest_twisted.ensureDeferred
+async def test_an_address_is_counted_once_however_it_is_spelled(network):
+    factory = factory_with(connections_per_address=1, trusted_proxies=("127.0.0.0/8",))
+    port = await network.serve(factory=factory)
+    for spelling, expected in (
+        *((b"2001:db8::a", 101), (b"2001:DB8::A", 503), (b"2001:db8:0:0::0:a", 503)),
+        *((b"[2001:0db8::000a]:99", 503), (b"2001:db8::b", 101), (b"2001:db8::0.0.0.11", 503)),
+        *((b"192.0.2.1", 101), (b"::ffff:192.0.2.1", 503), (b"::FFFF:c000:201", 503)),
+    ):
+        raw = await network.raw(port, request(b"X-Forwarded-For: " + spelling))
+        assert status(await raw.until(b"\r\n\r\n")) == expected, spelling
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_client_of_ipv4_is_counted_once_on_a_socket_of_both_families(network):
+    factory = factory_with(connections_per_address=1)
+    network.factories.append(factory)
+    listening = await tcp_endpoint(network.reactor, "::", 0).listen(factory)
+    network.ports.append(listening)
+    port = listening.getHost().port
+    raw = await network.raw(port, request())
+    assert status(await raw.until(b"\r\n\r\n")) == 101
+    assert factory.addresses == {"127.0.0.1": 1}
+    raw.transport.loseConnection()
+    await raw.closed
+    while factory.addresses["127.0.0.1"]:
+        await deferLater(network.reactor, 0.01)
+
+
+@pytest_twisted.ensureDeferred
 async def test_an_address_is_counted_without_a_proxy_too(network):
     factory = factory_with(connections_per_address=2)
     port = await network.serve(factory=factory)
@@ -241,6 +421,16 @@ async def test_an_address_that_goes_on_opening_connections_is_not_answered(netwo
         (("127.0.0.1",), [b"192.0.2.1:4711"], "192.0.2.1"),
         (("127.0.0.1",), [b"[2001:db8::1]:4711"], "2001:db8::1"),
         (("127.0.0.1",), [b"2001:db8::1"], "2001:db8::1"),
+        (("127.0.0.1",), [b"192.0.2.1,"], "192.0.2.1"),
+        (("127.0.0.1",), [b"192.0.2.1, ,\t,"], "192.0.2.1"),
+        (("127.0.0.1",), [b",192.0.2.1"], "192.0.2.1"),
+        (("127.0.0.1",), [b"192.0.2.1", b""], "192.0.2.1"),
+        (("127.0.0.1",), [b" , "], "127.0.0.1"),
+        (("127.0.0.1", "192.0.2.0/24"), [b"203.0.113.5,, 192.0.2.1,"], "203.0.113.5"),
+        (("127.0.0.1",), [b"192.0.2.1\xa0"], "127.0.0.1"),
+        (("127.0.0.1",), [b"2001:DB8:0:0:0:0:0:1"], "2001:db8::1"),
+        (("127.0.0.1",), [b"[2001:0db8::0001]:80"], "2001:db8::1"),
+        (("127.0.0.1",), [b"::ffff:192.0.2.1"], "192.0.2.1"),
     ],
 )
 @pytest_twisted.ensureDeferred

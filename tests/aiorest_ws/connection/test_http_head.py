@@ -34,8 +34,15 @@ async def test_a_refusal_is_http_with_the_reason_and_an_end(network):
 FORBIDDEN = [*range(9), 0x0B, 0x0C, *range(0x0E, 0x20), 0x7F, 0x85]
 
 
-@pytest.mark.parametrize("byte", FORBIDDEN)
-@pytest.mark.parametrize("place", ["line", "name", "value", "early"])
+@pytest.mark.parametrize(
+    ("place", "byte"),
+    [
+        (place, byte)
+        for place in ("line", "name", "value", "early")
+        for byte in FORBIDDEN
+        if (place, byte) != ("value", 0x85)  # it is part of many a character in UTF-8
+    ],
+)
 @pytest_twisted.ensureDeferred
 async def test_a_control_character_is_refused(network, byte, place):
     it = bytes((byte,))

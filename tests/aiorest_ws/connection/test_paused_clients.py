@@ -123,7 +123,7 @@ async def test_a_client_that_leaves_a_backlog_is_found(kind, send, leave, tmp_pa
         await until(lambda: connection.is_read_paused)
         await deferToThread(leave, client)
         await until(lambda: not server.factory.countConnections)
-        assert server.cancelled == 2
+        await until(lambda: server.cancelled == 2)
     finally:
         server.factory.stopFactory()
         await port.stopListening()

@@ -16,6 +16,9 @@ from support.requirements import require_program
 
 START_SECONDS = 30
 
+# A server of a cluster also listens on the port 10,000 above its own.
+MAX_PORT = 55_535
+
 
 class RedisServer:
     """A redis-server on a port of its own; `start` after `kill` is the same one again."""
@@ -23,9 +26,11 @@ class RedisServer:
     def __init__(self, directory, *options):
         self.directory = directory
         self.options = options
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = MAX_PORT + 1
+        while self.port > MAX_PORT:
+            with socket.socket() as free:
+                free.bind(("127.0.0.1", 0))
+                self.port = free.getsockname()[1]
         self.process = None
         self.start()
 

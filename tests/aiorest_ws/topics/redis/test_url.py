@@ -59,6 +59,8 @@ async def test_sentinels_know_where_redis_is(brokers, redis_server, tmp_path):
                     await asyncio.sleep(0.05)
             await publish(broker)
             await until(lambda: heard.messages)
+            with pytest.raises(ImproperlyConfigured, match=r"redis\+sentinel://"):
+                await brokers(f"redis://127.0.0.1:{port}/0")
         finally:
             process.kill()
 
