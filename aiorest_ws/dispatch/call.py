@@ -1,6 +1,7 @@
 """A call: a request, its view, and the arguments of the view."""
 
 from collections.abc import Mapping, Sequence
+from contextvars import ContextVar
 from typing import Any
 
 import msgspec
@@ -8,7 +9,10 @@ import msgspec
 from aiorest_ws.dispatch.scopes import Scope
 from aiorest_ws.renderers import BaseRenderer
 
-__all__ = ("Call",)
+__all__ = ("CALLER", "Call")
+
+# The request of the call that runs in this context, once it has been suspended.
+CALLER: ContextVar[Any] = ContextVar("CALLER", default=None)
 
 
 class Call(msgspec.Struct, frozen=True):
