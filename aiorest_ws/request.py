@@ -21,10 +21,10 @@ from aiorest_ws.connection import (
     FlowProtocol,
     RoutingFactory,
     encode_reply,
-    encode_too_large,
     may_end_something,
     run_connect_hooks,
     run_disconnect_hooks,
+    too_large_reply,
     unknown_option,
 )
 from aiorest_ws.dispatch.failures import internal_error_reply, render_failure
@@ -209,10 +209,11 @@ class RequestHandlerProtocol(FlowProtocol):
             return None
         payload, sent = encode_reply(self._encode_message, request, reply, is_binary)
         if 0 < self.maxMessagePayloadSize < len(payload):
-            self.factory.limit_hits.note("message_bytes", self.peer, f"413: {len(payload)} bytes")
-            payload, sent = encode_too_large(request, is_binary, self.maxMessagePayloadSize)
+            payload, sent = too_large_reply(self, request, reply, is_binary, len(payload))
         if sent is not reply and request is not None:
             self.call_ended(request)
+        if sent is None:
+            return None
         self.sendMessage(payload, is_binary)
         if self._subscriptions is not None and request is not None:
             self._subscriptions.start(request)
@@ -312,10 +313,9 @@ class RequestHandlerProtocol(FlowProtocol):
         """Refuse new calls, answer those that run, and start the closing handshake.
 
         Calls that run for longer than `Limits.drain_seconds` are answered with 503. The Deferred
-        fires when the close frame is written. A call of this connection can await it, too: its own
-        reply precedes the close frame, so that it waits for the other calls only. On another
-        reactor than asyncio's, or if its view is no coroutine, it must not have waited before.
-        Raises ValueError for a code that must not be sent.
+        fires when the close frame is written; in a call of this connection, whose reply precedes
+        that, when the other calls are answered. On another reactor than asyncio's, or if its view
+        is no coroutine, such a call must not have waited before. Raises ValueError.
         """
         self._closing = self._closing or Closing(self, code, reason)
         return self._closing.done()

@@ -82,6 +82,11 @@ class TimeSynchronizer:
         self._slew_ends_at = -math.inf
         self._first_sample: tuple[asyncio.AbstractEventLoop, asyncio.Lock] | None = None
 
+    @classmethod
+    def logger(cls) -> logging.Logger:
+        """Return the logger of this module."""
+        return logging.getLogger(__name__)
+
     @property
     def time_offset_ms(self) -> float:
         """The offset in milliseconds from the steady clock to the server's time."""

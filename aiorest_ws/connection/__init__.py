@@ -14,7 +14,7 @@ from aiorest_ws.connection.connect_hooks import (
 from aiorest_ws.connection.factory_options import OPTIONS, unknown_option
 from aiorest_ws.connection.flow import FlowProtocol
 from aiorest_ws.connection.flow_state import DRAINING, FlowState
-from aiorest_ws.connection.replies import encode_reply, encode_too_large
+from aiorest_ws.connection.replies import encode_reply, too_large_reply
 from aiorest_ws.connection.routing import RoutingFactory
 from aiorest_ws.connection.state import CloseReason, ConnectionState
 
@@ -32,9 +32,9 @@ __all__ = (
     "FlowState",
     "RoutingFactory",
     "encode_reply",
-    "encode_too_large",
     "may_end_something",
     "run_connect_hooks",
     "run_disconnect_hooks",
+    "too_large_reply",
     "unknown_option",
 )

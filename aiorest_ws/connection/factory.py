@@ -36,6 +36,8 @@ class ConnectionFactory(CompactFactory):
         # Autobahn's own name says its version.
         kwargs.setdefault("server", "aiorest-ws")
         super().__init__(*args, **kwargs)
+        if isinstance(self.protocols, str):
+            raise TypeError(f"protocols must be a list of names, not {self.protocols!r}")
         self.is_stopping = False
         self.checks_origins = True
         self.limit_hits = LimitHits(self.reactor.seconds)
@@ -151,5 +153,10 @@ def _hosts_of(bound: Any) -> tuple[str, ...] | None:
     return (*_LOOPBACK_NAMES, own)
 
 
-def _accept(connection: Any, request: Any) -> None:
-    """Let a client in, with no subprotocol."""
+def _accept(connection: Any, request: Any) -> str | None:
+    """Let a client in, with the first of the server's subprotocols that it has offered.
+
+    If there is none, the answer names no subprotocol (RFC 6455, 4.2.2).
+    """
+    offered = request.protocols
+    return next((name for name in connection.factory.protocols if name in offered), None)

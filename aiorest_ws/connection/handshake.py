@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from autobahn.twisted.websocket import WebSocketServerProtocol
 from twisted.internet.address import UNIXAddress
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import ISSLTransport
 from twisted.internet.protocol import connectionDone
 
 from aiorest_ws.connection.autobahn import CompactProtocol
@@ -29,7 +30,7 @@ from aiorest_ws.utils.websocket import is_offer
 
 __all__ = ("GuardedProtocol",)
 
-HEALTH_PATH = b"/healthz"
+HEALTH_PATH = "/healthz"
 
 # The only one with `Origin`, of RFC 6455; Autobahn also speaks the draft with the number 8.
 VERSION = "13"
@@ -59,6 +60,8 @@ class GuardedProtocol(CompactProtocol):
     _is_deciding = False
     _is_lingering = False
     _is_counted = False
+    _answers_head = False
+    _linger: Any = None
     _head: HeadOfRequest | None = None
     _decision: Deferred[Any] | None = None
 
@@ -94,6 +97,8 @@ class GuardedProtocol(CompactProtocol):
         if self._is_counted:
             self._is_counted = False
             self.factory.addresses.remove(self.address)
+        if self._linger is not None:
+            self._linger.cancel()
         try:
             super().connectionLost(reason)
         finally:
@@ -131,9 +136,10 @@ class GuardedProtocol(CompactProtocol):
                 self.failHandshake(fault)
 
     def _check_request(self, head: HeadOfRequest) -> None:
+        self._answers_head = head.data.startswith(b"HEAD ")
         if head.fault is not None:
             self.failHandshake(head.fault)
-        elif head.asks_for(HEALTH_PATH):
+        elif head.asks_for(HEALTH_PATH, self.factory.path):
             self._tell_health()
         elif self.factory.is_stopping:
             self.failHandshake("The server is shutting down", HTTPStatus.SERVICE_UNAVAILABLE)
@@ -302,7 +308,8 @@ class GuardedProtocol(CompactProtocol):
         ]
         if self.factory.server:
             lines.insert(1, f"Server: {self.factory.server}")
-        self.sendData("\r\n".join([*lines, "", f"{reason}\n"]).encode())
+        body = "" if self._answers_head else f"{reason}\n"
+        self.sendData("\r\n".join([*lines, "", body]).encode())
 
     def _tell_health(self) -> None:
         is_well = not self.factory.is_stopping
@@ -316,15 +323,18 @@ class GuardedProtocol(CompactProtocol):
         self._answer_failure(reason, code)
 
     def _close_transport(self, abort: bool) -> None:
-        transport = self.transport
-        # Inside TLS one direction cannot be closed alone.
-        cannot = getattr(transport, "TLS", False) or not hasattr(transport, "loseWriteConnection")
-        if not self._is_lingering or abort or cannot:
+        if not self._is_lingering or abort:
             super()._close_transport(abort)
             return
-        transport.loseWriteConnection()
-        transport.resumeProducing()
-        self.factory.timer_wheel.call_later(LINGER_SECONDS, transport.abortConnection)
+        transport = self.transport
+        # Inside TLS one direction cannot be closed alone, and a peer need not close the other one.
+        if ISSLTransport.providedBy(transport) or not hasattr(transport, "loseWriteConnection"):
+            super()._close_transport(abort)
+        else:
+            transport.loseWriteConnection()
+            transport.resumeProducing()
+        timers = self.factory.timer_wheel
+        self._linger = timers.call_later(LINGER_SECONDS, transport.abortConnection)
 
     # The pieces of a message
 

@@ -98,10 +98,17 @@ class HeadOfRequest:
         """Return the values by names in lower case."""
         return self._fields.copy()
 
-    def asks_for(self, path: bytes) -> bool:
-        """Tell whether this is a plain GET of a path, and no opening handshake."""
-        is_get = self.data.startswith((b"GET " + path + b" ", b"GET " + path + b"?"))
-        return is_get and "upgrade" not in self._fields
+    def asks_for(self, path: str, folder: str) -> bool:
+        """Tell whether this is a plain GET or HEAD of a path, and no opening handshake.
+
+        `folder` may be in front of the path, and a slash behind it.
+        """
+        if "upgrade" in self._fields:
+            return False
+        method, _, rest = self.data.decode("latin-1").partition(" ")
+        target = rest.partition(" ")[0]
+        asked = target.partition("?")[0].rstrip("/")
+        return method in ("GET", "HEAD") and asked in (path, folder.rstrip("/") + path)
 
     def _join_repeated(self) -> None:
         values: dict[str, list[str]] = {}

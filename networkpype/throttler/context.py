@@ -1,6 +1,7 @@
 """Context managers that wait for admission."""
 
 import enum
+import logging
 from types import TracebackType
 from typing import Self
 
@@ -26,6 +27,11 @@ class AsyncRequestContext:
         self._limit_id = limit_id
         self._priority = priority
         self._weight = weight
+
+    @classmethod
+    def logger(cls) -> logging.Logger:
+        """Return the logger of this module."""
+        return logging.getLogger(__name__)
 
     async def __aenter__(self) -> None:
         # Not implemented with `acquire`, to save one coroutine per request.

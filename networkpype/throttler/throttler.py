@@ -71,6 +71,11 @@ class AsyncThrottler:
         self._costs: dict[str, Cost] = {}
         self.rate_limits = rate_limits
 
+    @classmethod
+    def logger(cls) -> logging.Logger:
+        """Return the logger of this module."""
+        return logging.getLogger(__name__)
+
     @property
     def rate_limits(self) -> list[RateLimit]:
         """A deep copy of the limits, reduced to the share of this program.

@@ -49,6 +49,7 @@ class Reconnector:
         # Opens the WebSocket as the last connect() did; None without one.
         self._open: Opening | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self.session = object()
         self.recovery: Recovery | None = None
 
@@ -60,17 +61,27 @@ class Reconnector:
     @property
     def is_recovering(self) -> bool:
         """Whether a reconnection is going on."""
-        return self.recovery is not None and self.recovery.is_running
+        recovery = self.recovery
+        return recovery is not None and recovery.is_running
 
     def connected(self, opening: Opening) -> None:
         """Record that `opening` has opened the WebSocket."""
         self._open = opening
+        self._loop = asyncio.get_running_loop()
         self.recovery = None
         self.session = object()
         if self._policy is not None:
             self._back_off = BackOff(self._policy)
             self._back_off.ready()
         self._set_timer()
+
+    def leave_dead_loop(self) -> bool:
+        """Forget a connection whose loop is not running any more; return whether there was one."""
+        loop = self._loop
+        if loop is None or loop is asyncio.get_running_loop() or loop.is_running():
+            return False
+        self._loop = self._open = self._timer = self.recovery = None
+        return True
 
     async def stop(self) -> None:
         """Stop reconnecting."""

@@ -24,6 +24,10 @@ class Source:
         for scope in tuple(self._scopes):
             scope.interrupt(reason)
 
+    def abandon(self) -> None:
+        """Forget the scopes, whose loop is gone."""
+        self._scopes.clear()
+
     def add_scope(self, scope: Scope) -> None:
         """End `scope` on `interrupt()` and when the factory closes."""
         self._scopes.add(scope)

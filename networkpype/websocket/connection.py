@@ -1,6 +1,7 @@
 """A WebSocket connection on an aiohttp session."""
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
 from enum import Enum, auto
@@ -61,6 +62,7 @@ class WebSocketConnection:
         self._last_recv_time = 0.0
         self._dropped_before = 0
         self._close_timeout = DEFAULT_CLOSE_TIMEOUT_SECONDS
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._handshake_done: asyncio.Event | None = None
         self._closing: asyncio.Task[None] | None = None
         self._tasks = BackgroundTasks()
@@ -70,6 +72,11 @@ class WebSocketConnection:
             tasks=self._tasks,
             send=self.send,
         )
+
+    @classmethod
+    def logger(cls) -> logging.Logger:
+        """Return the logger of this module."""
+        return logging.getLogger(__name__)
 
     @property
     def connected(self) -> bool:
@@ -152,6 +159,7 @@ class WebSocketConnection:
 
     async def disconnect(self) -> None:
         """Close the WebSocket; a pending `receive()` raises DisconnectedError."""
+        self._leave_dead_loop()
         self._source.interrupt(DISCONNECTED_TEXT)
         await self.drop()
 
@@ -196,6 +204,7 @@ class WebSocketConnection:
 
     def deadline(self, describe: Callable[[], str], timeout_s: float | None = None) -> Deadline:
         """Return a deadline whose scopes end on `disconnect()` and when the factory closes."""
+        self._leave_dead_loop()
         return Deadline(describe, timeout_s, self._source)
 
     async def send_json(self, payload: Any) -> None:
@@ -210,6 +219,13 @@ class WebSocketConnection:
     async def send_bytes(self, data: bytes) -> None:
         """Send a binary message."""
         await self._open().send(WSMsgType.BINARY, data)
+
+    # Requests that were written for 1.1 call these two.
+    async def _send_json(self, payload: Any) -> None:
+        await self.send_json(payload)
+
+    async def _send_plain_text(self, payload: str) -> None:
+        await self.send_text(payload)
 
     async def ping(self) -> None:
         """Send a ping; `receive()` does not return its pong."""
@@ -233,6 +249,18 @@ class WebSocketConnection:
                 self._forget(live)
             raise
 
+    def _leave_dead_loop(self) -> None:
+        """Forget a WebSocket whose loop is not running any more: nothing can close it."""
+        running = asyncio.get_running_loop()
+        if self._loop is running or (self._loop is not None and self._loop.is_running()):
+            return
+        self._loop = running
+        if self._live is not None:
+            self._forget(self._live)
+        self._state = _State.DISCONNECTED
+        self._handshake_done = self._closing = None
+        self._source.abandon()
+
     def _check_disconnected(self) -> None:
         if self._state is _State.CONNECTED and self._live is not None and self._live.end is None:
             raise ConnectionStateError("WebSocket is connected.")
@@ -240,6 +268,7 @@ class WebSocketConnection:
             raise ConnectionStateError(f"WebSocket is {self._state.name.lower()}.")
 
     async def _handshake(self, ws_url: str, **options: Any) -> aiohttp.ClientWebSocketResponse:
+        self._leave_dead_loop()
         self._check_disconnected()
         session = self._source.session()
         if self._live is not None:

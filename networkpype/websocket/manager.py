@@ -128,6 +128,9 @@ class WebSocketManager:
         The policy does not apply here: if the first connection fails, this raises.
         """
         reconnector = self._reconnector
+        if reconnector.leave_dead_loop():
+            # As after disconnect().
+            self._discard()
         if reconnector.is_recovering:
             raise ConnectionStateError("WebSocket is reconnecting.")
         policy = self._policy or NO_RECONNECTION
@@ -159,9 +162,8 @@ class WebSocketManager:
 
         A pending `receive()` raises DisconnectedError, `iter_messages()` ends.
         """
-        self._subscriptions.clear()
-        self._backlog.clear()
-        self._kept.clear()
+        self._discard()
+        self._reconnector.leave_dead_loop()
         await self._reconnector.stop()
         await self._connection.disconnect()
 
@@ -301,6 +303,11 @@ class WebSocketManager:
                     queue.appendleft((response, index))
                 raise
         return response
+
+    def _discard(self) -> None:
+        self._subscriptions.clear()
+        self._backlog.clear()
+        self._kept.clear()
 
     def _own(self, heartbeat: HeartbeatOptions) -> HeartbeatOptions:
         """Send the request of `heartbeat` through limit, pre-processors and auth."""

@@ -4,7 +4,8 @@ import pytest
 import pytest_twisted
 from twisted.internet.task import deferLater
 
-from aiorest_ws.request import RequestHandlerProtocol
+from aiorest_ws.request import RequestHandlerFactory, RequestHandlerProtocol
+from aiorest_ws.routers import SimpleRouter
 from aiorest_ws.transports import tcp_endpoint
 from support.handshakes import answer_to, factory_with, request, status
 
@@ -30,6 +31,106 @@ async def test_health_is_told_until_the_server_stops(network):
     factory.is_stopping = True
     assert status(await (await network.raw(port, get)).end()) == 503
     assert status(await (await network.raw(port, request())).end()) == 503
+
+
+@pytest.mark.parametrize("is_stopping", [False, True])
+@pytest.mark.parametrize(
+    ("folder", "uri", "is_health"),
+    [
+        ("", b"/healthz/", True),
+        ("", b"/healthz?probe=1", True),
+        ("", b"/api/healthz", False),
+        ("", b"/healthzz", False),
+        ("/api", b"/healthz", True),
+        ("/api", b"/api/healthz", True),
+        ("/api/", b"/api/healthz/?x", True),
+        ("/api/v1", b"/api/v1/healthz", True),
+        ("/api/v1", b"/api/healthz", False),
+    ],
+)
+@pytest.mark.parametrize("method", [b"GET", b"HEAD"])
+@pytest_twisted.ensureDeferred
+async def test_health_is_told_to_any_probe(network, method, folder, uri, is_health, is_stopping):
+    factory = RequestHandlerFactory(f"ws://localhost:80{folder}", router=SimpleRouter())
+    port = await network.serve(factory=factory)
+    factory.is_stopping = is_stopping
+    answer = await (
+        await network.raw(port, method + b" " + uri + b" HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    ).end()
+    head, _, body = answer.partition(b"\r\n\r\n")
+    if is_health:
+        assert status(answer) == (503 if is_stopping else 200)
+        assert (b"Content-Length: %d" % len(b"stopping\n" if is_stopping else b"ok\n")) in head
+    else:
+        assert status(answer) in {503, 405, 426}
+    assert bool(body) == (method == b"GET")
+
+
+# Subprotocols
+
+
+def chosen_in(answer):
+    assert status(answer) == 101
+    lines = answer.lower().split(b"\r\n")
+    return [line for line in lines if line.startswith(b"sec-websocket-protocol")]
+
+
+@pytest.mark.parametrize(
+    ("ours", "offered", "chosen"),
+    [
+        (["chat"], b"chat", b"chat"),
+        (["v2.chat", "v1.chat"], b"v1.chat, v2.chat", b"v2.chat"),
+        (["v2.chat", "v1.chat"], b"v0.chat ,v1.chat", b"v1.chat"),
+        (("soap", "wamp"), b"wamp", b"wamp"),
+        (["chat"], b"superchat", None),
+        (["chat"], b"CHAT", None),
+        (["chat"], None, None),
+        ([], b"chat", None),
+    ],
+)
+@pytest_twisted.ensureDeferred
+async def test_the_first_subprotocol_of_the_server_that_is_offered_is_chosen(
+    network, ours, offered, chosen
+):
+    factory = RequestHandlerFactory(router=SimpleRouter(), protocols=ours)
+    more = [b"Sec-WebSocket-Protocol: " + offered] if offered else []
+    answer = await answer_to(network, request(*more), factory)
+    assert chosen_in(answer) == ([b"sec-websocket-protocol: " + chosen] if chosen else [])
+
+
+class Chooses(RequestHandlerProtocol):
+    def onConnect(self, request):
+        return "mine"
+
+
+class ChoosesLater(RequestHandlerProtocol):
+    async def onConnect(self, request):
+        await deferLater(self.factory.reactor, 0)
+        return "mine", {"X-Mine": "1"}
+
+
+class ChoosesNone(RequestHandlerProtocol):
+    def onConnect(self, request):
+        return None
+
+
+@pytest.mark.parametrize(
+    ("protocol", "chosen"),
+    [(Chooses, b"mine"), (ChoosesLater, b"mine"), (ChoosesNone, None)],
+)
+@pytest_twisted.ensureDeferred
+async def test_an_on_connect_of_the_application_decides_about_the_subprotocol(
+    network, protocol, chosen
+):
+    factory = RequestHandlerFactory(router=SimpleRouter(), protocols=["chat"])
+    factory.protocol = protocol
+    answer = await answer_to(network, request(b"Sec-WebSocket-Protocol: mine, chat"), factory)
+    assert chosen_in(answer) == ([b"sec-websocket-protocol: " + chosen] if chosen else [])
+
+
+def test_subprotocols_are_a_list():
+    with pytest.raises(TypeError, match="protocols must be a list"):
+        RequestHandlerFactory(router=SimpleRouter(), protocols="chat")
 
 
 # Origins and hosts
