@@ -1,5 +1,6 @@
 """What the parts of a server need of a connection, without knowing its class."""
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -13,6 +14,7 @@ __all__ = ("Connection",)
 class Connection(Protocol):
     """One client's connection: `RequestHandlerProtocol` is one."""
 
+    STATE_CONNECTING: int
     STATE_OPEN: int
     factory: Any
     maxMessagePayloadSize: int
@@ -71,6 +73,21 @@ class Connection(Protocol):
 
     def sendPing(self) -> None:
         """Send a ping."""
+
+    @property
+    def running(self) -> list[Request | None]:
+        """The requests that are still to be answered."""
+
+    def drain(self) -> None:
+        """Answer new calls with 503."""
+
+    def cut_calls(
+        self, requests: Sequence[Request | None], detail: str, *, are_streams: bool
+    ) -> int:
+        """Answer calls that run with 503, and cancel them; return how many they were."""
+
+    def finish(self, code: int, reason: bytes | None) -> None:
+        """Answer all that has been read, and send the close frame."""
 
     def start_queueing(self) -> None:
         """Queue new messages."""

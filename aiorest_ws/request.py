@@ -1,19 +1,21 @@
 """One protocol per client, one factory for all: Autobahn's WebSocket protocol, answering calls."""
 
-import difflib
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from twisted.internet.defer import Deferred
 
 from aiorest_ws.awaiting import Ready, drive, is_awaitable, maybe_await
 from aiorest_ws.codecs import decode_message, encode_message
 from aiorest_ws.connection import (
+    CLOSING,
     DRAINING,
+    OPTIONS,
     STOPPING,
     AccessLog,
     CloseReason,
+    Closing,
     ConnectionHook,
     ConnectionState,
     FlowProtocol,
@@ -23,6 +25,7 @@ from aiorest_ws.connection import (
     run_connect_hooks,
     run_disconnect_hooks,
     too_large_reply,
+    unknown_option,
 )
 from aiorest_ws.dispatch.failures import internal_error_reply, render_failure
 from aiorest_ws.dispatch.streams import Stream, discard
@@ -35,6 +38,7 @@ from aiorest_ws.exceptions import (
 from aiorest_ws.log import logger
 from aiorest_ws.status import (
     WS_MESSAGE_VIOLATE_POLICY,
+    WS_NORMAL,
     WS_SERVICE_RESTART,
     WS_UNEXPECTED_CONDITION,
 )
@@ -51,12 +55,6 @@ __all__ = (
 )
 
 
-_OPTIONS = (
-    *("url", "protocols", "server", "headers", "externalPort", "reactor"),
-    *("router", "limits", "blocking_threads", "topics", "presence_info"),
-)
-
-
 class RequestHandlerProtocol(FlowProtocol):
     """One client's connection. Each message is a request; its reply is sent in the same form.
 
@@ -66,6 +64,7 @@ class RequestHandlerProtocol(FlowProtocol):
     close_reason: CloseReason | None = None
 
     _subscriptions: Subscriptions | None = None
+    _closing: Closing | None = None
 
     # The client has sent a binary message, so it can read one.
     _speaks_binary = False
@@ -91,10 +90,6 @@ class RequestHandlerProtocol(FlowProtocol):
             cls._has_own_requests = True
         if access_log is not None:
             cls._has_own_replies = True  # each reply passes what notes it
-
-    if TYPE_CHECKING:
-
-        def sendClose(self, code: int | None = None, reason: str | None = None) -> None: ...
 
     # From a message to its reply
 
@@ -166,7 +161,7 @@ class RequestHandlerProtocol(FlowProtocol):
 
     def _check_room_for(self, request: Request) -> None:
         if self._flow & DRAINING:
-            raise ServiceUnavailable(STOPPING)
+            raise ServiceUnavailable(STOPPING if self._closing is None else CLOSING)
         if self._calls is not None:
             self._calls.check_id(request)
 
@@ -314,6 +309,17 @@ class RequestHandlerProtocol(FlowProtocol):
         if self._subscriptions is not None:
             self._subscriptions.send_queued()
 
+    def close(self, code: int = WS_NORMAL, reason: str | None = None) -> Deferred[None]:
+        """Refuse new calls, answer those that run, and start the closing handshake.
+
+        Calls that run for longer than `Limits.drain_seconds` are answered with 503. The Deferred
+        fires when the close frame is written; in a call of this connection, whose reply precedes
+        that, when the other calls are answered. On another reactor than asyncio's, or if its view
+        is no coroutine, such a call must not have waited before. Raises ValueError.
+        """
+        self._closing = self._closing or Closing(self, code, reason)
+        return self._closing.done()
+
     # The life of a connection. `onOpen` and `onClose` stay free for subclasses, which need not
     # call super().
 
@@ -377,9 +383,9 @@ class RequestHandlerFactory(RoutingFactory):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.access_log = bool(kwargs.pop("access_log", False))
-        known = {name: kwargs.pop(name) for name in _OPTIONS if name in kwargs}
+        known = {name: kwargs.pop(name) for name in OPTIONS if name in kwargs}
         if kwargs and type(self) is RequestHandlerFactory:
-            raise TypeError(_unknown_option(next(iter(kwargs))))
+            raise TypeError(unknown_option(next(iter(kwargs))))
         self.connect_hooks: list[ConnectionHook] = []
         self.disconnect_hooks: list[ConnectionHook] = []
         super().__init__(*args, **known)
@@ -392,9 +398,3 @@ class RequestHandlerFactory(RoutingFactory):
                 has_own_router=type(self).router is not RequestHandlerFactory.router,
             )
         return configured
-
-
-def _unknown_option(name: str) -> str:
-    nearest = difflib.get_close_matches(name, (*_OPTIONS, "access_log"), n=1)
-    hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
-    return f"unknown option {name!r}{hint}"

@@ -5,11 +5,13 @@
 
 from aiorest_ws.connection.access_log import AccessLog
 from aiorest_ws.connection.calls import STOPPING, may_end_something
+from aiorest_ws.connection.closing import CLOSING, Closing
 from aiorest_ws.connection.connect_hooks import (
     ConnectionHook,
     run_connect_hooks,
     run_disconnect_hooks,
 )
+from aiorest_ws.connection.factory_options import OPTIONS, unknown_option
 from aiorest_ws.connection.flow import FlowProtocol
 from aiorest_ws.connection.flow_state import DRAINING, FlowState
 from aiorest_ws.connection.replies import encode_reply, too_large_reply
@@ -17,10 +19,13 @@ from aiorest_ws.connection.routing import RoutingFactory
 from aiorest_ws.connection.state import CloseReason, ConnectionState
 
 __all__ = (
+    "CLOSING",
     "DRAINING",
+    "OPTIONS",
     "STOPPING",
     "AccessLog",
     "CloseReason",
+    "Closing",
     "ConnectionHook",
     "ConnectionState",
     "FlowProtocol",
@@ -31,4 +36,5 @@ __all__ = (
     "run_connect_hooks",
     "run_disconnect_hooks",
     "too_large_reply",
+    "unknown_option",
 )

@@ -2,6 +2,7 @@
 
 import binascii
 from collections import deque
+from collections.abc import Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -99,12 +100,23 @@ class Calls:
         if pending is not None:
             self._end(pending, CallCancelled())
 
-    def cut(self) -> int:
-        """Answer the calls that run with 503, and cancel them; return how many they were."""
-        running = [pending for pending, call in self._running.items() if not call.is_answered]
-        for pending in running:
-            self._end(pending, ServiceUnavailable(STOPPING))
-        return len(running)
+    def cut(
+        self, requests: Sequence[Request | None] | None, detail: str, *, are_streams: bool
+    ) -> int:
+        """Answer calls that run with 503, and cancel them; return how many they were.
+
+        `requests` are theirs, None for all; with `are_streams` those of streams only.
+        """
+        cut = [
+            pending
+            for pending, call in self._running.items()
+            if not call.is_answered
+            and (requests is None or call.request in requests)
+            and (call.is_stream or not are_streams)
+        ]
+        for pending in cut:
+            self._end(pending, ServiceUnavailable(detail))
+        return len(cut)
 
     def close(self) -> None:
         """Cancel all calls: nobody waits for them."""

@@ -3,6 +3,7 @@
 Ordinary messages never get here. A write-paused or queueing connection does not use the fast path.
 """
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Self, cast
 
 from twisted.internet.defer import Deferred, succeed
@@ -10,7 +11,8 @@ from twisted.internet.interfaces import IPushProducer
 from twisted.internet.protocol import connectionDone
 from zope.interface import implementer
 
-from aiorest_ws.connection.calls import Calls
+from aiorest_ws.connection.calls import STOPPING, Calls
+from aiorest_ws.connection.closing import close_reason_bytes
 from aiorest_ws.connection.fast_path import FastPathProtocol
 from aiorest_ws.connection.flow_state import (
     BACKLOG,
@@ -33,9 +35,6 @@ __all__ = ("FlowProtocol",)
 
 # A timer that is so late shows that the loop was blocked, by a view for example.
 STALL_SECONDS = 1
-
-# Pieces of a message that are kept apart; a million of them would take 40 times their bytes.
-MAX_PIECES = 256
 
 
 @implementer(IPushProducer)
@@ -266,7 +265,8 @@ class FlowProtocol(FastPathProtocol):
     def processData(self) -> bool:
         """Parse a part of a frame, if there is room for it."""
         if self._flow & _BEHIND and self._state == self.STATE_OPEN:
-            is_held_up = self.is_write_paused or self.queued_bytes > self._max_waiting_bytes()
+            most = self.factory.limits.waiting_bytes
+            is_held_up = self.is_write_paused or self.queued_bytes > most
             if is_held_up and not self._flow & FINISHING:
                 return False
         return super().processData()
@@ -278,7 +278,7 @@ class FlowProtocol(FastPathProtocol):
         if self._state != self.STATE_OPEN:
             return True
         waiting = self.queued_bytes + len(self.data)
-        return not self.is_write_paused and waiting <= self._max_waiting_bytes()
+        return not self.is_write_paused and bool(waiting <= self.factory.limits.waiting_bytes)
 
     def _pause_reading(self) -> None:
         self._transport.pauseProducing()
@@ -294,31 +294,15 @@ class FlowProtocol(FastPathProtocol):
         """The memory that messages take which have been read and not handled."""
         return 0 if self._queued_messages is None else self._queued_messages.size
 
-    def _max_waiting_bytes(self) -> int:
-        limit: int = self.factory.limits.waiting_bytes
-        return limit
-
-    def finish(self, code: int) -> None:
+    def finish(self, code: int, reason: bytes | None = None) -> None:
         """Answer all that has been read, and send the close frame."""
         if self._state == self.STATE_OPEN:
             self._change_flow(add=FINISHING, remove=YIELDING | QUEUEING)
             self._begin_turn()
             self._go_on()
-            # sendClose() refuses most codes that a server has.
-            self.sendCloseFrame(code, None, isReply=False)
+            self.sendCloseFrame(code, reason, isReply=False)
             self._change_flow(remove=FINISHING)
             self._resume_reading()
-
-    def onMessageFrameData(self, payload: bytes) -> None:
-        """Keep a piece of a message, unless it is empty."""
-        if payload:
-            super().onMessageFrameData(payload)
-
-    def onMessageFrame(self, payload: Any) -> None:
-        """Keep a frame of a message."""
-        super().onMessageFrame(payload)
-        if not self.failedByMe and len(self.message_data) > MAX_PIECES:
-            self.message_data = [b"".join(self.message_data)]
 
     def _is_within_rate(self) -> bool:
         per_second = self.factory.limits.messages_per_second
@@ -367,13 +351,28 @@ class FlowProtocol(FastPathProtocol):
         """Whether calls are answered: it is open, and the server does not stop."""
         return self._state == self.STATE_OPEN and not self._flow & DRAINING
 
+    def sendClose(self, code: int | None = None, reason: str | None = None) -> None:
+        """Start the closing handshake; raise ValueError for a code that must not be sent."""
+        self.sendCloseFrame(code, close_reason_bytes(code, reason), isReply=False)
+
     def drain(self) -> None:
         """Answer new calls with 503."""
         self._change_flow(add=DRAINING)
 
-    def cut_calls(self) -> int:
-        """Answer the calls that run with 503, and cancel them; return how many they were."""
-        return 0 if self._calls is None else self._calls.cut()
+    def cut_calls(
+        self,
+        requests: Sequence[Request | None] | None = None,
+        detail: str = STOPPING,
+        *,
+        are_streams: bool = False,
+    ) -> int:
+        """Answer calls that run with 503, and cancel them; return how many they were.
+
+        `requests` are theirs, by default all; with `are_streams` those of streams only.
+        """
+        if self._calls is None:
+            return 0
+        return self._calls.cut(requests, detail, are_streams=are_streams)
 
     # A client that is not read from cannot answer a ping
 

@@ -45,6 +45,10 @@ LINGER_SECONDS = 1
 REFUSED_AT_ONCE = 50
 
 
+# Pieces of a message that are kept apart; a million of them would take 40 times their bytes.
+MAX_PIECES = 256
+
+
 class GuardedProtocol(CompactProtocol):
     """Autobahn's protocol, accepting only handshakes that are strictly HTTP."""
 
@@ -331,6 +335,19 @@ class GuardedProtocol(CompactProtocol):
             transport.resumeProducing()
         timers = self.factory.timer_wheel
         self._linger = timers.call_later(LINGER_SECONDS, transport.abortConnection)
+
+    # The pieces of a message
+
+    def onMessageFrameData(self, payload: bytes) -> None:
+        """Keep a piece of a message, unless it is empty."""
+        if payload:
+            super().onMessageFrameData(payload)
+
+    def onMessageFrame(self, payload: Any) -> None:
+        """Keep a frame of a message."""
+        super().onMessageFrame(payload)
+        if not self.failedByMe and len(self.message_data) > MAX_PIECES:
+            self.message_data = [b"".join(self.message_data)]
 
     # What Autobahn would say in the log itself
 

@@ -1,6 +1,7 @@
 """A call: a request, its view, and the arguments of the view."""
 
 from collections.abc import Mapping, Sequence
+from contextvars import ContextVar
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -11,10 +12,13 @@ from aiorest_ws.exceptions import MalformedMessage
 from aiorest_ws.renderers import BaseRenderer
 from aiorest_ws.wrappers import TOPIC_METHODS, Request, normalize_method
 
-__all__ = ("MAX_QUERY_LENGTH", "Call", "read_query")
+__all__ = ("CALLER", "MAX_QUERY_LENGTH", "Call", "read_query")
 
 # A query is decoded field by field, which takes a while for a megabyte of them.
 MAX_QUERY_LENGTH = 16_384
+
+# The request of the call that runs in this context, once it has been suspended.
+CALLER: ContextVar[Any] = ContextVar("CALLER", default=None)
 
 
 class Call(msgspec.Struct, frozen=True):

@@ -14,7 +14,7 @@ from aiorest_ws.auth.guard import check_access, is_guarded
 from aiorest_ws.awaiting import PLAIN_TYPES, Outcome, Ready, drive, is_awaitable, maybe_await
 from aiorest_ws.codecs import encode_json
 from aiorest_ws.dispatch.blocking import run_blocking
-from aiorest_ws.dispatch.call import Call, read_query
+from aiorest_ws.dispatch.call import CALLER, Call, read_query
 from aiorest_ws.dispatch.failures import failure_reply, to_failure
 from aiorest_ws.dispatch.route_table import RouteTable
 from aiorest_ws.dispatch.routes import (
@@ -122,8 +122,7 @@ class Dispatcher:
                 if isinstance(answer, Deferred):
                     request._call_seconds = handler.view_class.call_seconds
                     call = Call(request, view, values, keywords, handler.scope)
-                    reply_to = partial(self._reply_to_outcome, answer, call, handler)
-                    return answer.addBoth(partial(context.run, reply_to))
+                    return self._reply_later(answer, call, handler, context)
                 if type(answer) in PLAIN_TYPES:
                     return Ready(
                         success_reply(request, handler, answer)
@@ -137,6 +136,13 @@ class Dispatcher:
             return self.reply(request)
         except BaseException as exc:  # noqa: BLE001  a view may raise anything
             return self._failure(request, exc, handler, context)
+
+    def _reply_later(
+        self, outcome: Deferred[Any], call: Call, handler: BoundHandler, context: Context
+    ) -> Deferred[Any]:
+        context.run(CALLER.set, call.request)
+        reply_to = partial(self._reply_to_outcome, outcome, call, handler)
+        return outcome.addBoth(partial(context.run, reply_to))
 
     def _reply_in(
         self, context: Context | None, answer: object, call: Call, handler: BoundHandler
@@ -194,7 +200,10 @@ class Dispatcher:
         reply = self._reply_through_middlewares(Call(request, view, values, arguments, scope))
         if view.ordered and request.connection is not None:
             reply = self._in_turn(request.connection, type(view), reply)
-        reply = drive(reply)
+        context = copy_context()
+        reply = drive(reply, context)
+        if isinstance(reply, Deferred):
+            context.run(CALLER.set, request)
         return Ready(reply) if isinstance(reply, bytes) else reply
 
     def _search(self, request: Request) -> tuple[Any, Sequence[str], Mapping[str, Any]]:
