@@ -29,7 +29,6 @@ from aiorest_ws.connection.timer_wheel import TimerWheel
 from aiorest_ws.connection.traffic import CompactTrafficStats
 from aiorest_ws.connection.transport_details import transport_details
 from aiorest_ws.connection.utf8 import FastUtf8Validator
-from aiorest_ws.log import logger
 
 __all__ = ("INITIAL", "NOT_KEPT", "RECEIVING", "CompactFactory", "CompactProtocol")
 
@@ -261,7 +260,8 @@ class CompactProtocol(WebSocketServerProtocol):
     def _fail_connection(self, code: int = 1001, reason: str = "going away") -> None:
         if self._state == self.STATE_OPEN:
             fields = {"event": "protocol", "peer": self.peer, "code": code}
-            logger.info("%s: closed with %d: %s", self.peer, code, reason, extra=fields)
+            line = f"{self.peer}: closed with {code}: {reason}"
+            self.factory.capped_log.info("protocol", line, fields)
         super()._fail_connection(code, reason)
 
     def _max_message_size_exceeded(self, msg_size: int, max_msg_size: int, reason: str) -> None:

@@ -8,7 +8,7 @@ from autobahn.twisted.websocket import WebSocketServerProtocol
 from twisted.internet.defer import Deferred, DeferredList
 
 from aiorest_ws.connection.autobahn import CompactFactory, CompactProtocol
-from aiorest_ws.connection.limit_hits import AddressCount, LimitHits
+from aiorest_ws.connection.limit_hits import AddressCount, CappedLog, LimitHits
 from aiorest_ws.connection.on_connect import deciding
 from aiorest_ws.connection.paused_clients import PausedClients
 from aiorest_ws.connection.unsent_budget import UnsentBudget
@@ -41,6 +41,7 @@ class ConnectionFactory(CompactFactory):
         self.is_stopping = False
         self.checks_origins = True
         self.limit_hits = LimitHits(self.reactor.seconds)
+        self.capped_log = CappedLog(self.reactor.seconds)
         self.connections_at_most = self.limits.connections_at_most()
         self.trusts_unix = UNIX_SOCKET in self.limits.trusted_proxies
         self.trusted_networks = [

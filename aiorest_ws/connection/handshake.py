@@ -279,7 +279,8 @@ class GuardedProtocol(CompactProtocol):
         # Quoted text comes from the client and may be a secret.
         words = reason.partition('"')[0]
         fields = {"event": "handshake", "peer": self.peer, "status": int(code)}
-        logger.info("%s: handshake refused, %d: %s", self.peer, code, words, extra=fields)
+        line = f"{self.peer}: handshake refused, {code:d}: {words}"
+        self.factory.capped_log.info("handshake", line, fields)
         self._answer_failure(reason, code, responseHeaders)
 
     def _answer_failure(

@@ -2,13 +2,36 @@
 
 from collections import Counter
 from collections.abc import Callable
+from typing import Any
 
 from aiorest_ws.log import logger
 
-__all__ = ("AddressCount", "LimitHits")
+__all__ = ("AddressCount", "CappedLog", "LimitHits")
 
-# Lines per limit and second, so that an attack cannot fill the disk.
 LINES_PER_SECOND = 10
+
+
+class CappedLog:
+    """A log with ten lines of a kind per second, so that an attack cannot fill the disk."""
+
+    def __init__(self, seconds: Callable[[], float]) -> None:
+        self._seconds = seconds
+        self._lines: dict[str, tuple[int, int]] = {}
+        self._unsaid: Counter[str] = Counter()
+
+    def info(self, kind: str, line: str, fields: dict[str, Any]) -> None:
+        """Log a line, with the number of those of its kind that were left out before it."""
+        second = int(self._seconds())
+        then, lines = self._lines.get(kind, (second, 0))
+        if then != second:
+            lines = 0
+        if lines >= LINES_PER_SECOND:
+            self._unsaid[kind] += 1
+            return
+        self._lines[kind] = (second, lines + 1)
+        unsaid = self._unsaid.pop(kind, 0)
+        more = f" ({unsaid} more before it)" if unsaid else ""
+        logger.info("%s%s", line, more, extra=fields)
 
 
 class LimitHits(Counter[str]):
@@ -16,25 +39,13 @@ class LimitHits(Counter[str]):
 
     def __init__(self, seconds: Callable[[], float]) -> None:
         super().__init__()
-        self._seconds = seconds
-        self._lines: dict[str, tuple[int, int]] = {}
-        self._unsaid: Counter[str] = Counter()
+        self._log = CappedLog(seconds)
 
     def note(self, name: str, peer: str, words: str) -> None:
         """Count a hit of the limit `name`, and log what was done."""
         self[name] += 1
-        second = int(self._seconds())
-        then, lines = self._lines.get(name, (second, 0))
-        if then != second:
-            lines = 0
-        if lines >= LINES_PER_SECOND:
-            self._unsaid[name] += 1
-            return
-        self._lines[name] = (second, lines + 1)
-        unsaid = self._unsaid.pop(name, 0)
-        more = f" ({unsaid} more before it)" if unsaid else ""
         fields = {"event": "limit", "limit": name, "peer": peer}
-        logger.info("limit %s: %s %s%s", name, peer, words, more, extra=fields)
+        self._log.info(name, f"limit {name}: {peer} {words}", fields)
 
 
 class AddressCount(Counter[str]):

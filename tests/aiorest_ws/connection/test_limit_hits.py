@@ -2,9 +2,13 @@
 
 import logging
 
+import pytest
 import pytest_twisted
+from twisted.internet.task import Clock
 
-from support.handshakes import factory_with, request
+from aiorest_ws.request import RequestHandlerFactory
+from aiorest_ws.routers import SimpleRouter
+from support.handshakes import factory_with, request, status
 
 
 @pytest_twisted.ensureDeferred
@@ -25,6 +29,47 @@ async def test_no_line_has_what_only_the_client_may_know(network, caplog):
     assert "s3cr3t" not in caplog.text
     levels = {r.levelname for r in caplog.records if r.name.startswith("aiorest-ws")}
     assert levels <= {"INFO", "DEBUG"}
+
+
+JUNK = [
+    b"junk\r\n\r\n",
+    b"\0",
+    b"GET / HTTP/1.1\r\n\r\n",
+    request(b"X : y"),
+    request(host=b"Host:"),
+    request().replace(b"Version: 13", b"Version: 8"),
+    request().replace(b"dGhl", b"?"),
+    request(first=b"POST / HTTP/1.1"),
+    request() + b"\xff\xff\xff\xff",
+    request() + b"\x81\x00",
+]
+
+
+@pytest.mark.parametrize("junk", JUNK)
+@pytest_twisted.ensureDeferred
+async def test_a_flood_of_junk_writes_ten_lines_a_second(network, caplog, junk):
+    caplog.set_level(logging.INFO, "aiorest-ws")
+    clock = Clock()
+    factory = RequestHandlerFactory(router=SimpleRouter(), reactor=clock)
+    port = await network.serve(factory=factory)
+
+    async def flood(times):
+        for _ in range(times):
+            raw = await network.raw(port, junk)
+            answer = await raw.until(b"\r\n\r\n")
+            if status(answer) == 101:
+                await raw.until(b"\r\n\r\n\x88")  # a close frame
+            raw.transport.abortConnection()
+        found = [record.getMessage() for record in caplog.records]
+        caplog.clear()
+        return found
+
+    lines = await flood(40)
+    assert len(lines) == 10
+    assert not any("more before it" in line for line in lines)
+    clock.advance(1)
+    [line] = await flood(1)
+    assert line.endswith(" (30 more before it)")
 
 
 @pytest_twisted.ensureDeferred
