@@ -1208,7 +1208,11 @@ HANDSHAKE = (
     [
         (b"GET /healthz HTTP/1.1\r\n", 200, "healthy"),
         (HANDSHAKE + b"Cookie : a\r\n", 400, "malformed HTTP"),
-        (HANDSHAKE.replace(b"13", b"11"), 400, "not a handshake of RFC 6455"),
+        (
+            HANDSHAKE.replace(b"Connection: Upgrade", b"Connection: close"),
+            400,
+            "not a handshake of RFC 6455",
+        ),
         (HANDSHAKE + b"Origin: https://localhost:8443\r\n", 403, "`Origin`"),
         (b"GET / HTTP/1.1\r\nHost: localhost\r\n", 426, "a plain GET"),
         (HANDSHAKE + b"Cookie: " + b"a" * 16 * 1024 + b"\r\n", 431, "over 16 KiB"),

@@ -56,7 +56,7 @@ def lines_of(caplog):
         ({"method": "GET", "url": "/later"}, "<Request 'GET' '/later'>", 200, 34),
         ({"method": "GET", "url": "/nowhere"}, "<Request 'GET' '/nowhere'>", 404, 99),
         ({"method": "GET", "url": "/large"}, "<Request 'GET' '/large'>", 413, 70),
-        ({"method": "GET", "url": "/hello?token=s3cr3t"}, "<Request 'GET' '/hello?...'>", 404, 99),
+        ({"method": "GET", "url": "/hello?token=s3cr3t"}, "<Request 'GET' '/hello?...'>", 400, 83),
         (b"[]", "None", 400, 81),
     ],
 )
