@@ -37,15 +37,17 @@ class PausedClients:
             if not connection.is_read_paused:
                 self._connections.discard(connection)
                 continue
-            descriptor: int = connection.transport.fileno()
+            # A transport in memory has none.
+            fileno = getattr(connection.transport, "fileno", None)
+            descriptor: int = -1 if fileno is None else fileno()
             if descriptor >= 0:
                 by_descriptor[descriptor] = connection
                 poll.register(descriptor, _HUNG_UP)
         for descriptor, _ in poll.poll(0):
-            gone = by_descriptor.pop(descriptor)
+            gone = by_descriptor[descriptor]
             self._connections.discard(gone)
             gone.abort_connection()
-        for connection in by_descriptor.values():
+        for connection in list(self._connections):
             if not connection.unsent_bytes:
                 connection.sendPing()
         if self._connections:
