@@ -1,5 +1,5 @@
 # What tox runs, in the present environment: quicker, and without a fresh install.
-.PHONY: check style types layers tests quick-server quick-parts quick-conformance \
+.PHONY: check style types layers tests quick-server quick-parts quick-connection quick-conformance \
 	quick-client quick-rest docs pins snippets reference
 
 PYTHON ?= python3
@@ -7,12 +7,14 @@ PYTHON ?= python3
 # Compiled tests are kept: to compile them takes a third of the time.
 unexport PYTHONDONTWRITEBYTECODE
 
+CONNECTION = tests/aiorest_ws/connection/ tests/aiorest_ws/transports/
 QUICK = -q -m "not (process or redis or property or soak or slow)"
 
-# In under a minute on two cores. Three at a time: the tests of the client mostly wait.
+# In under a minute on two cores. Four at a time: the tests of the client mostly wait.
 check:
-	+@$(MAKE) --no-print-directory -k -j3 --output-sync=target \
-		quick-client quick-server quick-parts quick-conformance types quick-rest style layers
+	+@$(MAKE) --no-print-directory -k -j4 --output-sync=target \
+		quick-client quick-server quick-parts quick-connection quick-conformance types \
+		quick-rest style layers
 
 style:
 	$(PYTHON) -m ruff check .
@@ -30,7 +32,11 @@ quick-server:
 		$(filter-out %/test_conformance.py,$(wildcard tests/aiorest_ws/test_*.py))
 
 quick-parts:
-	$(PYTHON) -m pytest $(QUICK) --reactor=asyncio tests/aiorest_ws/*/ tests/fuzz
+	$(PYTHON) -m pytest $(QUICK) --reactor=asyncio \
+		$(filter-out $(CONNECTION),$(wildcard tests/aiorest_ws/*/)) tests/fuzz
+
+quick-connection:
+	$(PYTHON) -m pytest $(QUICK) --reactor=asyncio $(CONNECTION)
 
 quick-conformance:
 	$(PYTHON) -m pytest $(QUICK) --reactor=asyncio tests/aiorest_ws/test_conformance.py

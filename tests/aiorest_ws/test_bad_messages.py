@@ -394,6 +394,7 @@ def test_the_table_has_no_message_twice():
     assert len({message for message, _ in BAD_MESSAGES}) == len(BAD_MESSAGES) >= 80
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("binary", [False, True], ids=["text", "base64"])
 @pytest.mark.parametrize(("message", "reply"), BAD_MESSAGES, ids=names_of(BAD_MESSAGES))
 @pytest_twisted.ensureDeferred

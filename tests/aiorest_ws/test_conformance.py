@@ -198,6 +198,7 @@ async def test_frames_get_the_verdict_of_rfc_6455(servers, case, way):
     judge(case, await play(case, port, factory))
 
 
+@pytest.mark.slow
 @each_way
 @each(deflate.CASES)
 @pytest_twisted.ensureDeferred

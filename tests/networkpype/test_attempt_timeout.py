@@ -13,6 +13,8 @@ from networkpype.retry import RetryPolicy
 from networkpype.throttler.rate_limit import RateLimit
 from networkpype.throttler.throttler import AsyncThrottler
 
+pytestmark = pytest.mark.slow
+
 
 class Hanging:
     """Hang in the head or in the body so many times, then answer."""

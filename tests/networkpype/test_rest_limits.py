@@ -38,6 +38,7 @@ def test_the_oracle_counts_windows():
     assert most_in_a_window([], 1.0) == 0
 
 
+@pytest.mark.slow
 def test_stalls_never_let_more_than_the_limit_into_a_window(run, serve):
     """Requests stall on their way, so that one window's arrive together with the next one's.
 
@@ -159,6 +160,7 @@ def test_a_request_counts_from_its_head_however_long_the_post_processors_take(ru
     run(main())
 
 
+@pytest.mark.slow
 def test_a_long_poll_counts_from_its_admission(run, serve):
     async def main() -> None:
         gate, polled = asyncio.Event(), asyncio.Event()

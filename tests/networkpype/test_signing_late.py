@@ -14,6 +14,8 @@ from networkpype.rest.processor.base import RESTPreProcessor
 from networkpype.throttler.rate_limit import RateLimit
 from networkpype.throttler.throttler import AsyncThrottler
 
+pytestmark = pytest.mark.slow
+
 PAUSE = 0.3
 
 

@@ -88,6 +88,7 @@ def test_connection_that_has_lasted_starts_the_count_anew(run: Run) -> None:
     run(scenario())
 
 
+@pytest.mark.slow
 def test_time_that_recovery_takes_is_not_stability(run: Run) -> None:
     """A connection that ends soon after a slow login counts as one that ended at once."""
 

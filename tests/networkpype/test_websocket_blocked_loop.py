@@ -23,6 +23,8 @@ from networkpype.exceptions import ReceiveTimeoutError, WebSocketClosedError
 from networkpype.websocket.buffer import ReceiveBuffer
 from networkpype.websocket.reconnect import ReconnectPolicy
 
+pytestmark = pytest.mark.slow
+
 TIMEOUT = 0.08
 # Longer than any timeout with its checks.
 BLOCKED = 4 * TIMEOUT

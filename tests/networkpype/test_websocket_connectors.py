@@ -50,6 +50,8 @@ from networkpype.websocket.request import (
 )
 from networkpype.websocket.response import Gap, WebSocketResponse
 
+pytestmark = pytest.mark.slow
+
 
 def text(payload: str, limit_id: str | None = None) -> WebSocketPlainTextRequest:
     return WebSocketPlainTextRequest(payload, throttler_limit_id=limit_id)

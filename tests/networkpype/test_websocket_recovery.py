@@ -36,6 +36,8 @@ from networkpype.websocket.manager import WebSocketManager
 from networkpype.websocket.request import WebSocketJSONRequest, WebSocketPlainTextRequest
 from networkpype.websocket.response import Gap
 
+pytestmark = pytest.mark.slow
+
 
 def text(payload: str, limit_id: str | None = None) -> WebSocketPlainTextRequest:
     return WebSocketPlainTextRequest(payload, throttler_limit_id=limit_id)

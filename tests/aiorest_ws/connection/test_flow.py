@@ -87,6 +87,7 @@ async def test_who_is_too_far_behind_is_aborted_with_1008_in_its_reason(network,
     client.transport.abortConnection()
 
 
+@pytest.mark.slow
 @pytest_twisted.ensureDeferred
 async def test_who_reads_nothing_for_too_long_is_aborted(network):
     gone = Deferred()
@@ -99,6 +100,7 @@ async def test_who_reads_nothing_for_too_long_is_aborted(network):
     client.transport.abortConnection()
 
 
+@pytest.mark.slow
 @pytest_twisted.ensureDeferred
 async def test_who_falls_behind_and_catches_up_again_and_again_is_not_aborted(network):
     factory = served(unsent_seconds=0.5)
@@ -141,6 +143,7 @@ async def test_of_all_together_the_largest_is_aborted(network):
         client.transport.abortConnection()
 
 
+@pytest.mark.slow
 @pytest_twisted.ensureDeferred
 async def test_many_that_let_a_little_wait_are_looked_at_too(network):
     # Below the mark nobody is told of what waits.

@@ -19,6 +19,8 @@ from aiorest_ws.routers import SimpleRouter
 from aiorest_ws.transports import TLSFiles, install_reactor, tcp_endpoint, unix_endpoint
 from support.waiting import until
 
+pytestmark = pytest.mark.slow
+
 HANDSHAKE = (
     "GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     f"Sec-WebSocket-Key: {base64.b64encode(bytes(16)).decode()}\r\n"

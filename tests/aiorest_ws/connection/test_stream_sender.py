@@ -135,6 +135,7 @@ async def test_a_cancelled_stream_ends_with_499_and_is_closed(network, view, bin
     assert view.ended.count("cancelled") <= 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("by", ["request", "limit", "view"])
 @pytest_twisted.ensureDeferred
 async def test_a_stream_that_takes_too_long_ends_with_408_and_is_closed(network, view, by):

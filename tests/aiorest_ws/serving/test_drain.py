@@ -78,6 +78,7 @@ async def test_a_service_that_stops_leaves_its_program_alive(network):
     await deferLater(network.reactor, 0.2)  # the bound is over, and this test goes on
 
 
+@pytest.mark.slow
 @pytest_twisted.ensureDeferred
 async def test_connections_are_closed_in_batches(network, monkeypatch):
     monkeypatch.setattr(drain, "BATCH_SIZE", 2)

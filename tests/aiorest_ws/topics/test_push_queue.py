@@ -196,6 +196,7 @@ async def test_a_publisher_that_is_cancelled_publishes_nothing(network):
     assert (await factory.publish("t/1", 1)).offset == before + 1
 
 
+@pytest.mark.slow
 @pytest_twisted.ensureDeferred
 async def test_what_a_view_publishes_to_its_own_client_is_bounded_too(network):
     @endpoint("/flood", "GET")

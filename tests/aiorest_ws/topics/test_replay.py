@@ -236,6 +236,7 @@ async def test_the_checker_finds_what_is_dropped_without_a_gap(network, monkeypa
     assert await scenario(network, monkeypatch)
 
 
+@pytest.mark.slow
 @pytest_twisted.ensureDeferred
 async def test_the_checker_finds_a_gap_that_nobody_is_told_of_at_the_end(network, monkeypatch):
     drop_one = PushQueue._drop_one
