@@ -159,5 +159,5 @@ def _accept(connection: Any, request: Any) -> str | None:
 
     If there is none, the answer names no subprotocol (RFC 6455, 4.2.2).
     """
-    offered = request.protocols
-    return next((name for name in connection.factory.protocols if name in offered), None)
+    ours = connection.factory.protocols
+    return next((name for name in ours if name in request.protocols), None) if ours else None

@@ -136,7 +136,8 @@ class GuardedProtocol(CompactProtocol):
                 self.failHandshake(fault)
 
     def _check_request(self, head: HeadOfRequest) -> None:
-        self._answers_head = head.data.startswith(b"HEAD ")
+        if head.data.startswith(b"HEAD "):
+            self._answers_head = True
         if head.fault is not None:
             self.failHandshake(head.fault)
         elif head.asks_for(HEALTH_PATH, self.factory.path):

@@ -81,24 +81,24 @@ class BlockingPool:
         self._stop_if_idle()
 
     def _begin(self) -> None:
-        while self._busy.total() < self._threads:
-            owner = self._next_owner()
-            if owner not in self._queues:
-                return
-            queue = self._queues.pop(owner)
-            waiting = queue.popleft()
-            if queue:
-                self._queues[owner] = queue
-            self._busy[owner] += 1
+        while self._busy.total() < self._threads and (waiting := self._take()) is not None:
+            self._busy[waiting.owner] += 1
             if self._pool is None:
                 self._pool = _DaemonThreadPool(0, self._threads, "aiorest-ws blocking views")
                 self._pool.start()
             done = deferToThreadPool(self._reactor, self._pool, waiting.call)
             done.addBoth(self._end, waiting)
 
-    def _next_owner(self) -> Any:
-        busy = self._busy
-        return next((o for o in self._queues if o is None or busy[o] < self._per_owner), _NOBODY)
+    def _take(self) -> _Waiting | None:
+        """Take the next call of the first owner that may have one more thread."""
+        for owner, queue in self._queues.items():
+            if owner is None or self._busy[owner] < self._per_owner:
+                del self._queues[owner]
+                waiting = queue.popleft()
+                if queue:
+                    self._queues[owner] = queue  # the last in turn
+                return waiting
+        return None
 
     def _end(self, result: Any, waiting: _Waiting) -> None:
         self._calls -= 1
@@ -123,9 +123,6 @@ class BlockingPool:
         if self._is_stopping and not self._calls and self._pool is not None:
             pool, self._pool = self._pool, None
             pool.stop()
-
-
-_NOBODY = object()
 
 
 class _DaemonThreadPool(ThreadPool):

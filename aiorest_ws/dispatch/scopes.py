@@ -26,6 +26,9 @@ class Scope:
     @property
     def middlewares(self) -> Sequence[Any]:
         """The middlewares in the order in which they get a request; those of two routers once."""
+        if len(self._routers) == 1:
+            own: Sequence[Any] = self._routers[0].middlewares
+            return own
         found: list[Any] = []
         for router in self._routers:
             new = [one for one in router.middlewares if all(one is not known for known in found)]

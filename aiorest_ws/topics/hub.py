@@ -19,7 +19,13 @@ from twisted.python.failure import Failure
 
 from aiorest_ws.awaiting import shield, start
 from aiorest_ws.codecs import encode_json, encode_message, load_json
-from aiorest_ws.exceptions import NotSpecifiedTopic, ReplyTooLarge, TopicsUnavailable, UnknownTopic
+from aiorest_ws.exceptions import (
+    NotSpecifiedTopic,
+    PresenceTooLarge,
+    ReplyTooLarge,
+    TopicsUnavailable,
+    UnknownTopic,
+)
 from aiorest_ws.framing import frame_of
 from aiorest_ws.limits import Limits
 from aiorest_ws.log import logger
@@ -168,11 +174,12 @@ class Hub:
     ) -> tuple[Subscription, dict[str, Any]]:
         """Return a subscription that waits for `start_pushes`, and the answer for its client.
 
-        Raises NotSpecifiedTopic for a topic that is not registered, TopicsUnavailable.
+        Raises NotSpecifiedTopic (it is not registered), PresenceTooLarge, TopicsUnavailable.
         """
         found = self._routes().find(name)
         if found is None:
             raise NotSpecifiedTopic
+        encoded_info = _encode_info(info, self._limits.presence_bytes)
         route, _ = found
         subscription = Subscription(
             connection,
@@ -193,7 +200,7 @@ class Hub:
             else:
                 await self._replays.find_place(subscription, since)
             await self.broker.enter(
-                name, subscription.member, encode_json(info), is_announced=route.presence
+                name, subscription.member, encoded_info, is_announced=route.presence
             )
             answer = {
                 "topic": name,
@@ -385,3 +392,9 @@ class Hub:
         except Exception as exc:  # noqa: BLE001  the other subscriptions go on
             logger.error("the subscription to %r failed", subscription.name, exc_info=exc)
             subscription.connection.end_pushes(subscription)
+
+
+def _encode_info(info: object, most_bytes: int) -> bytes:
+    if len(encoded := encode_json(info)) > most_bytes:
+        raise PresenceTooLarge  # each other member of the topic gets a copy
+    return encoded

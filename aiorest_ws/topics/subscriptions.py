@@ -12,7 +12,6 @@ from aiorest_ws.exceptions import (
     BaseAPIException,
     CallCancelled,
     MalformedMessage,
-    PresenceTooLarge,
     ServiceUnavailable,
     TooManySubscriptions,
 )
@@ -105,9 +104,6 @@ class Subscriptions:
         if isinstance(since, dict):
             since = Position(since["epoch"], since["offset"])
         info = None if request is None else await maybe_await(factory.presence_info(request))
-        if len(encode_json(info)) > factory.limits.presence_bytes:
-            # Each other member of the topic gets a copy.
-            raise PresenceTooLarge
         subscription, told = await factory.topics.subscribe(
             self, topic, since=since, echo=echo, is_binary=is_binary, info=info
         )
