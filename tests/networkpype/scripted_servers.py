@@ -14,6 +14,7 @@ import aiohttp
 from networkpype.websocket.connection import WebSocketConnection
 from networkpype.websocket.manager import WebSocketManager
 from networkpype.websocket.reconnect import ReconnectPolicy
+from networkpype.websocket.request import WebSocketPlainTextRequest
 from networkpype.websocket.response import Gap
 
 Run = Callable[[Any], Any]
@@ -240,3 +241,7 @@ async def data_of(manager: WebSocketManager) -> Any:
     response = await manager.receive()
     assert response is not None
     return response if isinstance(response, Gap) else response.data
+
+
+def text(payload: str, limit_id: str | None = None) -> WebSocketPlainTextRequest:
+    return WebSocketPlainTextRequest(payload, throttler_limit_id=limit_id)

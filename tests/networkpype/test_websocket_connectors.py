@@ -23,6 +23,7 @@ from scripted_servers import (
     managed,
     scripted,
     serve_data,
+    text,
 )
 
 from networkpype.auth import Auth
@@ -45,16 +46,11 @@ from networkpype.websocket.manager import WebSocketManager
 from networkpype.websocket.reconnect import ReconnectPolicy
 from networkpype.websocket.request import (
     WebSocketJSONRequest,
-    WebSocketPlainTextRequest,
     WebSocketRequest,
 )
 from networkpype.websocket.response import Gap, WebSocketResponse
 
 pytestmark = pytest.mark.slow
-
-
-def text(payload: str, limit_id: str | None = None) -> WebSocketPlainTextRequest:
-    return WebSocketPlainTextRequest(payload, throttler_limit_id=limit_id)
 
 
 @contextlib.asynccontextmanager

@@ -20,6 +20,7 @@ from scripted_servers import (
     managed,
     scripted,
     serve_data,
+    text,
 )
 
 from networkpype.exceptions import (
@@ -37,10 +38,6 @@ from networkpype.websocket.request import WebSocketJSONRequest, WebSocketPlainTe
 from networkpype.websocket.response import Gap
 
 pytestmark = pytest.mark.slow
-
-
-def text(payload: str, limit_id: str | None = None) -> WebSocketPlainTextRequest:
-    return WebSocketPlainTextRequest(payload, throttler_limit_id=limit_id)
 
 
 def limited(limit: int, seconds: float) -> AsyncThrottler:
@@ -78,6 +75,39 @@ class Recorder:
         while not condition():
             self.arrival.clear()
             await self.arrival.wait()
+
+
+class Halt:
+    """A recovery that halts at a moment until it is released."""
+
+    def __init__(self, moment: str, recorder: Recorder) -> None:
+        self.reached, self.release = asyncio.Event(), asyncio.Event()
+        self._moment = moment
+        self._recorder = recorder
+
+    async def at(self, moment: str) -> None:
+        if moment == self._moment:
+            self.reached.set()
+            await self.release.wait()
+
+    async def sleep(self, _: float) -> None:
+        await self.at("sleep")
+
+    async def hook(self, manager: WebSocketManager) -> None:
+        await self.at("hook")
+        await manager.send(text("login"))
+
+    def slow(self, kind: type[Any]) -> type[Any]:
+        """Return requests of a kind that wait for the moment `subscriptions`."""
+        halt = self
+
+        class Slow(kind):
+            async def send_with_connection(self, connection: Any) -> None:
+                if len(halt._recorder.texts) == 2:
+                    await halt.at("subscriptions")
+                await super().send_with_connection(connection)
+
+        return Slow
 
 
 # --- 16.1: pings during a recovery --------------------------------------------------------------
@@ -206,40 +236,21 @@ def test_sends_of_others_raise_until_the_session_is_restored(
 
     async def scenario() -> None:
         recorder = Recorder()
-        reached, release = asyncio.Event(), asyncio.Event()
-
-        async def stop_at(name: str) -> None:
-            if name == moment:
-                reached.set()
-                await release.wait()
-
-        async def sleep(_: float) -> None:
-            await stop_at("sleep")
-
-        class Slow(WebSocketJSONRequest):
-            async def send_with_connection(self, connection: Any) -> None:
-                if len(recorder.texts) == 2:
-                    await stop_at("subscriptions")
-                await super().send_with_connection(connection)
-
-        async def hook(manager: WebSocketManager) -> None:
-            await stop_at("hook")
-            await manager.send(text("login"))
-
-        policy = at_once(sleep=sleep, on_reconnect=hook)
+        halt = Halt(moment, recorder)
+        policy = at_once(sleep=halt.sleep, on_reconnect=halt.hook)
         limit_id = "ws" if is_limited else None
         async with (
             scripted(recorder.script) as server,
             managed(server, policy, throttler=limited(100, 60.0)) as manager,
         ):
-            await manager.subscribe(Slow({"s": 1}))
+            await manager.subscribe(halt.slow(WebSocketJSONRequest)({"s": 1}))
             await manager.send(text("close"))
             receiver = asyncio.create_task(manager.receive())
-            await reached.wait()
+            await halt.reached.wait()
             for _ in range(3):
                 with pytest.raises(ReconnectingError):
                     await manager.send(text("order", limit_id))
-            release.set()
+            halt.release.set()
             assert isinstance(await receiver, Gap)
             await manager.send(text("order", limit_id))
             await recorder.until(lambda: len(recorder.texts[1]) == 3)
@@ -457,29 +468,10 @@ def test_subscription_made_while_down_is_remembered(
 
     async def scenario() -> None:
         recorder = Recorder()
-        reached, release = asyncio.Event(), asyncio.Event()
-
-        async def stop_at(name: str) -> None:
-            if name == moment:
-                reached.set()
-                await release.wait()
-
-        async def sleep(_: float) -> None:
-            await stop_at("sleep")
-
-        async def hook(manager: WebSocketManager) -> None:
-            await stop_at("hook")
-            await manager.send(text("login"))
-
-        class Slow(WebSocketPlainTextRequest):
-            async def send_with_connection(self, connection: Any) -> None:
-                if len(recorder.texts) == 2:
-                    await stop_at("subscriptions")
-                await super().send_with_connection(connection)
-
-        policy = at_once(sleep=sleep, on_reconnect=hook, sends_wait=sends_wait)
+        halt = Halt(moment, recorder)
+        policy = at_once(sleep=halt.sleep, on_reconnect=halt.hook, sends_wait=sends_wait)
         async with scripted(recorder.script) as server, managed(server, policy) as manager:
-            await manager.subscribe(Slow("old"))
+            await manager.subscribe(halt.slow(WebSocketPlainTextRequest)("old"))
             await manager.send(text("close"))
             if moment == "lost":
                 with pytest.raises(TimeoutError):
@@ -490,10 +482,10 @@ def test_subscription_made_while_down_is_remembered(
                 subscribing = asyncio.create_task(manager.subscribe(text("new")))
             else:
                 receiver = asyncio.create_task(manager.receive())
-                await reached.wait()
+                await halt.reached.wait()
                 subscribing = asyncio.create_task(manager.subscribe(text("new")))
                 await asyncio.sleep(0)
-            release.set()
+            halt.release.set()
             assert isinstance(await receiver, Gap)
             await subscribing
             await manager.send(text("close"))

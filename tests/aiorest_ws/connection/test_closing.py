@@ -46,6 +46,17 @@ def call(client, url, name=None):
     client.send({"method": "GET", "url": url, "id": name or url})
 
 
+async def with_a_slow_call(network):
+    """Return the view of a call that runs, its client and its connection."""
+    slow = Slow()
+    factory = factory_of(slow.view, drain_seconds=60)
+    client = await network.connect(await network.serve(factory=factory))
+    call(client, "/slow/a")
+    await until(lambda: slow.calls)
+    [connection] = factory.connections
+    return slow, client, connection
+
+
 async def received(client):
     return json.loads(await client.receive())
 
@@ -225,12 +236,7 @@ async def test_two_calls_that_close_do_not_wait_for_each_other(network, way):
 
 @pytest_twisted.ensureDeferred
 async def test_from_elsewhere_it_returns_when_the_close_frame_is_written(network):
-    slow = Slow()
-    factory = factory_of(slow.view, drain_seconds=60)
-    client = await network.connect(await network.serve(factory=factory))
-    call(client, "/slow/a")
-    await until(lambda: slow.calls)
-    [connection] = factory.connections
+    slow, client, connection = await with_a_slow_call(network)
     closing = connection.close(4001, "enough")
     assert not closing.called
     slow.calls["a"].callback(1)
@@ -280,14 +286,9 @@ async def test_a_connect_hook_closes(network):
 
 @pytest_twisted.ensureDeferred
 async def test_a_client_that_leaves_ends_the_closing(network):
-    slow = Slow()
-    factory = factory_of(slow.view, drain_seconds=60)
-    client = await network.connect(await network.serve(factory=factory))
-    call(client, "/slow/a")
-    await until(lambda: slow.calls)
-    [connection] = factory.connections
+    slow, client, connection = await with_a_slow_call(network)
     closing = connection.close(1012)
     client.transport.abortConnection()
     await closing
-    await until(lambda: not factory.countConnections)
+    await until(lambda: not connection.factory.countConnections)
     assert slow.cancelled == ["a"]
