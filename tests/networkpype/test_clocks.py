@@ -1,4 +1,4 @@
-"""Clocks of a machine that was suspended, and providers that hang."""
+"""Clocks after a suspend of the machine, and time providers without an answer."""
 
 import asyncio
 import time

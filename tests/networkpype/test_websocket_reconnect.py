@@ -1,4 +1,4 @@
-"""Lost WebSockets: what is final, what is connected again, and that nothing hangs."""
+"""Lost WebSockets: final errors, reconnections, and timeouts."""
 
 import asyncio
 import random

@@ -1,4 +1,4 @@
-"""Clients that do not read: what is read from them, what is kept for them, and for how long."""
+"""Clients that stop reading: the server stops reading from them, and aborts them in the end."""
 
 import json
 import logging

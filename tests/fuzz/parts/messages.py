@@ -1,4 +1,4 @@
-"""Fuzz what is in the messages: JSON, base64, the keys of the wire protocol, CANCEL, time."""
+"""Fuzz the content of messages: JSON, base64, the keys of the wire protocol, CANCEL, time."""
 
 import base64
 import json

@@ -1,4 +1,4 @@
-"""A real factory, router and protocol over a transport in memory, with a clock that is wound."""
+"""A real factory, router and protocol over a transport in memory, with a clock of the test."""
 
 import base64
 import json
