@@ -19,14 +19,17 @@ from twisted.python.failure import Failure
 
 from aiorest_ws.tasks.asyncio_internals import running_loop_or_none
 from aiorest_ws.tasks.bridge import Outcome, run_in_task
+from aiorest_ws.tasks.cancellation import CANCELLED, RUNNER, is_cancelled
 
 __all__ = (
+    "CANCELLED",
     "PLAIN_TYPES",
     "Outcome",
     "Ready",
     "drive",
     "explain_await_error",
     "is_awaitable",
+    "is_cancelled",
     "maybe_await",
     "settled",
     "shield",
@@ -189,9 +192,12 @@ def _needs_asyncio() -> str:
 
 
 def _drive_on_twisted(coroutine: Coroutine[Any, Any, Any]) -> Any:
-    outcome = Deferred.fromCoroutine(_deferreds_only(coroutine))
-    fired, result = settled(outcome)
+    outcome = Outcome(lambda _: running.cancel())
+    RUNNER.set(outcome)
+    running = Deferred.fromCoroutine(_deferreds_only(coroutine))
+    fired, result = settled(running)
     if not fired:
+        running.addBoth(outcome.callback)
         return outcome
     if isinstance(result, Failure):
         result.raiseException()

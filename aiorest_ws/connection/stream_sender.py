@@ -6,10 +6,11 @@ from contextlib import suppress
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
 
-from aiorest_ws.awaiting import Outcome, drive, stepped
+from aiorest_ws.awaiting import CANCELLED, Outcome, drive, stepped
 from aiorest_ws.connection.fast_path import CORKED_BYTES
-from aiorest_ws.dispatch.streams import CANCELLED, Stream
+from aiorest_ws.dispatch.streams import Stream
 from aiorest_ws.interfaces import Connection
 from aiorest_ws.wrappers import Request
 
@@ -52,6 +53,7 @@ class StreamSender:
         self._outcome: Any = None
         self._is_cancelled = False
         self._is_closing = False
+        self._size = 0
         # What is left of this turn of the loop.
         self._is_stepping = False
         self._items_left = 0
@@ -63,13 +65,18 @@ class StreamSender:
         try:
             outcome = drive(stepped(self._run(), self._step))
         except BaseException as exc:  # noqa: BLE001  an override of the application's
-            self.pending.errback(exc)
+            self._end(Failure(exc))
             return
         if isinstance(outcome, Deferred):
             self._outcome = outcome
-            outcome.addBoth(self.pending.callback)
+            outcome.addBoth(self._end)
         else:
-            self.pending.callback(None)
+            self._end(None)
+
+    def _end(self, result: Failure | None) -> None:
+        # A generator may have cancelled its task and ended: its client knows by now.
+        was_cancelled = result is not None and result.check(*CANCELLED)
+        self.pending.callback(None if was_cancelled else result)
 
     def _cancel(self, _: Deferred[Any]) -> None:
         self._is_cancelled = True
@@ -87,8 +94,10 @@ class StreamSender:
 
     async def _run(self) -> None:
         try:
-            with suppress(*CANCELLED):
-                await self._send_all()
+            await self._send_all()
+        except CANCELLED as exc:
+            if not self._is_cancelled:
+                self._send(self._stream.failure(exc))
         except GeneratorExit:
             self._is_closing = True
             raise
@@ -99,7 +108,7 @@ class StreamSender:
                     await self._stream.aclose()
 
     async def _send_all(self) -> None:
-        connection, size = self._connection, 0
+        connection = self._connection
         while not self._is_cancelled and connection.state == connection.STATE_OPEN:
             if connection.is_write_paused:
                 await connection.writable()
@@ -109,33 +118,28 @@ class StreamSender:
                 await self._calls.stream_turn()
                 continue
             self._items_left -= 1
-            reply = await self._next_reply()
-            if reply is None:
+            reply = await self._stream.__anext__()
+            if self._is_cancelled or not self._send(reply):
                 return
-            if self._stream.is_over:
-                self._calls.stream_over(self.pending)
-            sent = connection.send_call_reply(self._request, reply, self._is_binary)
-            if sent is None:
-                return
-            size += len(sent)
-            if self._stream.is_over or sent is not reply:
-                self._calls.stream_over(self.pending)
-                connection.log_call_reply(self._request, size)
-                return
-            self._unwritten += len(sent)
             if self._unwritten >= CORKED_BYTES:
                 self._unwritten = 0
                 connection.write_corked()
 
-    async def _next_reply(self) -> bytes | None:
-        """Return the next item, or None: the stream has been cancelled."""
-        try:
-            reply: bytes = await self._stream.__anext__()
-        except CANCELLED as exc:
-            if self._is_cancelled:
-                return None
-            reply = self._stream.failure(exc)
-        return None if self._is_cancelled else reply
+    def _send(self, reply: bytes) -> bool:
+        """Send a reply; tell whether another one may follow."""
+        connection = self._connection
+        if self._stream.is_over:
+            self._calls.stream_over(self.pending)
+        sent = connection.send_call_reply(self._request, reply, self._is_binary)
+        if sent is None:
+            return False
+        self._size += len(sent)
+        self._unwritten += len(sent)
+        if self._stream.is_over or sent is not reply:
+            self._calls.stream_over(self.pending)
+            connection.log_call_reply(self._request, self._size)
+            return False
+        return True
 
     def _step(self, step: Callable[[Any], Any], value: Any) -> Any:
         """Make a step; what is sent in it leaves in one write."""

@@ -119,7 +119,7 @@ class Dispatcher:
                 context = copy_context()
                 coroutine = answer if kind is CoroutineType else maybe_await(answer)
                 answer = drive(coroutine, context)
-                if isinstance(answer, Deferred):
+                if isinstance(answer, Outcome):
                     request._call_seconds = handler.view_class.call_seconds
                     call = Call(request, view, values, keywords, handler.scope)
                     return self._reply_later(answer, call, handler, context)
@@ -138,7 +138,7 @@ class Dispatcher:
             return self._failure(request, exc, handler, context)
 
     def _reply_later(
-        self, outcome: Deferred[Any], call: Call, handler: BoundHandler, context: Context
+        self, outcome: Outcome, call: Call, handler: BoundHandler, context: Context
     ) -> Deferred[Any]:
         context.run(CALLER.set, call.request)
         reply_to = partial(self._reply_to_outcome, outcome, call, handler)
@@ -165,13 +165,10 @@ class Dispatcher:
         return Ready(context.run(failure_reply, request, exc, scope.error_handlers))
 
     def _reply_to_outcome(
-        self, outcome: Deferred[Any], call: Call, handler: BoundHandler, answer: object
+        self, outcome: Outcome, call: Call, handler: BoundHandler, answer: object
     ) -> Any:
         if isinstance(answer, Failure):
-            if isinstance(outcome, Outcome) and outcome.was_cancelled:
-                return answer  # for those who cancelled it
-            exc = cast("BaseException", answer.value)
-            return failure_reply(call.request, exc, call.scope.error_handlers)
+            return _reply_to_failure(outcome, call.request, call.scope, answer)
         try:
             return self._reply_to_answer(answer, call, handler)
         except BaseException as exc:  # noqa: BLE001  a renderer may raise anything
@@ -197,13 +194,18 @@ class Dispatcher:
             for middleware in middlewares:
                 _refuse_reserved(request, middleware)
         request._call_seconds = view.call_seconds
-        reply = self._reply_through_middlewares(Call(request, view, values, arguments, scope))
+        reply: Any = self._reply_through_middlewares(Call(request, view, values, arguments, scope))
         if view.ordered and request.connection is not None:
             reply = self._in_turn(request.connection, type(view), reply)
         context = copy_context()
-        reply = drive(reply, context)
-        if isinstance(reply, Deferred):
+        try:
+            reply = drive(reply, context)
+        except BaseException as exc:  # noqa: BLE001  a call may have cancelled itself
+            reply = context.run(failure_reply, request, exc, scope.error_handlers)
+        if isinstance(reply, Outcome):
             context.run(CALLER.set, request)
+            reply_to = partial(_reply_to_failure, reply, request, scope)
+            return reply.addErrback(partial(context.run, reply_to))
         return Ready(reply) if isinstance(reply, bytes) else reply
 
     def _search(self, request: Request) -> tuple[Any, Sequence[str], Mapping[str, Any]]:
@@ -308,6 +310,15 @@ class Dispatcher:
         finally:
             if stream is not None:
                 discard(stream, request)
+
+
+def _reply_to_failure(
+    outcome: Outcome, request: Request, scope: Scope, failure: Failure
+) -> bytes | Failure:
+    if outcome.was_cancelled:
+        return failure  # for those who cancelled it
+    exc = cast("BaseException", failure.value)
+    return failure_reply(request, exc, scope.error_handlers)
 
 
 def _call_view(call: Call) -> Any:

@@ -1,12 +1,9 @@
 """Convert exceptions to failures, and log those that are the server's fault."""
 
-import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from twisted.internet.defer import CancelledError
-
-from aiorest_ws.awaiting import explain_await_error
+from aiorest_ws.awaiting import CANCELLED, explain_await_error, is_cancelled
 from aiorest_ws.codecs import encode_failure, encode_internal_error
 from aiorest_ws.exceptions import (
     BaseAPIException,
@@ -53,7 +50,12 @@ def internal_error_reply(request: Request | None, exc: BaseException | None) -> 
 
 
 def to_failure(request: Request, exc: BaseException, handlers: ErrorHandlers) -> BaseAPIException:
-    """Convert an exception to a failure; log it if it is the server's fault."""
+    """Convert an exception to a failure; log it if it is the server's fault.
+
+    A cancellation is a fault, unless it is that of the call in whose context this runs.
+    """
+    exc = _only_failure(exc, handlers)
+    was_cancelled = isinstance(exc, CANCELLED) and is_cancelled()
     handler = _nearest(handlers, type(exc))
     if handler is not None:
         try:
@@ -63,8 +65,8 @@ def to_failure(request: Request, exc: BaseException, handlers: ErrorHandlers) ->
                     f"an error handler must return a BaseAPIException, not {failure!r}"
                 )
             exc = failure
-        except Exception as from_handler:  # noqa: BLE001  it may raise a failure too
-            exc = from_handler
+        except BaseException as from_handler:  # noqa: BLE001  it may raise a failure too
+            exc, was_cancelled = from_handler, False
     if isinstance(exc, BaseAPIException):
         if exc.status == STATUS_INTERNAL_ERROR:
             log_failure(request, exc)
@@ -72,10 +74,24 @@ def to_failure(request: Request, exc: BaseException, handlers: ErrorHandlers) ->
             # Not at info: clients that send bad requests would fill the disk.
             logger.debug("%r refused: %s %s", request, type(exc).__name__, exc.status)
         return exc
-    if isinstance(exc, (asyncio.CancelledError, CancelledError)):
+    if was_cancelled:
         return CallCancelled()
     log_failure(request, exc)
     return InternalError()
+
+
+def _only_failure(exc: BaseException, handlers: ErrorHandlers) -> BaseException:
+    """Return the only exception in a group if it is a failure, or has an error handler.
+
+    A TaskGroup wraps the exception of a task in a group.
+    """
+    only = exc
+    while isinstance(only, BaseExceptionGroup) and len(only.exceptions) == 1:
+        only = only.exceptions[0]
+    if only is exc or isinstance(only, BaseAPIException):
+        return only
+    has_own = _nearest(handlers, type(only)) and not _nearest(handlers, type(exc))
+    return only if has_own else exc
 
 
 def _nearest(handlers: ErrorHandlers, kind: type[BaseException]) -> ErrorHandler | None:

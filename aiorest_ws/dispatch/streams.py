@@ -1,24 +1,20 @@
 """Streams: each item that an async generator yields is sent as a reply of its own."""
 
-import asyncio
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from contextvars import copy_context
 from typing import Any
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import Deferred
 
-from aiorest_ws.awaiting import PLAIN_TYPES, start, stepped
+from aiorest_ws.awaiting import CANCELLED, PLAIN_TYPES, is_cancelled, start, stepped
 from aiorest_ws.codecs import encode_json
 from aiorest_ws.dispatch.call import Call
 from aiorest_ws.dispatch.failures import ErrorHandlers, failure_reply
 from aiorest_ws.log import logger
 from aiorest_ws.wrappers import Request
 
-__all__ = ("CANCELLED", "Stream", "discard", "is_stream", "open_stream")
-
-# What a cancelled coroutine raises, by reactor.
-CANCELLED = (asyncio.CancelledError, CancelledError)
+__all__ = ("Stream", "discard", "is_stream", "open_stream")
 
 _FIRST_KEYS = ("event_name", "id")
 
@@ -84,10 +80,14 @@ class Stream:
             item = await stepped(_next(self._items), self._context.run)
             return self._rendered({**self._content, "data": item, "stream": "next"})
         except StopAsyncIteration:
+            if is_cancelled():
+                return self.failure(CANCELLED[0]())
             self.is_over = True
-        except (GeneratorExit, *CANCELLED):
+        except GeneratorExit:
             raise
-        except BaseException as exc:  # noqa: BLE001  a view may raise anything
+        except BaseException as exc:
+            if isinstance(exc, CANCELLED) and is_cancelled():
+                raise
             return self.failure(exc)
         end = {name: self._content[name] for name in _FIRST_KEYS if name in self._content}
         end["stream"] = "end"
@@ -158,9 +158,11 @@ async def _close(source: object, request: Request | None) -> None:
         return
     try:
         await close(source)
-    except (GeneratorExit, *CANCELLED):
+    except GeneratorExit:
         raise
-    except BaseException as exc:  # noqa: BLE001  such as one that yields in `finally`
+    except BaseException as exc:
+        if isinstance(exc, CANCELLED) and is_cancelled():
+            raise
         logger.error(
             "request %s: %r left a stream that could not be closed",
             "-" if request is None else request.log_id,

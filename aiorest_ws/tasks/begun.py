@@ -7,6 +7,7 @@ from contextvars import Context
 from typing import Any
 
 from aiorest_ws.tasks.asyncio_internals import enter_task, leave_task
+from aiorest_ws.tasks.cancellation import note_end
 
 __all__ = ("begin",)
 
@@ -31,11 +32,14 @@ def begin(
     except StopIteration as stop:
         begun.end = stop
         if task.cancelling():
+            note_end(task, context)
             raise asyncio.CancelledError from None  # as of any task that has cancelled itself
         return True, stop.value
     except BaseException as exc:
         begun.end = exc
         task.add_done_callback(_forget_exception)
+        if isinstance(exc, asyncio.CancelledError):
+            note_end(task, context)
         raise
     finally:
         leave_task(loop, task)

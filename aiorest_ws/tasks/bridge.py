@@ -16,6 +16,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
 from aiorest_ws.tasks.asyncio_internals import running_loop_or_none
+from aiorest_ws.tasks.cancellation import note_end
 
 if sys.version_info < (3, 12):
     from aiorest_ws.tasks.begun import begin
@@ -40,6 +41,10 @@ class Outcome(Deferred[Any]):
             self.was_cancelled = True
             self._end(self)
 
+    def cancelling(self) -> int:
+        """Return 1 if it was cancelled, as a task does."""
+        return int(self.was_cancelled)
+
     def __await__(self) -> Generator[Any, Any, Any]:
         if running_loop_or_none() is None or asyncio.current_task() is None:
             return (yield from super().__await__())
@@ -57,15 +62,18 @@ def run_in_task(
     if sys.version_info >= (3, 12):
         task = asyncio.Task(_run(coroutine, loop), loop=loop, context=context, eager_start=True)
         try:
-            return task.result() if task.done() else _outcome_of(task)
+            return task.result() if task.done() else _outcome_of(task, context)
+        except asyncio.CancelledError:
+            note_end(task, context)
+            raise
         finally:
             del task  # an exception that is raised refers to this frame
     else:
         is_over, result = begin(_run(coroutine, loop), loop, context)
-        return result if is_over else _outcome_of(result)
+        return result if is_over else _outcome_of(result, context)
 
 
-def _outcome_of(task: asyncio.Task[Any]) -> Outcome:
+def _outcome_of(task: asyncio.Task[Any], context: Context) -> Outcome:
     """Return an Outcome that fires when `task` has ended, and that cancels it."""
     outcome = Outcome(lambda _: task.cancel())
 
@@ -75,8 +83,10 @@ def _outcome_of(task: asyncio.Task[Any]) -> Outcome:
             result = task.result()
         except BaseException as exc:  # noqa: BLE001  it becomes the Outcome's failure
             result = Failure()
-            if outcome.was_cancelled and isinstance(exc, asyncio.CancelledError):
-                result = Failure(CancelledError())  # the one that Deferreds fail with
+            if isinstance(exc, asyncio.CancelledError):
+                note_end(task, context)
+                if outcome.was_cancelled:
+                    result = Failure(CancelledError())  # the one that Deferreds fail with
         outcome.callback(result)
 
     task.add_done_callback(fire)

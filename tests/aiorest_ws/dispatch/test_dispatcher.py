@@ -147,12 +147,13 @@ async def test_a_call_that_is_cancelled_cancels_what_it_waits_for(middlewares):
     assert await cancelled is CancelledError
 
 
+@pytest.mark.logs_errors
 @pytest_twisted.ensureDeferred
-async def test_a_call_whose_view_was_cancelled_is_answered_with_499():
+async def test_a_view_whose_deferred_was_cancelled_by_another_is_our_fault():
     view = Fires()
     reply = router_of(view).process_request(Request("GET", "/x", event_name="e"))
     view.waiting[0].cancel()
-    assert json.loads(await reply) == failure(499, "The call was cancelled.", "e")
+    assert json.loads(await reply) == failure(500, OUR_FAULT, "e")
 
 
 def test_a_coroutine_that_does_not_suspend_is_answered_at_once():

@@ -43,8 +43,6 @@ from support.routers import (
         (NotSpecifiedHandler(), failure(404, NO_HANDLER)),
         (MethodNotAllowed(), failure(405, NO_HANDLER)),
         (ServiceUnavailable(), failure(503, "The server is busy, try again later.")),
-        (CancelledError(), failure(499, "The call was cancelled.")),
-        (asyncio.CancelledError(), failure(499, "The call was cancelled.")),
     ],
 )
 def test_what_a_client_can_mend_is_no_error_in_the_log(exc, reply, caplog):
@@ -66,6 +64,8 @@ def test_what_a_client_can_mend_is_no_error_in_the_log(exc, reply, caplog):
         (StopAsyncIteration("secret"), OUR_FAULT),
         (SystemExit(3), OUR_FAULT),
         (GeneratorExit("secret"), OUR_FAULT),
+        (CancelledError("secret"), OUR_FAULT),
+        (asyncio.CancelledError("secret"), OUR_FAULT),
         (BaseExceptionGroup("secret", [ValueError()]), OUR_FAULT),
         (SerializerError("the view says"), "the view says"),
         (BaseAPIException("the view says", status=500), "the view says"),
