@@ -10,9 +10,43 @@ from typing import Any, TextIO
 from twisted.logger import ILogObserver, Logger, LogLevel, STDLibLogObserver, globalLogBeginner
 from zope.interface import implementer
 
-__all__ = ("LEVELS", "ConnectionLog", "log_to_stream", "log_to_twisted", "logger", "set_level")
+__all__ = (
+    "LEVELS",
+    "ConnectionLog",
+    "get_logger",
+    "log_to_stream",
+    "log_to_twisted",
+    "logger",
+    "set_level",
+)
 
-logger = logging.getLogger("aiorest-ws")
+
+class _NeverDisabled:
+    """A mixin for a logger that is silenced by its level only.
+
+    `logging.config` sets `disabled` on all loggers that it does not name.
+    """
+
+    @property
+    def disabled(self) -> bool:
+        return False
+
+    @disabled.setter
+    def disabled(self, value: bool) -> None:
+        """Ignore it."""
+
+
+def get_logger(name: str) -> logging.Logger:
+    """Return the logger of that name, which ignores its attribute `disabled` from now on."""
+    found = logging.getLogger(name)
+    kind = type(found)
+    if not isinstance(found, _NeverDisabled):
+        # A program may have made it, of a class of its own; other loggers stay as they are.
+        found.__class__ = type(kind.__name__, (_NeverDisabled, kind), {})
+    return found
+
+
+logger = get_logger("aiorest-ws")
 
 # Python's names of levels, and those of txaio, which programs written for 1.1 use.
 LEVELS = {
@@ -41,10 +75,19 @@ def log_to_stream(stream: TextIO | None = None) -> None:
     if not logger.handlers and not logging.getLogger().handlers:
         handler = logging.StreamHandler(stream or sys.stderr)
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-        logger.addHandler(handler)
-        logger.propagate = False
+        _add_default(handler)
     # Unhandled failures of Deferreds are only in Twisted's log.
     _start_twisted_log()
+
+
+def _add_default(handler: logging.Handler) -> None:
+    """Add a handler that is used until the program configures handlers of its own."""
+
+    def has_no_other(record: logging.LogRecord) -> bool:  # noqa: ARG001
+        return logger.handlers == [handler] and not logging.getLogger().handlers
+
+    handler.addFilter(has_no_other)
+    logger.addHandler(handler)
 
 
 @cache
@@ -58,8 +101,7 @@ def log_to_twisted() -> None:
     If the program has configured `logging`, its handlers are used instead.
     """
     if not logger.handlers and not logging.getLogger().handlers:
-        logger.addHandler(_ToTwisted())
-        logger.propagate = False
+        _add_default(_ToTwisted())
         if logger.level == logging.NOTSET:
             logger.setLevel(logging.INFO)
 
@@ -67,7 +109,9 @@ def log_to_twisted() -> None:
 @implementer(ILogObserver)
 class _TwistedWarnings:
     def __init__(self) -> None:
-        self._observer = STDLibLogObserver("aiorest-ws.twisted")
+        name = "aiorest-ws.twisted"
+        get_logger(name)
+        self._observer = STDLibLogObserver(name)
 
     def __call__(self, event: dict[str, object]) -> None:
         level = event.get("log_level")

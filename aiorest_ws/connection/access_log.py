@@ -1,13 +1,13 @@
 """The access log: one line for each reply."""
 
-import logging
 import time
 
+from aiorest_ws.log import get_logger
 from aiorest_ws.wrappers import Request
 
 __all__ = ("AccessLog",)
 
-logger = logging.getLogger("aiorest-ws.access")
+logger = get_logger("aiorest-ws.access")
 
 _LINE = "%(peer)s %(request_id)s %(request)r %(status)d %(bytes)d bytes %(milliseconds).1f ms"
 
