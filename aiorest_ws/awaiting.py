@@ -28,6 +28,7 @@ __all__ = (
     "Ready",
     "drive",
     "explain_await_error",
+    "failure_of",
     "is_awaitable",
     "is_cancelled",
     "maybe_await",
@@ -142,11 +143,40 @@ _loop_of_reactor: asyncio.AbstractEventLoop | None = None
 
 def start(coroutine: Coroutine[Any, Any, Any]) -> Deferred[Any]:
     """Drive a coroutine; return a Deferred of its result, fired if the coroutine has finished."""
+    return _started(coroutine, None)
+
+
+def _started(coroutine: Coroutine[Any, Any, Any], context: Context | None) -> Deferred[Any]:
     try:
-        outcome = drive(coroutine)
-    except Exception:  # noqa: BLE001  it becomes the Deferred's failure
+        outcome = drive(coroutine, context)
+    except BaseException:  # noqa: BLE001  it becomes the Deferred's failure
         return fail()
     return outcome if isinstance(outcome, Deferred) else succeed(outcome)
+
+
+async def failure_of(
+    function: Callable[..., Any], argument: object, context: Context | None = None
+) -> BaseException | None:
+    """Call a hook, await what it returns, and return what it raises, if anything.
+
+    It runs in `context`, and in a task of its own: it can cancel only that. If the caller is
+    cancelled the hook is, too, and the cancellation is raised.
+    """
+    results: list[Any] = []
+    # Before the hook ends, which may raise what would end this coroutine as well.
+    ended = _started(_called(function, argument), context).addBoth(results.append)
+    await ended
+    exc = results[0].value if isinstance(results[0], Failure) else None
+    if isinstance(exc, CANCELLED) and is_cancelled():
+        raise exc
+    return exc
+
+
+async def _called(function: Callable[..., Any], argument: object) -> None:
+    try:
+        await maybe_await(function(argument))
+    except (SystemExit, KeyboardInterrupt) as exc:
+        raise RuntimeError(f"a hook raised {type(exc).__name__}") from exc
 
 
 @types.coroutine

@@ -117,7 +117,7 @@ class RequestHandlerProtocol(FlowProtocol):
             logger.debug("%r refused: %s %s", request, type(exc).__name__, exc.status)
             self._fail(request, render_failure(request, exc), isBinary, exc.status)
             return
-        except Exception as exc:  # noqa: BLE001  an override may raise anything
+        except BaseException as exc:  # noqa: BLE001  an override may raise anything
             self._fail(request, internal_error_reply(request, exc), isBinary, 500)
             return
         kind = type(answer)
@@ -135,7 +135,7 @@ class RequestHandlerProtocol(FlowProtocol):
     def _wait_for(self, request: Request | None, answer: Any, is_binary: bool) -> None:
         try:
             pending = answer if isinstance(answer, Deferred) else drive(maybe_await(answer))
-        except Exception as exc:  # noqa: BLE001  a router of somebody else's may raise anything
+        except BaseException as exc:  # noqa: BLE001  a router of somebody else's may raise any
             self._fail(request, internal_error_reply(request, exc), is_binary, 500)
             return
         if isinstance(pending, Deferred):
@@ -320,8 +320,7 @@ class RequestHandlerProtocol(FlowProtocol):
         self._closing = self._closing or Closing(self, code, reason)
         return self._closing.done()
 
-    # The life of a connection. `onOpen` and `onClose` stay free for subclasses, which need not
-    # call super().
+    # The life of a connection. Subclasses' `onOpen` and `onClose` need not call super().
 
     def _opened(self) -> None:
         if self.factory.is_stopping:
@@ -353,14 +352,15 @@ class RequestHandlerProtocol(FlowProtocol):
         if self._abort_reason is not None:
             code, reason = WS_MESSAGE_VIOLATE_POLICY, self._abort_reason
         self.close_reason = CloseReason(was_clean, code, reason)
-        greeting, self._greeting = self._greeting, None
-        if greeting is not None:
-            greeting.cancel()
+        if self._greeting is not None:
+            self._greeting.cancel()
         for owned in (self._calls, self._subscriptions):
             if owned is not None:
                 owned.close()
         try:
             super()._closed(was_clean, code, reason)
+        except BaseException as exc:  # noqa: BLE001  `onClose` may raise anything
+            logger.error("onClose failed", exc_info=exc)
         finally:
             if self._is_greeted:
                 self._is_greeted = False

@@ -263,7 +263,7 @@ class GuardedProtocol(CompactProtocol):
             self.websocket_extensions = list(filter(is_offer, self.websocket_extensions))
         try:
             super().succeedHandshake(res)
-        except Exception as exc:  # noqa: BLE001  `onOpen` may raise anything
+        except BaseException as exc:  # noqa: BLE001  `onOpen` may raise anything
             logger.error("%s: the connection could not be opened", self.peer, exc_info=exc)
             if self._state == self.STATE_CONNECTING:
                 self.failHandshake("Internal server error", HTTPStatus.INTERNAL_SERVER_ERROR)

@@ -28,7 +28,7 @@ def deciding(decide: Callable[..., Any]) -> Callable[..., Any]:
         except ConnectionDeny:
             raise
         # Autobahn would send its text to the client.
-        except Exception as exc:
+        except BaseException as exc:
             raise _denial(self, exc) from exc
         if not isinstance(answer, Deferred):
             return answer

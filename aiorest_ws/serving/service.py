@@ -4,6 +4,7 @@ import gc
 import os
 import signal
 from collections.abc import Callable, Coroutine, Sequence
+from contextvars import copy_context
 from typing import Any, Protocol
 
 from twisted.application.service import Service
@@ -18,7 +19,7 @@ from twisted.internet.interfaces import (
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
-from aiorest_ws.awaiting import drive, maybe_await, shield, start
+from aiorest_ws.awaiting import drive, failure_of, shield, start
 from aiorest_ws.exceptions import ImproperlyConfigured, TopicsUnavailable
 from aiorest_ws.log import logger
 from aiorest_ws.request import RequestHandlerFactory
@@ -228,8 +229,13 @@ class ServerProcess:
     async def _start(self) -> IListeningPort | None:
         try:
             await self.factory.topics.start()
+            context = copy_context()  # which the hooks share
             for hook in self._startup_hooks:
-                await maybe_await(hook(self.factory))
+                exc = await failure_of(hook, self.factory, context)
+                if isinstance(exc, Exception):
+                    raise exc
+                if exc is not None:
+                    raise RuntimeError(f"a start-up hook raised {type(exc).__name__}") from exc
             return await self._endpoint.listen(self.factory)
         except CancelledError:
             raise  # the service is stopped, which is no failure
@@ -288,10 +294,10 @@ class ServerProcess:
             await self.factory.hooks_done().addTimeout(seconds, self.factory.reactor)
         except DeferredTimeout:
             logger.warning("on_disconnect hooks did not end in %g s", seconds)
+        context = copy_context()  # which the hooks share
         for hook in self._shutdown_hooks:
-            try:
-                await maybe_await(hook(self.factory))
-            except Exception as exc:  # noqa: BLE001  the other hooks still run
+            exc = await failure_of(hook, self.factory, context)
+            if exc is not None:
                 logger.error("an on_shutdown hook failed", exc_info=exc)
 
     async def _stop_topics(self) -> None:

@@ -137,6 +137,7 @@ def test_a_fault_is_in_the_log_whenever_logging_is_configured(how, when, tmp_pat
     assert (run.stderr + run.stdout).count("LookupError: the shelf is empty") == 1
 
 
+@pytest.mark.logs_errors
 @pytest.mark.parametrize("name", LOGGERS)
 def test_a_level_silences_a_logger_and_the_attribute_does_not(name):
     logger, lines = logging.getLogger(name), io.StringIO()
