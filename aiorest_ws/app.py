@@ -38,7 +38,7 @@ from aiorest_ws.transports import (
 )
 from aiorest_ws.urls.base import set_urlconf
 from aiorest_ws.utils.websocket import deflate_offer_accept
-from aiorest_ws.validators import check_and_set_subclass
+from aiorest_ws.validators import check_and_set_subclass, check_encoder
 
 __all__ = ("Application", "load_application")
 
@@ -51,7 +51,8 @@ class Application:
     MIDDLEWARE_CLASSES come before them. With `access_log` each reply is logged.
     `factory_options` are keywords for the factory class. `topics` is where topics are stored,
     `memory` or the URL of a Redis server. `presence_info(request)` returns what the other
-    subscribers of a topic may know about a client.
+    subscribers of a topic may know about a client. `encoder(value)` returns what is sent in place
+    of a value that JSON cannot hold; it raises for one that it does not know.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class Application:
         factory_options: Mapping[str, Any] | None = None,
         topics: str | Broker = MEMORY,
         presence_info: Callable[[Any], Any] | None = None,
+        encoder: Callable[[Any], Any] | None = None,
     ) -> None:
         self._factory: type[RequestHandlerFactory] = RequestHandlerFactory
         self._protocol: type[RequestHandlerProtocol] | None = None
@@ -81,6 +83,7 @@ class Application:
         self.factory_options = dict(factory_options or {})
         self.topics = topics
         self.presence_info = presence_info
+        self.encoder = check_encoder(encoder)
         classes = [import_middleware(middleware) for middleware in settings.MIDDLEWARE_CLASSES]
         self._middlewares = [middleware() for middleware in [*classes, *middlewares]]
         self._startup_hooks: list[FactoryHook] = []
@@ -210,6 +213,8 @@ class Application:
             options.setdefault("topics", self.topics)
         if self.presence_info is not None:
             options.setdefault("presence_info", self.presence_info)
+        if self.encoder is not None:
+            options.setdefault("encoder", self.encoder)
         factory = self.factory(url, **options)
         factory.protocol = self.protocol
         router = router if router is not None else self.router

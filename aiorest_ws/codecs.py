@@ -4,7 +4,7 @@ import binascii
 import json
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from itertools import accumulate
 from operator import add
 from typing import Any
@@ -17,6 +17,7 @@ from aiorest_ws.exceptions import (
     MalformedMessage,
     SerializerError,
 )
+from aiorest_ws.values import UnwritableValue, encoder, type_name
 from aiorest_ws.wrappers import Request, Response
 
 __all__ = (
@@ -27,7 +28,6 @@ __all__ = (
     "encode_internal_error",
     "encode_json",
     "encode_message",
-    "encoder",
     "for_javascript",
     "load_json",
 )
@@ -79,14 +79,26 @@ def encode_message(reply: bytes, is_binary: bool = False) -> bytes:
 def encode_json(value: object) -> bytes:
     """Return `value` as compact JSON in UTF-8 that is also valid JavaScript.
 
-    NaN and infinity become null. Raises SerializerError for a value that JSON cannot represent.
+    NaN and infinity become null. Raises SerializerError, which names the type, for a value that
+    JSON cannot hold.
     """
     try:
         encoded = encoder.encode(value)
-    # The hook may run code of the program.
+    # Values may run code of the program.
     except Exception as exc:
-        raise SerializerError from exc
+        raise SerializerError(reason=_why_unwritable(value, exc)) from exc
     return encoded if encoded.isascii() else for_javascript(encoded)
+
+
+def _why_unwritable(value: object, exc: Exception) -> str:
+    if isinstance(exc, UnwritableValue):
+        return str(exc)
+    if isinstance(exc, UnicodeEncodeError):
+        return "JSON cannot hold half of a surrogate pair, as a value of the type str has"
+    data = value["data"] if type(value) is dict and "data" in value else value
+    if isinstance(exc, RecursionError):
+        return f"a value of the type {type_name(data)} contains itself, or is nested too deep"
+    return f"JSON cannot hold something in a value of the type {type_name(data)}"
 
 
 def for_javascript(encoded: bytes) -> bytes:
@@ -335,23 +347,3 @@ def _steps(octet: int) -> Iterator[int]:
 # By how much eight brackets change the depth, as signed bytes, and how deep they get.
 _RISES = bytes((2 * octet.bit_count() - 8) & 0xFF for octet in range(256))
 _PEAKS = bytes(max(0, *_steps(octet)) for octet in range(256))
-
-
-def _encode_foreign(value: object) -> object:
-    """Convert values that the standard library's json accepts and msgspec does not."""
-    # msgspec passes these here only as keys.
-    if value is None or isinstance(value, bool):
-        return {None: "null", False: "false", True: "true"}[value]
-    if isinstance(value, str):
-        return str.__str__(value)
-    if isinstance(value, int):
-        return int.__int__(value)
-    if isinstance(value, float):
-        return float.__float__(value)
-    if isinstance(value, Mapping):
-        return dict(value)
-    raise NotImplementedError(f"JSON cannot hold a {type(value).__qualname__}")
-
-
-# Unlike `encode_json`, its output may not be valid JavaScript.
-encoder = msgspec.json.Encoder(enc_hook=_encode_foreign)

@@ -263,10 +263,22 @@ class UnknownTopic(LookupError):
 
 
 class SerializerError(BaseAPIException):
-    """A renderer cannot render a value."""
+    """A value cannot be rendered, or published.
+
+    `reason` says why, for the program and its log; a client gets only `detail`.
+    """
 
     default_detail = "The reply cannot be rendered."
     status = STATUS_INTERNAL_ERROR
+
+    def __init__(
+        self, detail: Any = None, *, status: int | None = None, reason: str | None = None
+    ) -> None:
+        super().__init__(detail, status=status)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return self.reason or super().__str__()
 
 
 class NotImplementedMethod(BaseAPIException):

@@ -4,12 +4,19 @@ import json
 import re
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
+from datetime import date, time, timedelta
+from decimal import Decimal
+from enum import Enum
 from typing import Any, ClassVar
+from uuid import UUID
 from xml.sax.saxutils import escape
+
+from msgspec import Raw
 
 from aiorest_ws.codecs import encode_json, load_json
 from aiorest_ws.conf import settings
 from aiorest_ws.exceptions import SerializerError
+from aiorest_ws.values import UnwritableValue, convert
 
 __all__ = ("BaseRenderer", "JSONRenderer", "XMLRenderer")
 
@@ -73,6 +80,7 @@ _XML_NAME = re.compile(
 class XMLRenderer(BaseRenderer):
     """Render XML: keys of a dict and items of a list become elements, None an empty element.
 
+    What JSON writes as an object or an array is written as one here, anything else as its text.
     Raises SerializerError for a key that is not an XML name, and for characters that XML cannot
     contain.
     """
@@ -90,12 +98,14 @@ class XMLRenderer(BaseRenderer):
             return "".join(parts).encode(charset)
         # str() of a value may run code of the program.
         except Exception as exc:
-            raise SerializerError from exc
+            reason = str(exc) if isinstance(exc, UnwritableValue) else None
+            raise SerializerError(reason=reason) from exc
 
     def _write_element(self, parts: list[str], name: Any, value: Any) -> None:
         if not isinstance(name, str) or not _XML_NAME.fullmatch(name):
             raise ValueError("a key cannot be the name of an XML element")
         parts.append(f"<{name}>")
+        value = _as_data(value)
         if isinstance(value, Mapping):
             for key, member in value.items():
                 self._write_element(parts, key, member)
@@ -109,3 +119,20 @@ class XMLRenderer(BaseRenderer):
             # An XML parser reads a bare carriage return as a line feed (section 2.11).
             parts.append(escape(text, {"\r": "&#13;"}))
         parts.append(f"</{name}>")
+
+
+# Their text is not that of JSON, so that it is still 1.1's.
+_TEXTS = (str, int, float, bytes, bytearray, Decimal, date, time, timedelta, UUID, Enum)
+
+
+def _as_data(value: Any) -> Any:
+    """Return what JSON writes in place of a value, if that is no text; anything has a text."""
+    if value is None or isinstance(value, (Mapping, list, tuple, AbstractSet, *_TEXTS)):
+        return value
+    try:
+        converted = convert(value)
+    except UnwritableValue as exc:
+        if exc.__cause__ is not None:
+            raise
+        return str(value)
+    return load_json(bytes(converted)) if isinstance(converted, Raw) else _as_data(converted)

@@ -374,9 +374,9 @@ class RequestHandlerFactory(RoutingFactory):
 
     Besides Autobahn's own arguments (`url`, `protocols`, `server`, `headers`, `externalPort`,
     `reactor`) it takes `router`, `limits`, `blocking_threads`, `access_log`, `topics` (where they
-    are kept: `memory`, or the URL of a Redis server) and `presence_info`. A subclass may pass
-    keywords of its own through; this class itself raises TypeError for unknown ones. Without
-    `reactor` the asyncio reactor is installed if there is none yet.
+    are kept: `memory`, or the URL of a Redis server), `presence_info` and `encoder` (see
+    Application). A subclass may pass keywords of its own through; this class itself raises
+    TypeError for unknown ones. Without `reactor` the asyncio reactor is installed.
     """
 
     protocol = RequestHandlerProtocol

@@ -10,7 +10,12 @@ from aiorest_ws.dispatch.dispatcher import Dispatcher
 from aiorest_ws.dispatch.failures import ErrorHandler
 from aiorest_ws.dispatch.route_table import RouteTable, normalize_path
 from aiorest_ws.dispatch.scopes import Scope, Scopes
-from aiorest_ws.exceptions import EndpointValueError, MalformedMessage, NotSpecifiedURL
+from aiorest_ws.exceptions import (
+    BaseAPIException,
+    EndpointValueError,
+    MalformedMessage,
+    NotSpecifiedURL,
+)
 from aiorest_ws.parsers import URLParser
 from aiorest_ws.topics.routes import TopicRoute, TopicRoutes
 from aiorest_ws.urls.utils import reverse
@@ -154,6 +159,14 @@ class SimpleRouter(AbstractRouter):
         view = route.endpoint_for(request.method).handler()
         view._route = route  # for the dispatcher
         return view, values, request.args
+
+    def route_of(self, request: Request) -> str | None:
+        """Return the path or the template of the endpoint that a request is for, if it has one."""
+        try:
+            route, _ = self._route_table.find(self.extract_url(request))
+        except BaseAPIException:
+            return None
+        return None if route is None else route.endpoint_for(request.method).path
 
     def process_request(self, request: Request) -> Any:
         """Return the reply's bytes, or an awaitable or a Stream if the view is asynchronous.

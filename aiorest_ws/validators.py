@@ -8,10 +8,11 @@ from aiorest_ws.exceptions import (
     InvalidPathArgument,
     NotSupportedArgumentType,
 )
+from aiorest_ws.values import Converter
 from aiorest_ws.views import MethodBasedView, http_methods, is_asynchronous
 from aiorest_ws.wrappers import normalize_method
 
-__all__ = ("check_and_set_subclass", "check_methods", "check_route")
+__all__ = ("check_and_set_subclass", "check_encoder", "check_methods", "check_route")
 
 
 def check_route(path: object, handler: object, methods: object, name: object = None) -> None:
@@ -52,6 +53,13 @@ def check_methods(methods: Any) -> None:
         if normalize_method(word) not in http_methods:
             known = ", ".join(sorted(http_methods)).upper()
             raise NotSupportedArgumentType(f"{word!r} is not a method. The methods are {known}.")
+
+
+def check_encoder(encoder: Converter | None) -> Converter | None:
+    """Return an `encoder`; raise TypeError if it cannot be called, or is asynchronous."""
+    if encoder is not None and (not callable(encoder) or is_asynchronous(encoder)):
+        raise TypeError(f"encoder must be a function that is not asynchronous, not {encoder!r}")
+    return encoder
 
 
 def check_and_set_subclass(

@@ -225,6 +225,11 @@ class Request(
 _MEMBERS = RESERVED_EXTRA_NAMES.union(dir(Request))
 
 
+def converter_of(request: Any) -> Any:
+    """Return the `encoder` of the server that has got a request; None if it has none."""
+    return getattr(getattr(request, "factory", None), "encoder", None)
+
+
 class Response:
     """A reply before it is rendered, for middlewares.
 

@@ -6,7 +6,7 @@ __all__ = ("OPTIONS", "unknown_option")
 
 OPTIONS = (
     *("url", "protocols", "server", "headers", "externalPort", "reactor"),
-    *("router", "limits", "blocking_threads", "topics", "presence_info"),
+    *("router", "limits", "blocking_threads", "topics", "presence_info", "encoder"),
 )
 
 

@@ -16,6 +16,8 @@ from aiorest_ws.topics.broker import Broker, Position
 from aiorest_ws.topics.hub import Hub
 from aiorest_ws.topics.routes import TopicRoutes
 from aiorest_ws.topics.urls import MEMORY, broker_for
+from aiorest_ws.validators import check_encoder
+from aiorest_ws.values import Converter
 from aiorest_ws.wrappers import Request
 
 __all__ = ("PublishingFactory",)
@@ -34,12 +36,14 @@ class PublishingFactory(ConnectionFactory):
         *args: Any,
         topics: str | Broker = MEMORY,
         presence_info: Callable[[Request], Any] | None = None,
+        encoder: Converter | None = None,
         **known: Any,
     ) -> None:
         super().__init__(*args, **known)
+        self.encoder = check_encoder(encoder)
         self._presence_info = presence_info
         broker = broker_for(topics, self.reactor)
-        self.topics = Hub(broker, self.limits, self.reactor, self._topic_routes)
+        self.topics = Hub(broker, self.limits, self.reactor, self._topic_routes, encoder)
 
     def _topic_routes(self) -> TopicRoutes:
         routes: TopicRoutes = getattr(self.current_router, "topics", _NO_TOPICS)
@@ -61,7 +65,8 @@ class PublishingFactory(ConnectionFactory):
         lose another message for it. A broker that cannot be reached is tried for `wait_seconds`.
 
         Raises UnknownTopic for what is not registered, ValueError for what cannot be a topic,
-        SerializerError for what is no JSON, ReplyTooLarge; the awaitable, TopicsUnavailable.
+        SerializerError, which names the type, for what JSON cannot hold, ReplyTooLarge; the
+        awaitable, TopicsUnavailable.
         """
         return self.topics.publish(topic, data, key=key, block=block, wait_seconds=wait_seconds)
 

@@ -1,6 +1,6 @@
 """A call: a request, its view, and the arguments of the view."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from typing import Any
 from urllib.parse import parse_qsl
@@ -8,9 +8,10 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from aiorest_ws.dispatch.scopes import Scope
-from aiorest_ws.exceptions import MalformedMessage
+from aiorest_ws.exceptions import MalformedMessage, SerializerError
 from aiorest_ws.renderers import BaseRenderer
-from aiorest_ws.wrappers import TOPIC_METHODS, Request, normalize_method
+from aiorest_ws.values import with_converter
+from aiorest_ws.wrappers import TOPIC_METHODS, Request, converter_of, normalize_method
 
 __all__ = ("CALLER", "MAX_QUERY_LENGTH", "Call", "read_query")
 
@@ -49,10 +50,23 @@ class Call(msgspec.Struct, frozen=True):
     def render(self, content: dict[str, Any]) -> bytes:
         """Return `content` as bytes; raise TypeError if the renderer returns anything else."""
         renderer = self.renderer()
-        rendered = renderer.render(content)
+        rendered = self.encode(renderer.render, content)
         if not isinstance(rendered, bytes):
             raise TypeError(f"{renderer!r} must render bytes, not {type(rendered).__name__}")
         return rendered
+
+    def encode(self, encode: Callable[[dict[str, Any]], Any], content: dict[str, Any]) -> Any:
+        """Return `encode(content)`, with the converter of the server.
+
+        If it raises SerializerError, the log names the route.
+        """
+        try:
+            return with_converter(converter_of(self.request), encode, content)
+        except SerializerError as exc:
+            route = self.scope.route_of(self.request)
+            if route is not None:
+                exc.reason = f"{exc}, in a reply of the route {route!a}"
+            raise
 
 
 def read_query(request: Request) -> Any:

@@ -300,7 +300,7 @@ class Dispatcher:
                 if isinstance(call.view, TopicView):
                     call.view.undo(request)
                 request._status = response.status
-                return encode_json(content)
+                return cast("bytes", call.encode(encode_json, content))
             if is_stream(content.get("data")):
                 behind, stream = stream, None
                 return open_stream(call, content, call.scope.error_handlers, behind)

@@ -13,7 +13,8 @@ from aiorest_ws.exceptions import (
 )
 from aiorest_ws.log import logger
 from aiorest_ws.status import STATUS_INTERNAL_ERROR
-from aiorest_ws.wrappers import Request
+from aiorest_ws.values import with_converter
+from aiorest_ws.wrappers import Request, converter_of
 
 __all__ = (
     "ErrorHandler",
@@ -38,7 +39,9 @@ def failure_reply(request: Request, exc: BaseException, handlers: ErrorHandlers)
 def render_failure(request: Request | None, failure: BaseAPIException) -> bytes:
     """Return the reply for a failure, or for an internal error if it cannot be encoded."""
     try:
-        return encode_failure(failure, request)
+        converter = converter_of(request)
+        encoded: bytes = with_converter(converter, encode_failure, failure, request)
+        return encoded
     except SerializerError as unrenderable:
         return internal_error_reply(request, unrenderable)
 
@@ -113,6 +116,8 @@ def log_failure(request: Request | None, exc: BaseException | None) -> None:
         "peer": getattr(connection, "peer", None),
     }
     words = "a failure" if exc is None else explain_await_error(exc) or type(exc).__name__
+    if isinstance(exc, SerializerError) and exc.reason:
+        words = f"{words}: {exc.reason}"
     logger.error(
         "request %s: %r failed: %s",
         fields["request_id"],

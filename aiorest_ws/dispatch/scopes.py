@@ -46,6 +46,11 @@ class Scope:
         # An AbstractRouter of a program's own need not have any.
         return [getattr(router, "error_handlers", {}) for router in reversed(self._routers)]
 
+    def route_of(self, request: Any) -> str | None:
+        """Return the path or the template that a request is for, if the router knows."""
+        tell = getattr(self._routers[0], "route_of", None) if self._routers else None
+        return None if tell is None else tell(request)
+
 
 NO_ROUTER = Scope()
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from contextvars import copy_context
+from functools import partial
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -35,7 +36,8 @@ def open_stream(
     If that reads from another iterator, `source`, the Stream closes both.
     """
     try:
-        return Stream(call.request, content, call.renderer().render, error_handlers, source)
+        render = partial(call.encode, call.renderer().render)
+        return Stream(call.request, content, render, error_handlers, source)
     except BaseException:
         discard(content["data"], call.request)
         raise

@@ -4,10 +4,10 @@ from typing import Any
 
 import msgspec
 
-from aiorest_ws.codecs import encoder, for_javascript
+from aiorest_ws.codecs import for_javascript
 from aiorest_ws.conf import settings
 from aiorest_ws.dispatch.routes import BoundHandler
-from aiorest_ws.exceptions import SerializerError
+from aiorest_ws.values import encoder
 from aiorest_ws.wrappers import Request
 
 __all__ = ("success_reply",)
@@ -40,8 +40,9 @@ def success_reply(request: Request, handler: BoundHandler, answer: object) -> by
             encoded = encoder.encode(_Success(answer, request.event_name))
         else:
             encoded = encoder.encode(_IdentifiedSuccess(answer, request.event_name, request.id))
-    except Exception as exc:
-        raise SerializerError from exc
+    # Only the converter of the program may know a value; if not, the renderer says why.
+    except Exception:  # noqa: BLE001  values may run code of the program
+        return None
     if encoded.isascii():
         return encoded
     return for_javascript(encoded) if _SETTINGS.get("UNICODE_JSON") else None

@@ -18,11 +18,9 @@ from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
 
 from aiorest_ws.awaiting import shield, start
-from aiorest_ws.codecs import encode_json, encode_message, load_json
+from aiorest_ws.codecs import encode_message, load_json
 from aiorest_ws.exceptions import (
     NotSpecifiedTopic,
-    PresenceTooLarge,
-    ReplyTooLarge,
     TopicsUnavailable,
     UnknownTopic,
 )
@@ -30,12 +28,14 @@ from aiorest_ws.framing import frame_of
 from aiorest_ws.limits import Limits
 from aiorest_ws.log import logger
 from aiorest_ws.topics.background import Background
-from aiorest_ws.topics.broker import ENVELOPE_BYTES, Broker, Message, Position
+from aiorest_ws.topics.broker import Broker, Message, Position
+from aiorest_ws.topics.encoding import encode_presence, encode_publication
 from aiorest_ws.topics.local import LocalTopic
 from aiorest_ws.topics.names import check_name
 from aiorest_ws.topics.replay import Replays
 from aiorest_ws.topics.routes import TopicRoutes
 from aiorest_ws.topics.subscription import Note, Subscriber, Subscription
+from aiorest_ws.values import Converter
 
 __all__ = ("Hub",)
 
@@ -51,8 +51,10 @@ class Hub:
         limits: Limits,
         reactor: Any,
         routes: Callable[[], TopicRoutes],
+        encoder: Converter | None = None,
     ) -> None:
         self.broker = broker
+        self._encoder = encoder
         self._limits = limits
         self._routes = routes
         self._topics: dict[str, LocalTopic] = {}
@@ -128,9 +130,7 @@ class Hub:
         if found is None:
             raise UnknownTopic(f"no registered topic matches {topic!r}")
         route, _ = found
-        encoded = encode_json(data)
-        if len(encoded) + ENVELOPE_BYTES > self._limits.message_bytes:
-            raise ReplyTooLarge(f"What is published has {len(encoded)} bytes.")
+        encoded = encode_publication(topic, data, self._limits, self._encoder)
         publishing = self.broker.publish(
             topic,
             encoded,
@@ -179,7 +179,7 @@ class Hub:
         found = self._routes().find(name)
         if found is None:
             raise NotSpecifiedTopic
-        encoded_info = _encode_info(info, self._limits.presence_bytes)
+        encoded_info = encode_presence(name, info, self._limits, self._encoder)
         route, _ = found
         subscription = Subscription(
             connection,
@@ -392,9 +392,3 @@ class Hub:
         except Exception as exc:  # noqa: BLE001  the other subscriptions go on
             logger.error("the subscription to %r failed", subscription.name, exc_info=exc)
             subscription.connection.end_pushes(subscription)
-
-
-def _encode_info(info: object, most_bytes: int) -> bytes:
-    if len(encoded := encode_json(info)) > most_bytes:
-        raise PresenceTooLarge  # each other member of the topic gets a copy
-    return encoded

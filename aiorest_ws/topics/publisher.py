@@ -6,15 +6,15 @@ import time
 from types import TracebackType
 from typing import Any, Self
 
-from aiorest_ws.codecs import encode_json, load_json
+from aiorest_ws.codecs import load_json
 from aiorest_ws.exceptions import (
     ImproperlyConfigured,
-    ReplyTooLarge,
     TopicsUnavailable,
     UnknownTopic,
 )
 from aiorest_ws.limits import Limits
-from aiorest_ws.topics.broker import ENVELOPE_BYTES, Position, Retention
+from aiorest_ws.topics.broker import Position, Retention
+from aiorest_ws.topics.encoding import encode_publication
 from aiorest_ws.topics.names import Pattern, check_name
 from aiorest_ws.topics.redis.broker import publish_arguments
 from aiorest_ws.topics.redis.scripts import PUBLISH, SETTLE, Keys, Script
@@ -22,6 +22,8 @@ from aiorest_ws.topics.redis.sender import Backoff, unavailable
 from aiorest_ws.topics.redis.server import NO_CLUSTER, is_refused_by_cluster
 from aiorest_ws.topics.redis.url import RedisURL
 from aiorest_ws.topics.urls import REDIS_SCHEMES, is_memory
+from aiorest_ws.validators import check_encoder
+from aiorest_ws.values import Converter
 
 __all__ = ("Publisher", "connect")
 
@@ -32,10 +34,11 @@ DEFAULT_HISTORY = 256
 PATTERNS_SECONDS = 30
 
 
-def connect(url: str) -> "Publisher":
+def connect(url: str, *, encoder: Converter | None = None) -> "Publisher":
     """Return a publisher for the Redis URL that servers have as their `topics`.
 
-    It connects when it publishes. Raises ImproperlyConfigured for an invalid URL.
+    `encoder` converts values, as that of an Application does. Connects when it publishes. Raises
+    ImproperlyConfigured for an invalid URL.
     """
     if is_memory(url):
         raise ImproperlyConfigured(
@@ -44,16 +47,17 @@ def connect(url: str) -> "Publisher":
     if url.partition("://")[0] not in REDIS_SCHEMES:
         known = ", ".join(f"{scheme}://" for scheme in REDIS_SCHEMES)
         raise ImproperlyConfigured(f"The URL must begin with one of {known}.")
-    return Publisher(RedisURL(url))
+    return Publisher(RedisURL(url), encoder=encoder)
 
 
 class Publisher:
     """Publishes, and blocks until that is done. Threads may share one; `with` closes it."""
 
-    def __init__(self, url: RedisURL) -> None:
+    def __init__(self, url: RedisURL, *, encoder: Converter | None = None) -> None:
         from redis.exceptions import RedisError
 
         self._errors = (RedisError, OSError)
+        self._encoder = check_encoder(encoder)
         self._url = url
         self._keys = Keys(url.prefix)
         self._client = url.client(is_async=False)
@@ -90,9 +94,7 @@ class Publisher:
         ImproperlyConfigured for a Redis Cluster.
         """
         check_name(topic)
-        encoded = encode_json(data)
-        if len(encoded) + ENVELOPE_BYTES > Limits().message_bytes:
-            raise ReplyTooLarge(f"What is published has {len(encoded)} bytes.")
+        encoded = encode_publication(topic, data, Limits(), self._encoder)
         end = time.monotonic() + wait_seconds
         backoff = Backoff()
         sent = ""

@@ -58,6 +58,7 @@ EXCHANGES = {
     "method_views_exchange.txt": "method_views",
     "csv_exchange.txt": "csv_views",
     "error_handlers_exchange.txt": "error_handlers",
+    "reply_values_exchange.txt": "reply_values",
     "xml_exchange.txt": "xml_views",
     "wire_arguments.txt": "wire",
     "wire_base64.txt": "wire",

@@ -1,5 +1,6 @@
 """The URL of a Redis server, or of its sentinels."""
 
+import re
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
@@ -15,10 +16,40 @@ CONNECT_SECONDS = 5
 REPLY_SECONDS = 5
 
 _UNUSABLE = (
-    "The URL of Redis is invalid. It is like redis://user:password@host:6379/0 or "
-    "redis+sentinel://user:password@host:26379,host:26379/service/0, with %2F for a slash in a "
-    "password, %5B for a bracket."
+    "The URL of Redis is invalid: it is like redis://user:password@host:6379/0 or "
+    "redis+sentinel://user:password@host:26379,host:26379/service/0, and in a name or a password "
+    "all but letters, digits and -._~ is percent-encoded, as %40 for @, %23 for #, %3F for ?, "
+    "%2F for /, %25 for %, %5B for [."
 )
+
+_LOOSE_PERCENT = re.compile("%(?![0-9A-Fa-f]{2})")
+
+# Options in the query that may have any text.
+_TEXT_OPTIONS = ("client_name", "password", "prefix", "username")
+
+
+def _is_unambiguous(url: str) -> bool:
+    """Tell whether what is special in a URL is only where a URL has it, and not in a password."""
+    if "#" in url or _LOOSE_PERCENT.search(url) or " " in url or not url.isprintable():
+        return False
+    scheme, _, rest = url.partition("://")
+    rest, _, query = rest.partition("?")
+    authority, _, path = rest.partition("/")
+    credentials, at, hosts = authority.rpartition("@")
+    if any(special in credentials for special in "@[]"):
+        return False
+    if scheme == "unix":
+        if hosts or (at and "@" in path):
+            return False
+    elif "@" in path:
+        return False
+    for option in filter(None, query.split("&")):
+        name, equals, value = option.partition("=")
+        if not equals or not name.isidentifier():
+            return False
+        if name not in _TEXT_OPTIONS and ("@" in value or "?" in value):
+            return False
+    return True
 
 
 class RedisURL:
@@ -36,10 +67,20 @@ class RedisURL:
                 'Topics on Redis need its client; in a clone of aiorest-ws: pip install ".[redis]"'
             ) from None
         self._module = redis
+        if not (_is_unambiguous(url) and self._is_usable(url)):
+            raise ImproperlyConfigured(_UNUSABLE)
+
+    def _is_usable(self, url: str) -> bool:
+        """Set what is in the URL; tell whether redis-py takes it, without the words of its errors.
+
+        They may contain a part of the password.
+        """
+        from redis.exceptions import RedisError
+
         try:
             parts = urlsplit(url)
         except ValueError:
-            raise ImproperlyConfigured(_UNUSABLE) from None
+            return False
         query = dict(parse_qsl(parts.query))
         self.prefix = query.pop("prefix", DEFAULT_PREFIX)
         self._is_sentinel = parts.scheme == SENTINEL_SCHEME
@@ -47,10 +88,11 @@ class RedisURL:
         self._url = f"{url.partition('?')[0]}?{urlencode(query)}"
         self._netloc, self._path, self._query = parts.netloc, parts.path, query
         try:
-            self.client(is_async=False)
-        except (ValueError, TypeError):
-            # Without the error, which may contain a part of the password.
-            raise ImproperlyConfigured(_UNUSABLE) from None
+            # Without a connection to a server, but with a look at all options.
+            self.client(is_async=False).connection_pool.make_connection()
+        except (ValueError, TypeError, RedisError):
+            return False
+        return True
 
     def __repr__(self) -> str:
         return f"<RedisURL {self._netloc.rpartition('@')[2]}{self._path}>"  # no password
@@ -58,12 +100,12 @@ class RedisURL:
     def client(self, *, is_async: bool) -> Any:
         """Return a client that connects when it is used, and does not retry."""
         options: dict[str, Any] = {
-            "socket_connect_timeout": CONNECT_SECONDS,
             "socket_timeout": REPLY_SECONDS,
-            "socket_keepalive": True,
             "protocol": 2,
             "client_name": "aiorest-ws",
         }
+        if not self._url.startswith("unix:"):  # redis-py raises TypeError for these
+            options |= {"socket_connect_timeout": CONNECT_SECONDS, "socket_keepalive": True}
         if is_async:
             from redis.asyncio import Redis, sentinel
             from redis.asyncio.retry import Retry

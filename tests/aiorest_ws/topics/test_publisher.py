@@ -16,7 +16,7 @@ from aiorest_ws.exceptions import ReplyTooLarge, SerializerError, UnknownTopic
 from aiorest_ws.limits import Limits
 from aiorest_ws.request import RequestHandlerFactory, RequestHandlerProtocol
 from aiorest_ws.routers import SimpleRouter
-from aiorest_ws.topics import broker, hub
+from aiorest_ws.topics import broker, encoding, hub
 from aiorest_ws.transports import install_reactor
 from aiorest_ws.utils.websocket import deflate_offer_accept
 from support.leftovers import loops_of, members_of
@@ -74,11 +74,11 @@ async def test_what_is_published_is_encoded_once_whatever_the_number_of_subscrib
     clients = [await subscribed(network, port) for _ in range(20)]
     data, bodies, envelopes = [], [], []
     encode_data, encode_body, encode_message = (
-        hub.encode_json,
+        encoding.encode_json,
         broker.encode_json,
         hub.encode_message,
     )
-    monkeypatch.setattr(hub, "encode_json", lambda one: data.append(one) or encode_data(one))
+    monkeypatch.setattr(encoding, "encode_json", lambda one: data.append(one) or encode_data(one))
     monkeypatch.setattr(broker, "encode_json", lambda one: bodies.append(1) or encode_body(one))
     monkeypatch.setattr(
         hub,
