@@ -16,7 +16,7 @@ from aiorest_ws.serving.place import codes_of, frames_after, place_of
 __all__ = ("BLOCKED_SECONDS", "PERIOD_SECONDS", "LoopWatch")
 
 # How often the loop is asked for an answer.
-PERIOD_SECONDS = 0.25
+PERIOD_SECONDS = 0.5
 
 # A loop that has not answered for so long is blocked.
 BLOCKED_SECONDS = 1.0
