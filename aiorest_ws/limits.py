@@ -193,6 +193,9 @@ class Limits:
     drain_seconds: float = _limit(
         _NUMBER_OR_ZERO, 30, "time for running calls when the server stops"
     )
+    blocked_seconds: float | None = _limit(
+        _NUMBER, None, "time that the loop of a worker may be blocked; then it is replaced"
+    )
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):

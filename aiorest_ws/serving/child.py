@@ -24,6 +24,9 @@ START_SECONDS = 300.0
 # A worker ends itself when its time to stop is over; it is killed so much later.
 KILL_MARGIN_SECONDS = 5.0
 
+# A worker that does not answer is killed so long after SIGABRT, by which it prints its stack.
+ABORT_SECONDS = 1.0
+
 
 def _current_folder() -> Path | None:
     with suppress(OSError):  # it has been deleted
@@ -49,6 +52,10 @@ class Child:
         self.number = number
         self.is_ready = False
         self.is_replaced = False
+        self.is_stopping = False
+        self.ready_at = 0.0
+        self.silent_seconds = 0
+        self.blocked_seconds = 0.0
         self.started_at = reactor.seconds()
         self._reactor = reactor
         self._stop_seconds = stop_seconds
@@ -133,6 +140,7 @@ class Child:
         """
         # Not by SIGTERM alone: systemd sends that to all processes of a service, and a second one
         # would cut off the calls. Only a worker that listens reads commands.
+        self.is_stopping = True
         self._command(STOP_ALL if do_all else STOP)
         if not self.is_ready:
             self._signal(signal.SIGTERM)
@@ -140,11 +148,27 @@ class Child:
 
     def end_now(self) -> None:
         """Tell it to end at once, after logging what it was doing."""
+        self.is_stopping = True
         if self.is_ready:
             self._command(END_NOW)
             self._kill_after(KILL_MARGIN_SECONDS)
         else:
             self._signal(signal.SIGKILL)
+
+    def abort(self) -> None:
+        """End it, because it has not answered for too long; it prints its stack if it can."""
+        logger.error("%s has not answered for %d s and is replaced", self, self.silent_seconds)
+        self.is_stopping = True
+        self._signal(signal.SIGABRT)
+        self._kill_after(ABORT_SECONDS)
+
+    def has_answered(self) -> bool:
+        """Tell whether it has reported since the last time that this was called."""
+        try:
+            os.read(self._ready, 65536)
+        except BlockingIOError:
+            return False
+        return True
 
     def _command(self, command: bytes) -> None:
         with suppress(OSError):  # it has just ended
@@ -177,8 +201,9 @@ class Child:
             text = os.read(self._ready, 64)
             self._loop.remove_reader(self._ready)
             if text:
-                self._stop_seconds = float(text)
+                self._stop_seconds, self.blocked_seconds = map(float, text.split(b"\n")[0].split())
                 self.is_ready = True
+                self.ready_at = self._reactor.seconds()
                 self._announce_ready()
 
     def _announce_ready(self) -> None:

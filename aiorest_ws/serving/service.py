@@ -25,6 +25,7 @@ from aiorest_ws.log import logger
 from aiorest_ws.request import RequestHandlerFactory
 from aiorest_ws.serving.banner import Banner
 from aiorest_ws.serving.drain import drain
+from aiorest_ws.serving.loop_watch import LoopWatch
 from aiorest_ws.serving.watchdog import SignalWatch, Watchdog
 
 __all__ = ("ApplicationService", "FactoryHook", "Once", "Server", "ServerProcess")
@@ -181,6 +182,7 @@ class ServerProcess:
         self._starting: Deferred[Any] | None = None
         self._watchdog = Watchdog(factory, lambda: self.cut_off)
         self._signals = SignalWatch(factory, self._watchdog)
+        self.loop_watch = LoopWatch(factory.reactor, lambda: self._watchdog.is_started)
         self._stop_once = Once(self._stop)
 
     def prepare(self) -> None:
@@ -255,6 +257,7 @@ class ServerProcess:
             return
         self.port = port
         self._banner.show(port)
+        self.factory.reactor.callWhenRunning(self.loop_watch.start)
         self.listening.callback(port)
 
     async def _stop(self) -> None:
@@ -278,6 +281,7 @@ class ServerProcess:
             logger.error("connections could not be closed", exc_info=exc)
         await self._run_shutdown_hooks()
         await self._stop_topics()
+        self.loop_watch.stop()
 
     async def _finish_handshakes(self) -> None:
         """Wait for opening handshakes: other workers would have accepted these clients."""

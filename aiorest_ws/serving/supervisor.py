@@ -21,6 +21,7 @@ from aiorest_ws.serving.banner import Banner
 from aiorest_ws.serving.child import Child
 from aiorest_ws.serving.service import Once
 from aiorest_ws.serving.watchdog import is_duplicate_signal
+from aiorest_ws.serving.worker_watch import WorkerWatch
 from aiorest_ws.transports.loop_port import LoopServerEndpoint
 from aiorest_ws.transports.sockets import Address, ListeningSocket, address_of
 
@@ -61,6 +62,7 @@ class Supervisor:
         self._is_announced = False
         self._wants_restart = False
         self._is_restarting = False
+        self._worker_watch = WorkerWatch(self._reactor, self._children)
         self._signals = _Signals(self)
         self._stop_once = Once(self._stop)
 
@@ -96,6 +98,7 @@ class Supervisor:
     def _start_workers(self) -> None:
         if not self.is_stopping:
             self._signals.start()
+            self._worker_watch.start()
             for slot in self._slots:
                 slot.child = self._spawn(slot)
                 if slot.child is None:
@@ -220,6 +223,7 @@ class Supervisor:
 
     async def _stop(self) -> None:
         self.is_stopping = True
+        self._worker_watch.stop()
         for slot in self._slots:
             slot.cancel_timer()
         self._shared.stopListening()

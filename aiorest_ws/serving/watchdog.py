@@ -37,6 +37,11 @@ class Watchdog:
         self._watched_thread = threading.get_ident()
         self._cancelled: threading.Event | None = None
 
+    @property
+    def is_started(self) -> bool:
+        """Whether it will end the process."""
+        return self._cancelled is not None
+
     def start(self) -> None:
         """End the process when the time to stop is over, unless `cancel` is called before."""
         if self._cancelled is not None:

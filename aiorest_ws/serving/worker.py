@@ -1,10 +1,13 @@
 """A worker: this process, if a supervisor has started it."""
 
+import faulthandler
 import os
 import signal
 import stat
+import sys
 import threading
 from contextlib import suppress
+from functools import partial
 
 from twisted.internet.interfaces import IListeningPort
 
@@ -15,8 +18,8 @@ from aiorest_ws.transports.sockets import InheritedSocket
 __all__ = ("END_NOW", "ENVIRONMENT_VARIABLE", "STOP", "STOP_ALL", "Worker")
 
 # What a supervisor passes to its worker: the worker's number, the descriptor of the listening
-# socket, its backlog, the descriptor of the pipe that the worker reports its readiness on, and
-# that of the pipe with the commands.
+# socket, its backlog, the descriptor of the pipe that the worker reports on, and that of the pipe
+# with the commands.
 ENVIRONMENT_VARIABLE = "AIOREST_WS_WORKER"
 
 # The commands: another worker takes over; all stop; end without waiting for calls. When the
@@ -31,16 +34,16 @@ class Worker:
     _is_taken = False
 
     def __init__(
-        self, number: int, listening: int, backlog: int, ready: int, commands: int
+        self, number: int, listening: int, backlog: int, reports: int, commands: int
     ) -> None:
         self.number = number
         self._listening = listening
         self._backlog = backlog
         self._do_all_stop = False
-        self._ready = ready
+        self._reports = reports
         self._commands = commands
         # The programs that this one starts do not inherit them.
-        for descriptor in (listening, ready, commands):
+        for descriptor in (listening, reports, commands):
             os.set_inheritable(descriptor, False)
 
     @classmethod
@@ -48,14 +51,14 @@ class Worker:
         """Find out whether this process is a worker, and clean up its environment."""
         text = os.environ.pop(ENVIRONMENT_VARIABLE, "")
         with suppress(ValueError, OSError):
-            number, listening, backlog, ready, commands = map(int, text.split())
+            number, listening, backlog, reports, commands = map(int, text.split())
             # A program that a worker starts before this runs inherits the variable, but not the
             # descriptors.
             is_worker = stat.S_ISSOCK(os.fstat(listening).st_mode) and all(
-                stat.S_ISFIFO(os.fstat(pipe).st_mode) for pipe in (ready, commands)
+                stat.S_ISFIFO(os.fstat(pipe).st_mode) for pipe in (reports, commands)
             )
             if is_worker:
-                cls._this = cls(number, listening, backlog, ready, commands)
+                cls._this = cls(number, listening, backlog, reports, commands)
 
     @classmethod
     def is_here(cls) -> bool:
@@ -78,16 +81,22 @@ class Worker:
     def serve(self, process: ServerProcess) -> None:
         """Report to the supervisor when the process listens, and follow its commands."""
         _ignore_hangup()
+        _print_stack_on_abort()
         threading.Thread(
             target=self._follow_commands, args=(process,), name="aiorest-ws commands", daemon=True
         ).start()
-        process.listening.addCallback(self._report_ready, process.factory.limits.stop_seconds)
+        process.listening.addCallback(self._report_ready, process)
 
-    def _report_ready(self, port: IListeningPort, stop_seconds: float) -> IListeningPort:
-        with suppress(OSError):  # the supervisor is gone
-            os.write(self._ready, b"%a\n" % stop_seconds)
-        os.close(self._ready)
+    def _report_ready(self, port: IListeningPort, process: ServerProcess) -> IListeningPort:
+        limits = process.factory.limits
+        os.set_blocking(self._reports, False)
+        self._report(b"%a %a\n" % (limits.stop_seconds, limits.blocked_seconds or 0.0))
+        process.loop_watch.beat = partial(self._report, b".")
         return port
+
+    def _report(self, text: bytes) -> None:
+        with suppress(OSError):  # the supervisor is gone, or has not read for hours
+            os.write(self._reports, text)
 
     # In a thread, because a view may block that of the reactor for hours.
     def _follow_commands(self, process: ServerProcess) -> None:
@@ -99,6 +108,14 @@ class Worker:
             process.stop_from_thread()
             if not command:
                 return
+
+
+def _print_stack_on_abort() -> None:
+    """Print the stack on SIGABRT, by which the supervisor ends a worker that hangs."""
+    # Python's own signal handlers do not run while C code holds the GIL.
+    if not faulthandler.is_enabled():
+        with suppress(AttributeError, OSError, ValueError):  # standard error is closed, or no file
+            faulthandler.enable(sys.stderr)
 
 
 def _ignore_hangup() -> None:

@@ -44,6 +44,7 @@ DEFAULTS = {
     "unsent_seconds": 30,
     "unsent_bytes_in_all": 256 * 1024**2,
     "drain_seconds": 30,
+    "blocked_seconds": None,
 }
 
 
