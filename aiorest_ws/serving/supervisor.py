@@ -19,6 +19,7 @@ from aiorest_ws.log import logger
 from aiorest_ws.request import RequestHandlerFactory
 from aiorest_ws.serving.banner import Banner
 from aiorest_ws.serving.child import Child
+from aiorest_ws.serving.failure import end_with, report
 from aiorest_ws.serving.service import Once
 from aiorest_ws.serving.watchdog import is_duplicate_signal
 from aiorest_ws.transports.loop_port import LoopServerEndpoint
@@ -73,8 +74,7 @@ class Supervisor:
         try:
             self._shared.startListening()
         except CannotListenError as exc:
-            if not self._banner.is_printed:
-                logger.critical("the server cannot start: %s", exc)
+            report(exc, is_raised=self._banner.is_printed)
             self._fail(exc)
             return
         self.port = self._shared
@@ -87,6 +87,7 @@ class Supervisor:
 
     def _fail(self, failure: BaseException) -> None:
         self.failure = failure
+        end_with(failure)
         self._reactor.callLater(0, self._stop_reactor)
 
     def _stop_reactor(self) -> None:

@@ -23,7 +23,13 @@ from aiorest_ws.internals.uvloop_private import is_uvloop
 from aiorest_ws.transports.acceptor import Acceptor
 from aiorest_ws.transports.loop_tls import DirectTransport, LoopTLSTransport, LoopUNIXTransport
 from aiorest_ws.transports.loop_transport import LoopTransport, log
-from aiorest_ws.transports.sockets import Address, ListeningSocket, address_of
+from aiorest_ws.transports.sockets import (
+    Address,
+    ListeningSocket,
+    OwnSocket,
+    ReservedSocket,
+    address_of,
+)
 
 __all__ = ("LoopPort", "LoopServerEndpoint")
 
@@ -59,6 +65,19 @@ class LoopServerEndpoint:
     def on(self, where: ListeningSocket) -> "LoopServerEndpoint":
         """Return an endpoint like this one that listens on another socket."""
         return LoopServerEndpoint(self._reactor, where, self._tls)
+
+    def reserve(self) -> "LoopServerEndpoint":
+        """Take the address now, and return an endpoint that listens there.
+
+        Raises CannotListenError.
+        """
+        assert isinstance(self._where, OwnSocket)  # noqa: S101  others have their address
+        return self.on(ReservedSocket(self._where))
+
+    def release(self) -> None:
+        """Give a reserved address back, unless a port listens on it."""
+        if isinstance(self._where, ReservedSocket):
+            self._where.release()
 
     def listen(self, protocolFactory: IProtocolFactory) -> Deferred[IListeningPort]:
         """Return a Deferred that has fired: with the port, or with CannotListenError.

@@ -17,6 +17,8 @@ __all__ = (
     "Address",
     "InheritedSocket",
     "ListeningSocket",
+    "OwnSocket",
+    "ReservedSocket",
     "TCPSocket",
     "UNIXSocket",
     "address_of",
@@ -47,6 +49,20 @@ class TCPSocket:
 
     def open(self) -> socket.socket:
         """Return the listening socket; raise CannotListenError."""
+        bound = self.bind()
+        self.listen(bound)
+        return bound
+
+    def listen(self, bound: socket.socket) -> None:
+        """Let clients connect to a bound socket; raise CannotListenError."""
+        try:
+            bound.listen(self.backlog)
+        except OSError as exc:
+            bound.close()
+            raise CannotListenError(self._host, self._port, exc) from exc
+
+    def bind(self) -> socket.socket:
+        """Return a socket that has the address and does not listen; raise CannotListenError."""
         # As with Twisted's ports, "::" also accepts IPv4 clients where the system does so.
         family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
         try:
@@ -62,8 +78,7 @@ class TCPSocket:
                 lowat = socket.TCP_NOTSENT_LOWAT
                 listening.setsockopt(socket.IPPROTO_TCP, lowat, SYSTEM_UNSENT_BYTES)
             listening.bind((self._host, self._port))
-            listening.listen(self.backlog)
-        except OSError as exc:
+        except (OSError, OverflowError, UnicodeError) as exc:
             listening.close()
             raise CannotListenError(self._host, self._port, exc) from exc
         return listening
@@ -88,6 +103,16 @@ class UNIXSocket:
         self._is_file = not path.startswith("\0")
         self._lock = FilesystemLock(f"{path}.lock") if lockfile and self._is_file else None
         self._inode: int | None = None
+
+    def bind(self) -> socket.socket:
+        """Return the listening socket; raise CannotListenError.
+
+        It listens: other servers take the file of a socket that does not for a stale one.
+        """
+        return self.open()
+
+    def listen(self, bound: socket.socket) -> None:
+        """Do nothing: the socket listens."""
 
     def open(self) -> socket.socket:
         """Return the listening socket; raise CannotListenError."""
@@ -135,6 +160,9 @@ class UNIXSocket:
                     return
 
 
+OwnSocket = TCPSocket | UNIXSocket
+
+
 class InheritedSocket:
     """A socket that other processes listen on too.
 
@@ -163,4 +191,35 @@ class InheritedSocket:
         """Do nothing: the file belongs to the process that has made the socket."""
 
 
-ListeningSocket = TCPSocket | UNIXSocket | InheritedSocket
+class ReservedSocket:
+    """A socket whose address is taken when it is made, and that listens when it is opened.
+
+    Raises CannotListenError.
+    """
+
+    def __init__(self, where: OwnSocket) -> None:
+        self.backlog = where.backlog
+        self.accepts_per_turn = where.accepts_per_turn
+        self._where = where
+        self._bound: socket.socket | None = where.bind()
+
+    def open(self) -> socket.socket:
+        """Return the listening socket; raise CannotListenError."""
+        assert self._bound is not None  # noqa: S101  it is opened once
+        bound, self._bound = self._bound, None
+        self._where.listen(bound)
+        return bound
+
+    def close(self) -> None:
+        """Remove the socket file."""
+        self._where.close()
+
+    def release(self) -> None:
+        """Close the socket, unless it was opened."""
+        if self._bound is not None:
+            self._bound.close()
+            self._bound = None
+            self._where.close()
+
+
+ListeningSocket = OwnSocket | InheritedSocket | ReservedSocket
