@@ -1,5 +1,6 @@
 """What a server that could not start says, and the exit status of its program."""
 
+import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from aiorest_ws.exceptions import ImproperlyConfigured, TopicsUnavailable
 from aiorest_ws.internals.stdlib_private import exit_with
 from aiorest_ws.internals.twisted_private import is_run_by_twisted
 from aiorest_ws.log import logger
+from aiorest_ws.transports.reactor import check_can_run, is_main_thread
 
 __all__ = ("end_with", "report", "run_program", "start_failures_in_one_line")
 
@@ -48,12 +50,17 @@ def run_program(make_service: Callable[..., Program], *args: Any, **kwargs: Any)
     """
     service = None
     try:
+        check_can_run()
         service = make_service(*args, **kwargs)
         service.run()
     except BaseException as exc:
-        if isinstance(exc, Exception) if service is None else exc is service.failure:
-            raise _program_exit(exc) from exc
-        raise
+        is_start = isinstance(exc, Exception) if service is None else exc is service.failure
+        if not (is_start or isinstance(exc, ImproperlyConfigured)):
+            raise
+        end = _program_exit(exc)
+        if not is_main_thread():  # it ignores SystemExit
+            print(end.code, file=sys.stderr)  # noqa: T201
+        raise end from exc
 
 
 @contextmanager

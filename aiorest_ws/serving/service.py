@@ -27,6 +27,7 @@ from aiorest_ws.serving.banner import Banner
 from aiorest_ws.serving.drain import drain
 from aiorest_ws.serving.failure import end_with, report
 from aiorest_ws.serving.watchdog import SignalWatch, Watchdog
+from aiorest_ws.transports.reactor import is_main_thread, run_reactor
 from aiorest_ws.transports.reserved import Reservation, reserve
 
 __all__ = ("ApplicationService", "FactoryHook", "Once", "Server", "ServerProcess")
@@ -134,16 +135,18 @@ class ApplicationService(Service):
 
         Raises SystemExit(1) if a client was cut off from its last replies. The program must exit
         soon after that: the time to stop began with the signal, and when it is over the process
-        is ended.
+        is ended. In another thread than the main one, it gets no signals, and does not end the
+        process.
         """
         reactor = self.factory.reactor
-        reactor.addSystemEventTrigger("before", "shutdown", self._stop_with_process)
+        stop = self._stop_with_process if is_main_thread() else self.stopService
+        reactor.addSystemEventTrigger("before", "shutdown", stop)
         self.startService()
         # What the program has made so far stays: the garbage collector, which large messages
         # trigger often, need not look at it each time.
         gc.collect()
         gc.freeze()
-        reactor.run()
+        run_reactor(reactor)
         if self.failure is not None:
             raise self.failure
         if self.cut_off:
