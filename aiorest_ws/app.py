@@ -18,6 +18,7 @@ from aiorest_ws.exceptions import ImproperlyConfigured
 from aiorest_ws.limits import Limits
 from aiorest_ws.log import log_to_stream, log_to_twisted, set_level
 from aiorest_ws.request import ConnectionHook, RequestHandlerFactory, RequestHandlerProtocol
+from aiorest_ws.serving.failure import run_program, start_failures_in_one_line
 from aiorest_ws.serving.hooks import (
     Hook,
     add_hook,
@@ -253,19 +254,21 @@ class Application:
     ) -> ApplicationService:
         """Return a Twisted service for a `.tac` file; `listen` is a server endpoint string.
 
-        With more than one of `workers` it starts that many processes of this program.
+        With more than one of `workers` it starts that many processes of this program. Raises
+        ImproperlyConfigured; under twist and twistd, SystemExit with one line.
         """
         reactor = install_reactor()
         log_to_twisted()
-        factory = self.generate_factory(
-            None,
-            router=router,
-            log_level=log_level,
-            compress=compress,
-            accept_function=accept_function,
-        )
-        endpoint = endpoint_from_string(reactor, listen, tls=self._tls())
-        return self._service(factory, endpoint, path, workers, is_secure=is_inside_tls(listen))
+        with start_failures_in_one_line():
+            factory = self.generate_factory(
+                None,
+                router=router,
+                log_level=log_level,
+                compress=compress,
+                accept_function=accept_function,
+            )
+            endpoint = endpoint_from_string(reactor, listen, tls=self._tls())
+            return self._service(factory, endpoint, path, workers, is_secure=is_inside_tls(listen))
 
     def run(
         self,
@@ -280,21 +283,22 @@ class Application:
     ) -> None:
         """Serve until SIGINT or SIGTERM; port 0 takes a free one, which the banner shows.
 
-        Blocks. Raises the exception that kept the server from starting, CannotListenError for a
-        busy port. The program must exit soon after it returns: the time to stop began with the
-        signal, and when it is over the process is ended. With more than one of `workers` it
-        starts that many processes of this program, which call this method too, and serve.
+        Blocks. If the server cannot start, raises SystemExit with one line that says why, which
+        ends a program with status 1; its `__cause__` is the exception, which
+        `tcp_service(...).run()` raises itself. The program must exit soon after it returns: the
+        time to stop began with the signal, and when it is over the process is ended. With more
+        than one of `workers` it starts that many processes of this program, which call this
+        method too, and serve.
         """
-        self.tcp_service(
-            host,
-            port,
-            path,
+        run_program(
+            self.tcp_service,
+            *(host, port, path),
             log_level=log_level,
             router=router,
             compress=compress,
             accept_function=accept_function,
             workers=workers,
-        ).run()
+        )
 
     def tcp_service(
         self,

@@ -28,6 +28,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (CannotListenError, ImproperlyConfigured, OSError, TopicsUnavailable) as exc:
         print(f"aiorest-ws: {exc}", file=sys.stderr)  # noqa: T201  the output of the command
         return 2 if isinstance(exc, ImproperlyConfigured) else 1
+    except SystemExit as exc:
+        if not isinstance(exc.__cause__, ImproperlyConfigured):
+            raise
+        print(exc.code, file=sys.stderr)  # noqa: T201  the output of the command
+        return 2
     return 0
 
 

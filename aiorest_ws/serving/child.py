@@ -43,9 +43,9 @@ class Child:
     """A worker process: started, told to stop, waited for."""
 
     def __init__(
-        self, number: int, reactor: Any, listening: tuple[int, int], stop_seconds: float
+        self, number: int, reactor: Any, listening: tuple[list[int], int], stop_seconds: float
     ) -> None:
-        """Start a process; `listening` is the descriptor of a socket, and its backlog.
+        """Start a process; `listening` is the descriptors of sockets, and their backlog.
 
         Raises OSError. `stop_seconds` holds until the worker reports its own limit.
         """
@@ -78,17 +78,18 @@ class Child:
             target=self._wait, name=f"aiorest-ws worker {number}", daemon=True
         ).start()
 
-    def _spawn(self, listening: tuple[int, int]) -> subprocess.Popen[bytes]:
+    def _spawn(self, listening: tuple[list[int], int]) -> subprocess.Popen[bytes]:
         self._ready, ready = os.pipe()
         commands, self._commands = os.pipe()
-        passed = (self.number, *listening, ready, commands)
+        sockets, backlog = listening
+        passed = (self.number, sockets[0], backlog, ready, commands, *sockets[1:])
         try:
             return subprocess.Popen(  # noqa: S603  this program once more
                 [sys.executable or sys.orig_argv[0], *sys.orig_argv[1:]],
                 cwd=_START_FOLDER,
                 env={**os.environ, ENVIRONMENT_VARIABLE: " ".join(map(str, passed))},
                 stdin=subprocess.DEVNULL,
-                pass_fds=(listening[0], ready, commands),
+                pass_fds=(*sockets, ready, commands),
                 # Ctrl-C goes to the supervisor only.
                 start_new_session=True,
             )

@@ -1,8 +1,10 @@
 """`ApplicationService`: what Twisted starts and stops, around the process that serves."""
 
+import asyncio
 import gc
 import os
 import signal
+import sys
 from collections.abc import Callable, Coroutine, Sequence
 from contextvars import copy_context
 from typing import Any, Protocol
@@ -20,13 +22,15 @@ from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
 from aiorest_ws.awaiting import drive, failure_of, shield, start
-from aiorest_ws.exceptions import ImproperlyConfigured, TopicsUnavailable
 from aiorest_ws.log import logger
 from aiorest_ws.request import RequestHandlerFactory
 from aiorest_ws.serving.banner import Banner
 from aiorest_ws.serving.drain import drain
+from aiorest_ws.serving.failure import end_with, report
 from aiorest_ws.serving.loop_watch import LoopWatch
 from aiorest_ws.serving.watchdog import SignalWatch, Watchdog
+from aiorest_ws.transports.reactor import is_main_thread, run_reactor
+from aiorest_ws.transports.reserved import Reservation, reserve
 
 __all__ = ("ApplicationService", "FactoryHook", "Once", "Server", "ServerProcess")
 
@@ -59,11 +63,15 @@ class Server(Protocol):
 
 
 class ApplicationService(Service):
-    """An application that listens: Twisted starts and stops it."""
+    """An application that listens: Twisted starts and stops it.
+
+    Under twist and twistd a server that cannot start ends the process with status 1.
+    """
 
     def __init__(self, server: Server) -> None:
         self.server = server
         self._ends_process = False
+        self._made_in = os.getpid()
 
     @property
     def factory(self) -> RequestHandlerFactory:
@@ -91,14 +99,25 @@ class ApplicationService(Service):
         return self.server.cut_off
 
     def privilegedStartService(self) -> None:
-        """Listen while twistd may still bind a port under 1024, unless hooks run before."""
+        """Take the address while twistd may still bind a port under 1024.
+
+        In a process that twistd has forked, raise the exception that prevents it.
+        """
         super().privilegedStartService()  # type: ignore[no-untyped-call]
         self.server.prepare()
+        self._tell_parent()
 
     def startService(self) -> None:
         """Run the start-up hooks, then listen."""
         super().startService()  # type: ignore[no-untyped-call]
         self.server.start()
+        self._tell_parent()
+
+    def _tell_parent(self) -> None:
+        # The parent of a daemon waits until its services are started: it learns of exceptions.
+        if self.failure is not None and os.getpid() != self._made_in:
+            sys.tracebacklimit = 0  # the log has the line that explains it
+            raise self.failure from None
 
     def stopService(self) -> Deferred[None]:
         """Stop listening, answer the running calls, close every connection with 1012.
@@ -118,16 +137,18 @@ class ApplicationService(Service):
 
         Raises SystemExit(1) if a client was cut off from its last replies. The program must exit
         soon after that: the time to stop began with the signal, and when it is over the process
-        is ended.
+        is ended. In another thread than the main one, it gets no signals, and does not end the
+        process.
         """
         reactor = self.factory.reactor
-        reactor.addSystemEventTrigger("before", "shutdown", self._stop_with_process)
+        stop = self._stop_with_process if is_main_thread() else self.stopService
+        reactor.addSystemEventTrigger("before", "shutdown", stop)
         self.startService()
         # What the program has made so far stays: the garbage collector, which large messages
         # trigger often, need not look at it each time.
         gc.collect()
         gc.freeze()
-        reactor.run()
+        run_reactor(reactor)
         if self.failure is not None:
             raise self.failure
         if self.cut_off:
@@ -173,6 +194,7 @@ class ServerProcess:
         self.port: IListeningPort | None = None
         self.cut_off = 0
         self._endpoint = endpoint
+        self._reservation: Reservation | None = None
         self._banner = banner
         self._startup_hooks = startup_hooks
         self._shutdown_hooks = shutdown_hooks
@@ -180,15 +202,22 @@ class ServerProcess:
         self._is_started = False
         self._delayed_start: IDelayedCall | None = None
         self._starting: Deferred[Any] | None = None
+        self._is_start_cancelled = False
         self._watchdog = Watchdog(factory, lambda: self.cut_off)
         self._signals = SignalWatch(factory, self._watchdog)
         self.loop_watch = LoopWatch(factory.reactor, lambda: self._watchdog.is_started)
         self._stop_once = Once(self._stop)
 
     def prepare(self) -> None:
-        """Listen, unless something has to happen before that needs the loop."""
+        """Listen; if something has to happen before that needs the loop, take the address."""
         if not (self._startup_hooks or self.factory.topics.broker.is_shared):
             self._start_now()
+        elif not self._is_replaced:
+            try:
+                self._reservation = reserve(self._endpoint)
+            except CannotListenError as exc:
+                self._is_started = True
+                self._fail(exc)
 
     def start(self) -> None:
         """Run the start-up hooks and listen, when the reactor runs."""
@@ -238,22 +267,29 @@ class ServerProcess:
                     raise exc
                 if exc is not None:
                     raise RuntimeError(f"a start-up hook raised {type(exc).__name__}") from exc
-            return await self._endpoint.listen(self.factory)
-        except CancelledError:
-            raise  # the service is stopped, which is no failure
-        except Exception as exc:  # noqa: BLE001  the program gets it, and the reactor is stopped
-            self.failure = exc
-            # Their messages need no traceback.
-            plain = (CannotListenError, ImproperlyConfigured, TopicsUnavailable)
-            is_plain = isinstance(exc, plain)
-            if not (self._banner.is_printed and is_plain):
-                shown = None if is_plain else exc
-                logger.critical("the server cannot start: %s", exc, exc_info=shown)
+            return await (self._reservation or self._endpoint).listen(self.factory)
+        except GeneratorExit:
+            raise
+        except BaseException as exc:  # the program gets it, and the reactor is stopped
+            if self._is_start_cancelled:
+                raise  # the service is stopped, which is no failure
+            self._release()
+            self._fail(exc)
             return None
+
+    def _fail(self, failure: BaseException) -> None:
+        self.failure = failure
+        report(failure, is_raised=self._banner.is_printed)
+        end_with(failure)
+        self.factory.reactor.callLater(0, self.factory.reactor.stop)
+
+    def _release(self) -> None:
+        reservation, self._reservation = self._reservation, None
+        if reservation is not None:
+            reservation.release()
 
     def _started(self, port: IListeningPort | None) -> None:
         if port is None:
-            self.factory.reactor.callLater(0, self.factory.reactor.stop)
             return
         self.port = port
         self._banner.show(port)
@@ -264,8 +300,10 @@ class ServerProcess:
         factory = self.factory
         if self._delayed_start is not None and self._delayed_start.active():
             self._delayed_start.cancel()
+        self._is_start_cancelled = True
         if self._starting is not None:
             self._starting.cancel()
+        self._release()
         if not self._is_replaced:
             factory.is_stopping = True
         if self.port is not None:
@@ -315,4 +353,4 @@ class ServerProcess:
 
 
 def _ignore_cancellation(failure: Failure) -> None:
-    failure.trap(CancelledError)
+    failure.trap(CancelledError, asyncio.CancelledError)

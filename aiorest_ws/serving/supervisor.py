@@ -19,6 +19,7 @@ from aiorest_ws.log import logger
 from aiorest_ws.request import RequestHandlerFactory
 from aiorest_ws.serving.banner import Banner
 from aiorest_ws.serving.child import Child
+from aiorest_ws.serving.failure import end_with, report
 from aiorest_ws.serving.service import Once
 from aiorest_ws.serving.watchdog import is_duplicate_signal
 from aiorest_ws.serving.worker_watch import WorkerWatch
@@ -75,8 +76,7 @@ class Supervisor:
         try:
             self._shared.startListening()
         except CannotListenError as exc:
-            if not self._banner.is_printed:
-                logger.critical("the server cannot start: %s", exc)
+            report(exc, is_raised=self._banner.is_printed)
             self._fail(exc)
             return
         self.port = self._shared
@@ -89,6 +89,7 @@ class Supervisor:
 
     def _fail(self, failure: BaseException) -> None:
         self.failure = failure
+        end_with(failure)
         self._reactor.callLater(0, self._stop_reactor)
 
     def _stop_reactor(self) -> None:
@@ -241,19 +242,20 @@ class _SharedPort:
 
     def __init__(self, where: ListeningSocket) -> None:
         self._where = where
-        self._socket: socket | None = None
+        self._sockets: list[socket] = []
         self._name: Any = None
 
     def startListening(self) -> None:
         """Listen; raise CannotListenError."""
-        self._socket = self._where.open()
-        self._name = self._socket.getsockname()
+        self._sockets = self._where.open_all()
+        self._name = self._sockets[0].getsockname()
 
     def stopListening(self) -> Deferred[None]:
-        """Close the socket in this process, and remove its file."""
-        if self._socket is not None:
-            self._socket.close()
-            self._socket = None
+        """Close the sockets in this process, and remove their file."""
+        if self._sockets:
+            for one in self._sockets:
+                one.close()
+            self._sockets = []
             self._where.close()
         return succeed(None)
 
@@ -261,10 +263,9 @@ class _SharedPort:
         """Return the address of the socket."""
         return address_of(self._name)
 
-    def inheritable(self) -> tuple[int, int]:
-        """Return the descriptor of the listening socket, and its backlog."""
-        assert self._socket is not None  # noqa: S101
-        return self._socket.fileno(), self._where.backlog
+    def inheritable(self) -> tuple[list[int], int]:
+        """Return the descriptors of the listening sockets, and their backlog."""
+        return [one.fileno() for one in self._sockets], self._where.backlog
 
 
 class Slot:

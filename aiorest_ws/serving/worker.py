@@ -18,8 +18,8 @@ from aiorest_ws.transports.sockets import InheritedSocket
 __all__ = ("END_NOW", "ENVIRONMENT_VARIABLE", "STOP", "STOP_ALL", "Worker")
 
 # What a supervisor passes to its worker: the worker's number, the descriptor of the listening
-# socket, its backlog, the descriptor of the pipe that the worker reports on, and that of the pipe
-# with the commands.
+# socket, its backlog, the descriptor of the pipe that the worker reports on, that of the pipe with
+# the commands, and those of further listening sockets.
 ENVIRONMENT_VARIABLE = "AIOREST_WS_WORKER"
 
 # The commands: another worker takes over; all stop; end without waiting for calls. When the
@@ -34,16 +34,16 @@ class Worker:
     _is_taken = False
 
     def __init__(
-        self, number: int, listening: int, backlog: int, reports: int, commands: int
+        self, number: int, listening: int, backlog: int, reports: int, commands: int, *others: int
     ) -> None:
         self.number = number
-        self._listening = listening
+        self._listening = (listening, *others)
         self._backlog = backlog
         self._do_all_stop = False
         self._reports = reports
         self._commands = commands
         # The programs that this one starts do not inherit them.
-        for descriptor in (listening, reports, commands):
+        for descriptor in (listening, reports, commands, *others):
             os.set_inheritable(descriptor, False)
 
     @classmethod
@@ -51,14 +51,14 @@ class Worker:
         """Find out whether this process is a worker, and clean up its environment."""
         text = os.environ.pop(ENVIRONMENT_VARIABLE, "")
         with suppress(ValueError, OSError):
-            number, listening, backlog, reports, commands = map(int, text.split())
+            number, listening, backlog, reports, commands, *others = map(int, text.split())
             # A program that a worker starts before this runs inherits the variable, but not the
             # descriptors.
-            is_worker = stat.S_ISSOCK(os.fstat(listening).st_mode) and all(
-                stat.S_ISFIFO(os.fstat(pipe).st_mode) for pipe in (reports, commands)
-            )
+            is_worker = all(
+                stat.S_ISSOCK(os.fstat(descriptor).st_mode) for descriptor in (listening, *others)
+            ) and all(stat.S_ISFIFO(os.fstat(pipe).st_mode) for pipe in (reports, commands))
             if is_worker:
-                cls._this = cls(number, listening, backlog, reports, commands)
+                cls._this = cls(number, listening, backlog, reports, commands, *others)
 
     @classmethod
     def is_here(cls) -> bool:
@@ -75,8 +75,9 @@ class Worker:
 
     @property
     def socket(self) -> InheritedSocket:
-        """The socket that it listens on."""
-        return InheritedSocket(self._listening, self._backlog, lambda: self._do_all_stop)
+        """The sockets that it listens on."""
+        first, *others = self._listening
+        return InheritedSocket(first, self._backlog, lambda: self._do_all_stop, *others)
 
     def serve(self, process: ServerProcess) -> None:
         """Report to the supervisor when the process listens, and follow its commands."""

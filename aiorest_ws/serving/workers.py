@@ -13,6 +13,7 @@ from aiorest_ws.serving.service import ApplicationService, FactoryHook, ServerPr
 from aiorest_ws.serving.supervisor import Supervisor
 from aiorest_ws.serving.worker import Worker
 from aiorest_ws.transports.loop_port import LoopServerEndpoint
+from aiorest_ws.transports.reactor import is_main_thread
 
 __all__ = ("make_service",)
 
@@ -47,6 +48,8 @@ def make_service(
             "Workers share a socket of the asyncio reactor's loop: tcp:, tcp6:, ssl: or unix: "
             "without sslmethod and dhParameters."
         )
+    if not is_main_thread():
+        raise ImproperlyConfigured("Workers need signals: call `app.run()` in the main thread.")
     worker = Worker.take()
     if worker is None:
         return ApplicationService(Supervisor(workers, factory, endpoint, banner))

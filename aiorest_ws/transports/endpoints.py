@@ -27,6 +27,7 @@ from zope.interface import implementer
 from aiorest_ws.exceptions import ImproperlyConfigured
 from aiorest_ws.internals.twisted_private import loop_of
 from aiorest_ws.transports.loop_port import LoopServerEndpoint
+from aiorest_ws.transports.other_reactors import LocalhostEndpoint, StaleFileEndpoint
 from aiorest_ws.transports.sockets import TCPSocket, UNIXSocket
 from aiorest_ws.transports.tls import TLSFiles
 
@@ -67,14 +68,20 @@ def tcp_endpoint(
 ) -> IStreamServerEndpoint:
     """Return the fastest endpoint that the reactor has; an empty `host` is every IPv4 address.
 
+    `localhost` is 127.0.0.1 and ::1.
+
     Raises ImproperlyConfigured for TLS files that cannot be used.
     """
     host = host.strip("[]")
     if loop_of(reactor) is not None:
         context = None if tls is None else tls.ssl_context()
         return LoopServerEndpoint(reactor, TCPSocket(host, port, backlog), context)
-    kind = TCP6ServerEndpoint if ":" in host else TCP4ServerEndpoint
-    endpoint = kind(reactor, port, backlog, host)
+    endpoint: Any
+    if host.lower() == "localhost":
+        endpoint = LocalhostEndpoint(reactor, port, backlog)
+    else:
+        kind = TCP6ServerEndpoint if ":" in host else TCP4ServerEndpoint
+        endpoint = kind(reactor, port, backlog, host)
     return endpoint if tls is None else _TLSEndpoint(endpoint, tls.twisted_options())
 
 
@@ -91,11 +98,11 @@ def unix_endpoint(
 
     Raises ImproperlyConfigured for TLS files that cannot be used.
     """
+    where = UNIXSocket(path, mode, backlog, lockfile=lockfile)
     if loop_of(reactor) is not None:
         context = None if tls is None else tls.ssl_context()
-        where = UNIXSocket(path, mode, backlog, lockfile=lockfile)
         return LoopServerEndpoint(reactor, where, context)
-    endpoint = UNIXServerEndpoint(reactor, path, backlog, mode, lockfile)
+    endpoint = StaleFileEndpoint(UNIXServerEndpoint(reactor, path, backlog, mode, lockfile), where)
     return endpoint if tls is None else _TLSEndpoint(endpoint, tls.twisted_options())
 
 
@@ -125,8 +132,8 @@ def endpoint_from_string(
     """
     if tls is not None and is_inside_tls(description):
         raise ImproperlyConfigured(f"TLS is configured twice: by files and by {description!r}.")
-    if loop_of(reactor) is not None:
-        kind, positional, named = _parts(description)
+    kind, positional, named = _parts(description)
+    if loop_of(reactor) is not None or kind in ("tcp", "unix"):
         endpoint = endpoint_from_arguments(reactor, kind, positional, named, tls=tls)
         if endpoint is not None:
             return endpoint

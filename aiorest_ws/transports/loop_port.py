@@ -23,7 +23,13 @@ from aiorest_ws.internals.uvloop_private import is_uvloop
 from aiorest_ws.transports.acceptor import Acceptor
 from aiorest_ws.transports.loop_tls import DirectTransport, LoopTLSTransport, LoopUNIXTransport
 from aiorest_ws.transports.loop_transport import LoopTransport, log
-from aiorest_ws.transports.sockets import Address, ListeningSocket, address_of
+from aiorest_ws.transports.sockets import (
+    Address,
+    ListeningSocket,
+    OwnSocket,
+    ReservedSocket,
+    address_of,
+)
 
 __all__ = ("LoopPort", "LoopServerEndpoint")
 
@@ -60,6 +66,19 @@ class LoopServerEndpoint:
         """Return an endpoint like this one that listens on another socket."""
         return LoopServerEndpoint(self._reactor, where, self._tls)
 
+    def reserve(self) -> "LoopServerEndpoint":
+        """Take the address now, and return an endpoint that listens there.
+
+        Raises CannotListenError.
+        """
+        assert isinstance(self._where, OwnSocket)  # noqa: S101  others have their address
+        return self.on(ReservedSocket(self._where))
+
+    def release(self) -> None:
+        """Give a reserved address back, unless a port listens on it."""
+        if isinstance(self._where, ReservedSocket):
+            self._where.release()
+
     def listen(self, protocolFactory: IProtocolFactory) -> Deferred[IListeningPort]:
         """Return a Deferred that has fired: with the port, or with CannotListenError.
 
@@ -95,7 +114,7 @@ class LoopPort:
         self._tls = tls
         self._kind: type[LoopTransport] = LoopTransport
         self._name: Any = None
-        self._acceptor: Acceptor | None = None
+        self._acceptors: list[Acceptor] = []
         # Accepted connections without a protocol yet. A loop does not keep its tasks alive.
         self._connecting: set[asyncio.Task[None]] = set()
         self._stopping: Deferred[None] | None = None
@@ -103,19 +122,23 @@ class LoopPort:
 
     def startListening(self) -> None:
         """Listen; raise CannotListenError."""
-        listening = self._where.open()
-        self._name = listening.getsockname()
-        self._kind = self._kind_for(listening)
+        sockets = self._where.open_all()
+        self._name = sockets[0].getsockname()
+        self._kind = self._kind_for(sockets[0])
         self.factory.doStart()
         if self._tls is not None and IProtocolNegotiationFactory.providedBy(self.factory):
             names = self.factory.acceptableProtocols()
             self._tls.set_alpn_protocols([name.decode() for name in names])
         _FailureReporter.attach(self._loop)
-        self._acceptor = Acceptor(
-            *(self._loop, listening, self.getHost(), self._accepted),
-            accepts_per_turn=self._where.accepts_per_turn,
-        )
-        self._acceptor.start()
+        self._acceptors = [
+            Acceptor(
+                *(self._loop, one, address_of(one.getsockname()), self._accepted),
+                accepts_per_turn=self._where.accepts_per_turn,
+            )
+            for one in sockets
+        ]
+        for acceptor in self._acceptors:
+            acceptor.start()
         if getattr(self.factory, "noisy", False):
             log.info(
                 "{factory} listens on {address}",
@@ -163,8 +186,9 @@ class LoopPort:
 
     def connection_ended(self) -> None:
         """Note that a connection has released its descriptor."""
-        if self._acceptor is not None and self._acceptor.is_paused:
-            self._acceptor.retry_soon()
+        for acceptor in self._acceptors:
+            if acceptor.is_paused:
+                acceptor.retry_soon()
 
     def stopListening(self) -> Deferred[None]:
         """Stop accepting; open connections stay open.
@@ -172,10 +196,11 @@ class LoopPort:
         The Deferred fires when all accepted connections have a protocol. TLS handshakes that take
         more than a second are aborted.
         """
-        acceptor, self._acceptor = self._acceptor, None
-        if acceptor is None:
+        acceptors, self._acceptors = self._acceptors, []
+        if not acceptors:
             return succeed(None)
-        acceptor.stop(self._where.backlog)
+        for acceptor in acceptors:
+            acceptor.stop(self._where.backlog)
         self._where.close()
         if not self._connecting:
             self.factory.doStop()

@@ -2,15 +2,24 @@
 
 import asyncio
 import sys
+import threading
 import time
 from typing import Any
 
 from twisted.internet import asyncioreactor
+from twisted.internet.error import ReactorNotRestartable
 from twisted.internet.interfaces import IReactorCore
 
+from aiorest_ws.exceptions import ImproperlyConfigured
 from aiorest_ws.internals.twisted_private import loop_of
 
-__all__ = ("describe_reactor", "install_reactor")
+__all__ = (
+    "check_can_run",
+    "describe_reactor",
+    "install_reactor",
+    "is_main_thread",
+    "run_reactor",
+)
 
 
 def install_reactor() -> Any:
@@ -26,6 +35,43 @@ def install_reactor() -> Any:
     from twisted.internet import reactor
 
     return reactor
+
+
+def check_can_run() -> None:
+    """Raise ImproperlyConfigured, which says what to do, if no reactor can run in this thread."""
+    reactor: Any = sys.modules.get("twisted.internet.reactor")
+    if reactor is not None and reactor.running:
+        raise ImproperlyConfigured(
+            "The reactor of this process runs already: start `app.tcp_service(host, port)` with "
+            "`startService()` in its thread, instead of `app.run()`."
+        )
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return
+    raise ImproperlyConfigured(
+        "An event loop runs in this thread already: call `app.run()` before it starts, or in a "
+        "thread of its own."
+    )
+
+
+def run_reactor(reactor: Any) -> None:
+    """Run the reactor; outside of the main thread without handlers of signals.
+
+    Raises ImproperlyConfigured if it has run before.
+    """
+    try:
+        reactor.run(installSignalHandlers=is_main_thread())
+    except ReactorNotRestartable:
+        raise ImproperlyConfigured(
+            "A reactor runs once in a process: serve all applications at once, each with "
+            "`app.tcp_service(host, port).startService()`, or call `app.run()` in another process."
+        ) from None
+
+
+def is_main_thread() -> bool:
+    """Tell whether this is the thread that gets signals."""
+    return threading.current_thread() is threading.main_thread()
 
 
 def describe_reactor(reactor: IReactorCore) -> str:

@@ -30,18 +30,15 @@ class TLSFiles:
 
     def twisted_options(self) -> CertificateOptions:
         """Return options for Twisted's TLS; raise ImproperlyConfigured for unusable files."""
+        self._check_readable()
         options = CertificateOptions(raiseMinimumTo=TLSVersion.TLSv1_2)
         # Twisted's arguments for files need a class of pyOpenSSL that is deprecated.
         context = options.getContext()
-        try:
-            with self._certificates() as certificates:
-                context.use_certificate_chain_file(certificates)
+        with self._certificates() as certificates, self._naming(self.certificate):
+            context.use_certificate_chain_file(certificates)
+        with self._naming(self.key):
             context.use_privatekey_file(os.fspath(self.key))
             context.check_privatekey()
-        except SSL.Error as exc:
-            raise self._unusable(_reasons(exc)) from exc
-        except OSError as exc:
-            raise self._unusable(str(exc)) from exc
         return options
 
     def ssl_context(self) -> ssl.SSLContext:
@@ -71,6 +68,24 @@ class TLSFiles:
             together.flush()
             yield together.name
 
+    @contextmanager
+    def _naming(self, path: str | os.PathLike[str]) -> Iterator[None]:
+        """Name the file that OpenSSL cannot use."""
+        try:
+            yield
+        except SSL.Error as exc:
+            raise self._unusable(f"{os.fspath(path)!r}: {_reasons(exc)}") from exc
+
+    def _check_readable(self) -> None:
+        # OpenSSL does not say which file it cannot read.
+        for path in (self.certificate, self.key, self.chain):
+            if path is not None:
+                try:
+                    with Path(path).open("rb"):
+                        pass
+                except (OSError, ValueError) as exc:
+                    raise self._unusable(f"{os.fspath(path)!r}: {_why(exc)}") from exc
+
     def _unusable(self, why: str) -> ImproperlyConfigured:
         return ImproperlyConfigured(
             f"The certificate {str(self.certificate)!r} and the key {str(self.key)!r} cannot "
@@ -81,6 +96,10 @@ class TLSFiles:
 _PEM_CERTIFICATE = rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----"
 
 
+def _why(exc: Exception) -> str:
+    return (isinstance(exc, OSError) and exc.strerror) or str(exc)
+
+
 def _reasons(exc: SSL.Error) -> str:
     errors = exc.args[0] if exc.args else ()
-    return "; ".join(reason for *_, reason in errors) or "OpenSSL does not say why"
+    return "; ".join(reason for *_, reason in errors if reason) or "OpenSSL does not say why"

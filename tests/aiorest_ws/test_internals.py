@@ -83,6 +83,14 @@ TABLE = [
     Private(*("Twisted", TWISTED_TCP, "_tempDataLen", TWISTED), "unsent bytes"),
     Private(*("Twisted", TWISTED_TCP, "bufferSize", TWISTED), "the high-water mark"),
     Private(
+        *("Twisted", "twisted.application.twist._twist:Twist", "main", TWISTED),
+        "whether twist runs the program",
+    ),
+    Private(
+        *("Twisted", "twisted.application.app:ApplicationRunner", "run", TWISTED),
+        "whether twistd runs the program",
+    ),
+    Private(
         *("Twisted", "twisted.internet._producer_helpers", "_PullToPush", TWISTED),
         "pull producers of an application",
     ),
@@ -95,6 +103,8 @@ TABLE = [
         "the transport under TLS",
     ),
     Private(*("Python", "sys", "_current_frames", STDLIB), "the stack of the reactor thread"),
+    Private(*("Python", "sys", "_getframe", TWISTED), "who runs the program"),
+    Private(*("Python", "atexit", "_run_exitfuncs", STDLIB), "an exit status at the end"),
     Private(*("Python", "asyncio", "_get_running_loop", AWAITING), "a loop that may be missing"),
     Private(*("Python", "asyncio.tasks", "_enter_task", AWAITING), "the current task of a step"),
     Private(*("Python", "asyncio.tasks", "_leave_task", AWAITING), "the current task of a step"),
