@@ -2,8 +2,8 @@
 
 import dataclasses
 import importlib
-import inspect
 import os
+import ssl
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -13,24 +13,26 @@ from twisted.internet.interfaces import IStreamServerEndpoint
 
 from aiorest_ws.abstract import AbstractRouter
 from aiorest_ws.conf import settings
-from aiorest_ws.dispatch.failures import ErrorHandler
 from aiorest_ws.exceptions import ImproperlyConfigured
 from aiorest_ws.limits import Limits
 from aiorest_ws.log import log_to_stream, log_to_twisted, set_level
 from aiorest_ws.request import ConnectionHook, RequestHandlerFactory, RequestHandlerProtocol
 from aiorest_ws.serving.hooks import (
+    ErrorHandler,
     Hook,
     add_hook,
+    adds_error_handler,
     check_auth_required,
-    check_class,
     import_middleware,
+    set_class,
 )
+from aiorest_ws.serving.inherited import check_overrides, tls_files, tls_of
 from aiorest_ws.serving.service import ApplicationService, FactoryHook
 from aiorest_ws.serving.workers import make_service
 from aiorest_ws.topics.broker import Broker
 from aiorest_ws.topics.urls import MEMORY, is_memory
 from aiorest_ws.transports import (
-    TLSFiles,
+    TLS,
     endpoint_from_string,
     install_reactor,
     is_inside_tls,
@@ -38,7 +40,6 @@ from aiorest_ws.transports import (
 )
 from aiorest_ws.urls.base import set_urlconf
 from aiorest_ws.utils.websocket import deflate_offer_accept
-from aiorest_ws.validators import check_and_set_subclass
 
 __all__ = ("Application", "load_application")
 
@@ -52,7 +53,14 @@ class Application:
     `factory_options` are keywords for the factory class. `topics` is where topics are stored,
     `memory` or the URL of a Redis server. `presence_info(request)` returns what the other
     subscribers of a topic may know about a client.
+
+    With `ssl_ca_certs`, a PEM file of authorities, clients need a certificate.
+    `ssl_keyfile_password` decrypts `key`. With `ssl_reload` new handshakes use renewed files.
     """
+
+    # As in 1.1, a subclass may set them.
+    _factory: type[RequestHandlerFactory] = RequestHandlerFactory
+    _protocol: type[RequestHandlerProtocol] | None = None
 
     def __init__(
         self,
@@ -68,9 +76,10 @@ class Application:
         factory_options: Mapping[str, Any] | None = None,
         topics: str | Broker = MEMORY,
         presence_info: Callable[[Any], Any] | None = None,
+        ssl_ca_certs: str | os.PathLike[str] | None = None,
+        ssl_keyfile_password: str | bytes | None = None,
+        ssl_reload: bool = True,
     ) -> None:
-        self._factory: type[RequestHandlerFactory] = RequestHandlerFactory
-        self._protocol: type[RequestHandlerProtocol] | None = None
         self.factory = factory
         self.protocol = protocol
         self.certificate = certificate
@@ -81,6 +90,9 @@ class Application:
         self.factory_options = dict(factory_options or {})
         self.topics = topics
         self.presence_info = presence_info
+        self.ssl_ca_certs = ssl_ca_certs
+        self.ssl_keyfile_password = ssl_keyfile_password
+        self.ssl_reload = ssl_reload
         classes = [import_middleware(middleware) for middleware in settings.MIDDLEWARE_CLASSES]
         self._middlewares = [middleware() for middleware in [*classes, *middlewares]]
         self._startup_hooks: list[FactoryHook] = []
@@ -97,8 +109,7 @@ class Application:
     @factory.setter
     def factory(self, factory: type[RequestHandlerFactory] | None) -> None:
         if factory is not None:
-            check_class("factory", factory)
-            check_and_set_subclass(self, "_factory", factory, RequestHandlerFactory)
+            set_class(self, "_factory", factory, RequestHandlerFactory)
 
     @property
     def protocol(self) -> type[RequestHandlerProtocol]:
@@ -108,8 +119,7 @@ class Application:
     @protocol.setter
     def protocol(self, protocol: type[RequestHandlerProtocol] | None) -> None:
         if protocol is not None:
-            check_class("protocol", protocol)
-            check_and_set_subclass(self, "_protocol", protocol, RequestHandlerProtocol)
+            set_class(self, "_protocol", protocol, RequestHandlerProtocol)
 
     @property
     def middlewares(self) -> list[Any]:
@@ -118,13 +128,8 @@ class Application:
 
     @property
     def isSecure(self) -> bool:
-        """Whether clients connect by `wss://`.
-
-        Raises ImproperlyConfigured if only one of `certificate` and `key` is set.
-        """
-        if bool(self.certificate) != bool(self.key):
-            raise ImproperlyConfigured("TLS needs both, a `certificate` and its `key`.")
-        return bool(self.certificate)
+        """Whether there is a certificate with its key, so that clients connect by `wss://`."""
+        return bool(self.certificate and self.key)
 
     @property
     def url(self) -> str:
@@ -171,16 +176,7 @@ class Application:
 
         The handler of the nearest base class is called. It may also raise a BaseAPIException.
         """
-        if not inspect.isclass(exception) or not issubclass(exception, BaseException):
-            raise TypeError(f"error_handler takes an exception class, not {exception!r}")
-
-        def register(handler: Hook) -> Hook:
-            if inspect.iscoroutinefunction(handler):
-                raise TypeError("an error handler cannot be a coroutine")
-            self._error_handlers[exception] = handler
-            return handler
-
-        return register
+        return adds_error_handler(self._error_handlers, exception)
 
     # Servers
 
@@ -201,6 +197,7 @@ class Application:
         """
         if log_level is not None:
             set_level(log_level)
+        check_overrides(self)
         options = {**self.factory_options, **factory_options}
         if self.limits is not None:
             options.setdefault("limits", self.limits)
@@ -259,8 +256,10 @@ class Application:
             compress=compress,
             accept_function=accept_function,
         )
-        endpoint = endpoint_from_string(reactor, listen, tls=self._tls())
-        return self._service(factory, endpoint, path, workers, is_secure=is_inside_tls(listen))
+        tls = self._tls()
+        endpoint = endpoint_from_string(reactor, listen, tls=tls)
+        is_secure = tls is not None or is_inside_tls(listen)
+        return self._service(factory, endpoint, path, workers, is_secure=is_secure)
 
     def run(
         self,
@@ -313,8 +312,12 @@ class Application:
             compress=compress,
             accept_function=accept_function,
         )
-        endpoint = tcp_endpoint(reactor, host, port, tls=self._tls())
-        return self._service(factory, endpoint, path, workers, host=host, print_line=print)
+        tls = self._tls()
+        endpoint = tcp_endpoint(reactor, host, port, tls=tls)
+        is_secure = tls is not None
+        return self._service(
+            factory, endpoint, path, workers, host=host, print_line=print, is_secure=is_secure
+        )
 
     def _service(
         self,
@@ -351,12 +354,13 @@ class Application:
         if self._error_handlers:
             router.error_handlers.update(self._error_handlers)  # type: ignore[attr-defined]
 
-    def _tls(self) -> TLSFiles | None:
-        if not self.isSecure:
-            return None
-        assert self.certificate is not None  # noqa: S101  isSecure checks both
-        assert self.key is not None  # noqa: S101
-        return TLSFiles(self.certificate, self.key)
+    def _get_ssl_context(self) -> ssl.SSLContext | None:
+        # Of 1.1: a subclass may override it, on the asyncio reactor.
+        files = tls_files(self)
+        return None if files is None else files.ssl_context()
+
+    def _tls(self) -> TLS | None:
+        return tls_of(self, self._get_ssl_context, Application._get_ssl_context)
 
 
 def load_application(name: str) -> Application:

@@ -20,13 +20,13 @@ from twisted.internet.interfaces import (
     IProtocolFactory,
     IStreamServerEndpoint,
 )
-from twisted.internet.ssl import CertificateOptions
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from zope.interface import implementer
 
 from aiorest_ws.exceptions import ImproperlyConfigured
 from aiorest_ws.internals.twisted_private import loop_of
 from aiorest_ws.transports.loop_port import LoopServerEndpoint
+from aiorest_ws.transports.renewal import TLS
 from aiorest_ws.transports.sockets import TCPSocket, UNIXSocket
 from aiorest_ws.transports.tls import TLSFiles
 
@@ -46,7 +46,7 @@ LISTEN_BACKLOG = 1024
 class _TLSEndpoint:
     """Twisted's TLS around one of Twisted's endpoints."""
 
-    def __init__(self, endpoint: Any, tls: CertificateOptions) -> None:
+    def __init__(self, endpoint: Any, tls: Any) -> None:
         self._endpoint = endpoint
         self._tls = tls
 
@@ -63,7 +63,7 @@ def tcp_endpoint(
     port: int,
     *,
     backlog: int = LISTEN_BACKLOG,
-    tls: TLSFiles | None = None,
+    tls: TLS | None = None,
 ) -> IStreamServerEndpoint:
     """Return the fastest endpoint that the reactor has; an empty `host` is every IPv4 address.
 
@@ -71,11 +71,11 @@ def tcp_endpoint(
     """
     host = host.strip("[]")
     if loop_of(reactor) is not None:
-        context = None if tls is None else tls.ssl_context()
+        context = None if tls is None else tls.for_loop()
         return LoopServerEndpoint(reactor, TCPSocket(host, port, backlog), context)
     kind = TCP6ServerEndpoint if ":" in host else TCP4ServerEndpoint
     endpoint = kind(reactor, port, backlog, host)
-    return endpoint if tls is None else _TLSEndpoint(endpoint, tls.twisted_options())
+    return endpoint if tls is None else _TLSEndpoint(endpoint, tls.for_twisted())
 
 
 def unix_endpoint(
@@ -85,18 +85,18 @@ def unix_endpoint(
     mode: int = 0o666,
     backlog: int = LISTEN_BACKLOG,
     lockfile: bool = False,
-    tls: TLSFiles | None = None,
+    tls: TLS | None = None,
 ) -> IStreamServerEndpoint:
     """Return the fastest endpoint on a Unix socket that the reactor has.
 
     Raises ImproperlyConfigured for TLS files that cannot be used.
     """
     if loop_of(reactor) is not None:
-        context = None if tls is None else tls.ssl_context()
+        context = None if tls is None else tls.for_loop()
         where = UNIXSocket(path, mode, backlog, lockfile=lockfile)
         return LoopServerEndpoint(reactor, where, context)
     endpoint = UNIXServerEndpoint(reactor, path, backlog, mode, lockfile)
-    return endpoint if tls is None else _TLSEndpoint(endpoint, tls.twisted_options())
+    return endpoint if tls is None else _TLSEndpoint(endpoint, tls.for_twisted())
 
 
 # Endpoint strings
@@ -115,7 +115,7 @@ _TWISTED_ONLY = {"sslmethod", "dhParameters"}
 
 
 def endpoint_from_string(
-    reactor: Any, description: str, *, tls: TLSFiles | None = None
+    reactor: Any, description: str, *, tls: TLS | None = None
 ) -> IStreamServerEndpoint:
     """Return an endpoint for a string such as `tcp:8080:interface=127.0.0.1`.
 
@@ -131,7 +131,7 @@ def endpoint_from_string(
         if endpoint is not None:
             return endpoint
     endpoint = serverFromString(reactor, description.removeprefix("native:"))
-    return endpoint if tls is None else _TLSEndpoint(endpoint, tls.twisted_options())
+    return endpoint if tls is None else _TLSEndpoint(endpoint, tls.for_twisted())
 
 
 def endpoint_from_arguments(
@@ -140,7 +140,7 @@ def endpoint_from_arguments(
     positional: Sequence[str],
     named: Mapping[str, str],
     *,
-    tls: TLSFiles | None = None,
+    tls: TLS | None = None,
 ) -> IStreamServerEndpoint | None:
     """Return our endpoint for the parts of an endpoint string.
 
