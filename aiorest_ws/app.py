@@ -26,7 +26,12 @@ from aiorest_ws.serving.hooks import (
     import_middleware,
     set_class,
 )
-from aiorest_ws.serving.inherited import check_overrides, tls_files, tls_of
+from aiorest_ws.serving.inherited import (
+    check_overrides,
+    configure_logging,
+    tls_files,
+    tls_of,
+)
 from aiorest_ws.serving.service import ApplicationService, FactoryHook
 from aiorest_ws.serving.workers import make_service
 from aiorest_ws.topics.broker import Broker
@@ -248,6 +253,7 @@ class Application:
         With more than one of `workers` it starts that many processes of this program.
         """
         reactor = install_reactor()
+        log_level = None if configure_logging() else log_level
         log_to_twisted()
         factory = self.generate_factory(
             None,
@@ -304,11 +310,12 @@ class Application:
     ) -> ApplicationService:
         """Return the service that `run` runs; it prints a banner and logs to standard error."""
         reactor = install_reactor()
+        level = None if configure_logging() else log_level
         log_to_stream()
         factory = self.generate_factory(
             self.generate_url(host, port, path) if port else None,
             router=router,
-            log_level=log_level,
+            log_level=level,
             compress=compress,
             accept_function=accept_function,
         )

@@ -14,7 +14,7 @@ from aiorest_ws.exceptions import EndpointValueError, MalformedMessage, NotSpeci
 from aiorest_ws.parsers import URLParser
 from aiorest_ws.topics.routes import TopicRoute, TopicRoutes
 from aiorest_ws.urls.utils import reverse
-from aiorest_ws.validators import check_route
+from aiorest_ws.validators import RouteArgumentsValidator
 from aiorest_ws.views import MethodBasedView
 from aiorest_ws.wrappers import Request
 
@@ -28,6 +28,7 @@ class SimpleRouter(AbstractRouter):
     a thread of its own.
     """
 
+    args_validator = RouteArgumentsValidator()
     url_parser = URLParser()
 
     def __init__(self) -> None:
@@ -55,7 +56,7 @@ class SimpleRouter(AbstractRouter):
     ) -> None:
         """Serve `path`, plain or a template such as `/users/{id}`, with a view class."""
         path = normalize_path(path) if isinstance(path, str) else path
-        check_route(path, handler, methods, name)
+        self.args_validator.validate(path, handler, methods, name)
         self._register_url(self.url_parser.define_route(path, handler, methods, name))
 
     def register_endpoint(self, endpoint: EndpointFunction) -> None:
@@ -153,7 +154,7 @@ class SimpleRouter(AbstractRouter):
             return None, (), {}
         view = route.endpoint_for(request.method).handler()
         view._route = route  # for the dispatcher
-        return view, values, request.args
+        return view, tuple(values), dict(request.args)
 
     def process_request(self, request: Request) -> Any:
         """Return the reply's bytes, or an awaitable or a Stream if the view is asynchronous.

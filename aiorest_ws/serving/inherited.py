@@ -1,13 +1,15 @@
 """What a subclass of `Application` written for 1.1 overrides: honoured, or refused at start."""
 
+import logging.config
 import ssl
 from collections.abc import Callable
 from typing import Any, cast
 
+from aiorest_ws.conf import settings
 from aiorest_ws.exceptions import ImproperlyConfigured
 from aiorest_ws.transports import TLS, OwnContext, TLSFiles
 
-__all__ = ("check_overrides", "tls_files", "tls_of")
+__all__ = ("check_overrides", "configure_logging", "tls_files", "tls_of")
 
 # The functions and attributes of 1.1 that nothing calls or reads any more.
 _INSTEAD = {
@@ -33,6 +35,21 @@ def check_overrides(application: Any) -> None:
                 f"{kind.__qualname__} has `{name}` of aiorest-ws 1.1, which has no effect now: "
                 f"{instead}."
             )
+
+
+def configure_logging() -> bool:
+    """Configure `logging` as the settings say; tell whether they give the server's level.
+
+    Raises ImproperlyConfigured.
+    """
+    configuration = settings.DEFAULT_LOGGING_SETTINGS
+    if not configuration:
+        return False
+    try:
+        logging.config.dictConfig(configuration)
+    except (AttributeError, ImportError, TypeError, ValueError) as exc:
+        raise ImproperlyConfigured(f"DEFAULT_LOGGING_SETTINGS cannot be used: {exc}.") from exc
+    return "level" in configuration.get("loggers", {}).get("aiorest-ws", {})
 
 
 def tls_files(application: Any) -> TLSFiles | None:
