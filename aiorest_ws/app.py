@@ -2,8 +2,8 @@
 
 import dataclasses
 import importlib
-import inspect
 import os
+import ssl
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -13,25 +13,32 @@ from twisted.internet.interfaces import IStreamServerEndpoint
 
 from aiorest_ws.abstract import AbstractRouter
 from aiorest_ws.conf import settings
-from aiorest_ws.dispatch.failures import ErrorHandler
 from aiorest_ws.exceptions import ImproperlyConfigured
 from aiorest_ws.limits import Limits
 from aiorest_ws.log import log_to_stream, log_to_twisted, set_level
 from aiorest_ws.request import ConnectionHook, RequestHandlerFactory, RequestHandlerProtocol
 from aiorest_ws.serving.failure import run_program, start_failures_in_one_line
 from aiorest_ws.serving.hooks import (
+    ErrorHandler,
     Hook,
     add_hook,
+    adds_error_handler,
     check_auth_required,
-    check_class,
     import_middleware,
+    set_class,
+)
+from aiorest_ws.serving.inherited import (
+    check_overrides,
+    configure_logging,
+    tls_files,
+    tls_of,
 )
 from aiorest_ws.serving.service import ApplicationService, FactoryHook
 from aiorest_ws.serving.workers import make_service
 from aiorest_ws.topics.broker import Broker
 from aiorest_ws.topics.urls import MEMORY, is_memory
 from aiorest_ws.transports import (
-    TLSFiles,
+    TLS,
     endpoint_from_string,
     install_reactor,
     is_inside_tls,
@@ -39,7 +46,7 @@ from aiorest_ws.transports import (
 )
 from aiorest_ws.urls.base import set_urlconf
 from aiorest_ws.utils.websocket import deflate_offer_accept
-from aiorest_ws.validators import check_and_set_subclass, check_encoder
+from aiorest_ws.validators import check_encoder
 
 __all__ = ("Application", "load_application")
 
@@ -54,7 +61,14 @@ class Application:
     `memory` or the URL of a Redis server. `presence_info(request)` returns what the other
     subscribers of a topic may know about a client. `encoder(value)` returns what is sent in place
     of a value that JSON cannot hold; it raises for one that it does not know.
+
+    With `ssl_ca_certs`, a PEM file of authorities, clients need a certificate.
+    `ssl_keyfile_password` decrypts `key`. With `ssl_reload` new handshakes use renewed files.
     """
+
+    # As in 1.1, a subclass may set them.
+    _factory: type[RequestHandlerFactory] = RequestHandlerFactory
+    _protocol: type[RequestHandlerProtocol] | None = None
 
     def __init__(
         self,
@@ -71,9 +85,10 @@ class Application:
         topics: str | Broker = MEMORY,
         presence_info: Callable[[Any], Any] | None = None,
         encoder: Callable[[Any], Any] | None = None,
+        ssl_ca_certs: str | os.PathLike[str] | None = None,
+        ssl_keyfile_password: str | bytes | None = None,
+        ssl_reload: bool = True,
     ) -> None:
-        self._factory: type[RequestHandlerFactory] = RequestHandlerFactory
-        self._protocol: type[RequestHandlerProtocol] | None = None
         self.factory = factory
         self.protocol = protocol
         self.certificate = certificate
@@ -85,6 +100,9 @@ class Application:
         self.topics = topics
         self.presence_info = presence_info
         self.encoder = check_encoder(encoder)
+        self.ssl_ca_certs = ssl_ca_certs
+        self.ssl_keyfile_password = ssl_keyfile_password
+        self.ssl_reload = ssl_reload
         classes = [import_middleware(middleware) for middleware in settings.MIDDLEWARE_CLASSES]
         self._middlewares = [middleware() for middleware in [*classes, *middlewares]]
         self._startup_hooks: list[FactoryHook] = []
@@ -101,8 +119,7 @@ class Application:
     @factory.setter
     def factory(self, factory: type[RequestHandlerFactory] | None) -> None:
         if factory is not None:
-            check_class("factory", factory)
-            check_and_set_subclass(self, "_factory", factory, RequestHandlerFactory)
+            set_class(self, "_factory", factory, RequestHandlerFactory)
 
     @property
     def protocol(self) -> type[RequestHandlerProtocol]:
@@ -112,8 +129,7 @@ class Application:
     @protocol.setter
     def protocol(self, protocol: type[RequestHandlerProtocol] | None) -> None:
         if protocol is not None:
-            check_class("protocol", protocol)
-            check_and_set_subclass(self, "_protocol", protocol, RequestHandlerProtocol)
+            set_class(self, "_protocol", protocol, RequestHandlerProtocol)
 
     @property
     def middlewares(self) -> list[Any]:
@@ -122,13 +138,8 @@ class Application:
 
     @property
     def isSecure(self) -> bool:
-        """Whether clients connect by `wss://`.
-
-        Raises ImproperlyConfigured if only one of `certificate` and `key` is set.
-        """
-        if bool(self.certificate) != bool(self.key):
-            raise ImproperlyConfigured("TLS needs both, a `certificate` and its `key`.")
-        return bool(self.certificate)
+        """Whether there is a certificate with its key, so that clients connect by `wss://`."""
+        return bool(self.certificate and self.key)
 
     @property
     def url(self) -> str:
@@ -175,16 +186,7 @@ class Application:
 
         The handler of the nearest base class is called. It may also raise a BaseAPIException.
         """
-        if not inspect.isclass(exception) or not issubclass(exception, BaseException):
-            raise TypeError(f"error_handler takes an exception class, not {exception!r}")
-
-        def register(handler: Hook) -> Hook:
-            if inspect.iscoroutinefunction(handler):
-                raise TypeError("an error handler cannot be a coroutine")
-            self._error_handlers[exception] = handler
-            return handler
-
-        return register
+        return adds_error_handler(self._error_handlers, exception)
 
     # Servers
 
@@ -205,6 +207,7 @@ class Application:
         """
         if log_level is not None:
             set_level(log_level)
+        check_overrides(self)
         options = {**self.factory_options, **factory_options}
         if self.limits is not None:
             options.setdefault("limits", self.limits)
@@ -258,6 +261,7 @@ class Application:
         ImproperlyConfigured; under twist and twistd, SystemExit with one line.
         """
         reactor = install_reactor()
+        log_level = None if configure_logging() else log_level
         log_to_twisted()
         with start_failures_in_one_line():
             factory = self.generate_factory(
@@ -267,8 +271,10 @@ class Application:
                 compress=compress,
                 accept_function=accept_function,
             )
-            endpoint = endpoint_from_string(reactor, listen, tls=self._tls())
-            return self._service(factory, endpoint, path, workers, is_secure=is_inside_tls(listen))
+            tls = self._tls()
+            endpoint = endpoint_from_string(reactor, listen, tls=tls)
+            is_secure = tls is not None or is_inside_tls(listen)
+            return self._service(factory, endpoint, path, workers, is_secure=is_secure)
 
     def run(
         self,
@@ -314,16 +320,21 @@ class Application:
     ) -> ApplicationService:
         """Return the service that `run` runs; it prints a banner and logs to standard error."""
         reactor = install_reactor()
+        level = None if configure_logging() else log_level
         log_to_stream()
         factory = self.generate_factory(
             self.generate_url(host, port, path) if port else None,
             router=router,
-            log_level=log_level,
+            log_level=level,
             compress=compress,
             accept_function=accept_function,
         )
-        endpoint = tcp_endpoint(reactor, host, port, tls=self._tls())
-        return self._service(factory, endpoint, path, workers, host=host, print_line=print)
+        tls = self._tls()
+        endpoint = tcp_endpoint(reactor, host, port, tls=tls)
+        is_secure = tls is not None
+        return self._service(
+            factory, endpoint, path, workers, host=host, print_line=print, is_secure=is_secure
+        )
 
     def _service(
         self,
@@ -360,12 +371,13 @@ class Application:
         if self._error_handlers:
             router.error_handlers.update(self._error_handlers)  # type: ignore[attr-defined]
 
-    def _tls(self) -> TLSFiles | None:
-        if not self.isSecure:
-            return None
-        assert self.certificate is not None  # noqa: S101  isSecure checks both
-        assert self.key is not None  # noqa: S101
-        return TLSFiles(self.certificate, self.key)
+    def _get_ssl_context(self) -> ssl.SSLContext | None:
+        # Of 1.1: a subclass may override it, on the asyncio reactor.
+        files = tls_files(self)
+        return None if files is None else files.ssl_context()
+
+    def _tls(self) -> TLS | None:
+        return tls_of(self, self._get_ssl_context, Application._get_ssl_context)
 
 
 def load_application(name: str) -> Application:

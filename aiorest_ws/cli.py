@@ -42,6 +42,11 @@ def _run(options: argparse.Namespace) -> None:
     application = load_application(options.app)
     if options.certificate or options.key:
         application.certificate, application.key = options.certificate, options.key
+    if options.ssl_ca_certs:
+        application.ssl_ca_certs = options.ssl_ca_certs
+    if options.ssl_keyfile_password is not None:
+        application.ssl_keyfile_password = options.ssl_keyfile_password
+    application.ssl_reload = application.ssl_reload and not options.no_ssl_reload
     names = [name for name, _, _ in Limits.options()]
     given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
     application.limits = application.limits_with(given)
@@ -76,6 +81,15 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--compress", action="store_true", help="offer permessage-deflate")
     run.add_argument("--certificate", help="PEM file; with --key the server speaks wss://")
     run.add_argument("--key", help="PEM file")
+    run.add_argument(
+        "--ssl-ca-certs",
+        metavar="FILE",
+        help="PEM file; clients need a certificate signed by these",
+    )
+    run.add_argument("--ssl-keyfile-password", metavar="PASSWORD", help="of an encrypted --key")
+    run.add_argument(
+        "--no-ssl-reload", action="store_true", help="keep certificates until the end"
+    )
 
     run.add_argument("--access-log", action="store_true", help="log each reply")
     limits = run.add_argument_group("limits", "`none` means no limit, where that is allowed")

@@ -12,7 +12,10 @@ __all__ = ("EndpointFunction", "endpoint")
 
 
 class EndpointFunction:
-    """A function with the arguments of its registration; it can still be called."""
+    """A function with the arguments of its registration; it can still be called.
+
+    Called without arguments it returns those of `register`: path, view class, methods and name.
+    """
 
     def __init__(
         self,
@@ -30,6 +33,8 @@ class EndpointFunction:
         self.attributes = attributes
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if not args and not kwargs:
+            return self.path, self.as_view(), self.methods, self.name
         return self.function(*args, **kwargs)
 
     def as_view(self) -> type[MethodBasedView]:

@@ -76,7 +76,7 @@ class Connection(Protocol):
 
     @property
     def running(self) -> list[Request | None]:
-        """The requests that are still to be answered."""
+        """The requests that are still to be answered; None for an `onMessage` that waits."""
 
     def drain(self) -> None:
         """Answer new calls with 503."""

@@ -10,6 +10,7 @@ from aiorest_ws.awaiting import Ready, drive, is_awaitable, maybe_await
 from aiorest_ws.codecs import decode_message, encode_message
 from aiorest_ws.connection import (
     CLOSING,
+    DONE,
     DRAINING,
     OPTIONS,
     STOPPING,
@@ -93,8 +94,8 @@ class RequestHandlerProtocol(FlowProtocol):
 
     # From a message to its reply
 
-    def onMessage(self, payload: bytes, isBinary: bool) -> None:
-        """Answer one message. Every fault in it becomes a failure; the connection stays."""
+    def onMessage(self, payload: bytes, isBinary: bool) -> Any:
+        """Answer one message, with a failure for every fault; `await` waits for the answer."""
         request: Request | None = None
         try:
             if self._has_own_requests:
@@ -109,17 +110,15 @@ class RequestHandlerProtocol(FlowProtocol):
             calls = self._calls
             if request.url is None and normalize_method(request.method) == CANCEL:
                 self.cancel_call(request)
-                return
+                return DONE
             if self._flow or (calls is not None and calls.by_id):
                 self._check_room_for(request)
             answer = router.process_request(request)
         except BaseAPIException as exc:
             logger.debug("%r refused: %s %s", request, type(exc).__name__, exc.status)
-            self._fail(request, render_failure(request, exc), isBinary, exc.status)
-            return
+            return self._fail(request, render_failure(request, exc), isBinary, exc.status)
         except BaseException as exc:  # noqa: BLE001  an override may raise anything
-            self._fail(request, internal_error_reply(request, exc), isBinary, 500)
-            return
+            return self._fail(request, internal_error_reply(request, exc), isBinary, 500)
         kind = type(answer)
         subscriptions = self._subscriptions
         is_plain = kind is bytes or (
@@ -130,18 +129,18 @@ class RequestHandlerProtocol(FlowProtocol):
         elif isinstance(answer, bytes) or not is_awaitable(answer):
             self.answer_call(request, bytes(answer) if kind is Ready else answer, isBinary, None)
         else:
-            self._wait_for(request, answer, isBinary)
+            return self._wait_for(request, answer, isBinary)
+        return DONE
 
-    def _wait_for(self, request: Request | None, answer: Any, is_binary: bool) -> None:
+    def _wait_for(self, request: Request | None, answer: Any, is_binary: bool) -> Any:
         try:
             pending = answer if isinstance(answer, Deferred) else drive(maybe_await(answer))
         except BaseException as exc:  # noqa: BLE001  a router of somebody else's may raise any
-            self._fail(request, internal_error_reply(request, exc), is_binary, 500)
-            return
+            return self._fail(request, internal_error_reply(request, exc), is_binary, 500)
         if isinstance(pending, Deferred):
-            self._all_calls().wait_for(request, pending, is_binary)
-        else:
-            self.answer_call(request, pending, is_binary, None)
+            return self._all_calls().wait_for(request, pending, is_binary)
+        self.answer_call(request, pending, is_binary, None)
+        return DONE
 
     def _decode_own(self, payload: bytes, isBinary: bool) -> Request:
         started = time.monotonic()
@@ -183,10 +182,11 @@ class RequestHandlerProtocol(FlowProtocol):
         else:
             self._all_calls().send_stream(request, reply, is_binary, seconds_left)
 
-    def _fail(self, request: Request | None, reply: bytes, is_binary: bool, status: int) -> None:
+    def _fail(self, request: Request | None, reply: bytes, is_binary: bool, status: int) -> Any:
         if request is not None:
             self.call_ended(request)
         self._reply(request, reply, is_binary, status)
+        return DONE
 
     def _reply(
         self, request: Request | None, reply: Any, is_binary: bool, status: int | None = None

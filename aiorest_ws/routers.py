@@ -19,7 +19,7 @@ from aiorest_ws.exceptions import (
 from aiorest_ws.parsers import URLParser
 from aiorest_ws.topics.routes import TopicRoute, TopicRoutes
 from aiorest_ws.urls.utils import reverse
-from aiorest_ws.validators import check_route
+from aiorest_ws.validators import RouteArgumentsValidator
 from aiorest_ws.views import MethodBasedView
 from aiorest_ws.wrappers import Request
 
@@ -33,6 +33,7 @@ class SimpleRouter(AbstractRouter):
     a thread of its own.
     """
 
+    args_validator = RouteArgumentsValidator()
     url_parser = URLParser()
 
     def __init__(self) -> None:
@@ -60,7 +61,7 @@ class SimpleRouter(AbstractRouter):
     ) -> None:
         """Serve `path`, plain or a template such as `/users/{id}`, with a view class."""
         path = normalize_path(path) if isinstance(path, str) else path
-        check_route(path, handler, methods, name)
+        self.args_validator.validate(path, handler, methods, name)
         self._register_url(self.url_parser.define_route(path, handler, methods, name))
 
     def register_endpoint(self, endpoint: EndpointFunction) -> None:
@@ -158,7 +159,7 @@ class SimpleRouter(AbstractRouter):
             return None, (), {}
         view = route.endpoint_for(request.method).handler()
         view._route = route  # for the dispatcher
-        return view, values, request.args
+        return view, tuple(values), dict(request.args)
 
     def route_of(self, request: Request) -> str | None:
         """Return the path or the template of the endpoint that a request is for, if it has one."""

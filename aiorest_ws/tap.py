@@ -4,7 +4,7 @@ from typing import Any
 
 from twisted.python import usage
 
-from aiorest_ws.app import load_application
+from aiorest_ws.app import Application, load_application
 from aiorest_ws.exceptions import ImproperlyConfigured
 from aiorest_ws.limits import Limits
 from aiorest_ws.log import LEVELS
@@ -25,6 +25,10 @@ class Options(usage.Options):
         ("path", "p", "", "Path of the server's URL."),
         ("workers", None, 1, "Processes that serve.", int),
         ("topics", None, None, "memory, or the URL of a Redis server."),
+        ("certificate", None, None, "PEM file; with --key the server speaks wss://."),
+        ("key", None, None, "PEM file."),
+        ("ssl-ca-certs", None, None, "PEM file; clients need a certificate signed by these."),
+        ("ssl-keyfile-password", None, None, "Password of an encrypted --key."),
         ("log-level", None, "info", f"One of {', '.join(LEVELS)}."),
         *(
             (name.replace("_", "-"), None, None, f"Limit: {meaning} ({default}).")
@@ -34,6 +38,7 @@ class Options(usage.Options):
     optFlags = (
         ("compress", None, "Offer permessage-deflate."),
         ("access-log", None, "Log each reply."),
+        ("no-ssl-reload", None, "Keep certificates until the end."),
     )
 
     def postOptions(self) -> None:
@@ -55,8 +60,18 @@ class Options(usage.Options):
             if self["topics"] is not None:
                 application.topics = self["topics"]
             application.access_log = application.access_log or bool(self["access-log"])
+            self._set_tls(application)
         except ImproperlyConfigured as exc:
             raise usage.UsageError(str(exc)) from exc
+
+    def _set_tls(self, application: Application) -> None:
+        if self["certificate"] or self["key"]:
+            application.certificate, application.key = self["certificate"], self["key"]
+        if self["ssl-ca-certs"]:
+            application.ssl_ca_certs = self["ssl-ca-certs"]
+        if self["ssl-keyfile-password"] is not None:
+            application.ssl_keyfile_password = self["ssl-keyfile-password"]
+        application.ssl_reload = application.ssl_reload and not self["no-ssl-reload"]
 
 
 def makeService(options: Any) -> ApplicationService:

@@ -12,33 +12,101 @@ from aiorest_ws.values import Converter
 from aiorest_ws.views import MethodBasedView, http_methods, is_asynchronous
 from aiorest_ws.wrappers import normalize_method
 
-__all__ = ("check_and_set_subclass", "check_encoder", "check_methods", "check_route")
+__all__ = (
+    "BaseValidator",
+    "EndpointNameValidator",
+    "HandlerValidator",
+    "MethodValidator",
+    "PathValidator",
+    "RouteArgumentsValidator",
+    "check_and_set_subclass",
+    "check_encoder",
+    "check_methods",
+    "check_route",
+)
+
+
+class BaseValidator:
+    """Checks arguments; a subclass raises for wrong ones."""
+
+    def validate(self, *args: Any, **kwargs: Any) -> None:
+        """Accept anything."""
+
+
+class PathValidator(BaseValidator):
+    """Checks the path of an endpoint."""
+
+    def validate(self, path: object) -> None:
+        """Raise InvalidPathArgument unless `path` starts with `/` and has no query."""
+        if not isinstance(path, str) or not path.startswith("/"):
+            raise InvalidPathArgument(f"A path must start with `/`; this one is {path!r}.")
+        if "?" in path:
+            raise InvalidPathArgument(
+                f"A path cannot contain `?`, which starts a query: {path!r}."
+            )
+
+
+class HandlerValidator(BaseValidator):
+    """Checks the view class of an endpoint."""
+
+    def validate(self, handler: object) -> None:
+        """Raise InvalidHandler or NotSupportedArgumentType for what cannot be a view."""
+        if not inspect.isclass(handler) or not issubclass(handler, MethodBasedView):
+            raise InvalidHandler(
+                f"A handler must be a subclass of MethodBasedView, not {handler!r}."
+            )
+        injected = handler.injected
+        if isinstance(injected, str) or not all(isinstance(name, str) for name in injected):
+            raise NotSupportedArgumentType(
+                f"`injected` must be names in a tuple, not {injected!r}."
+            )
+        if handler.blocking:
+            for word in (*handler.methods, "dispatch"):
+                if is_asynchronous(inspect.getattr_static(handler, word, None)):
+                    raise InvalidHandler(
+                        f"{handler.__qualname__} is `blocking`: its `{word}` runs in a thread "
+                        "and cannot be a coroutine or an asynchronous generator."
+                    )
+
+
+class MethodValidator(BaseValidator):
+    """Checks the methods of an endpoint."""
+
+    def validate(self, methods: object) -> None:
+        """Raise NotSupportedArgumentType unless `methods` are a list or a str of HTTP methods."""
+        check_methods(methods)
+
+
+class EndpointNameValidator(BaseValidator):
+    """Checks the name of an endpoint."""
+
+    def validate(self, name: object) -> None:
+        """Raise NotSupportedArgumentType unless `name` is a str or None."""
+        if name is not None and not isinstance(name, str):
+            raise NotSupportedArgumentType(f"`name` must be a str, not {type(name).__name__}.")
+
+
+class RouteArgumentsValidator(BaseValidator):
+    """Checks the arguments of a registration; a router has one as `args_validator`."""
+
+    path_validator: BaseValidator = PathValidator()
+    handler_validator: BaseValidator = HandlerValidator()
+    methods_validator: BaseValidator = MethodValidator()
+    endpoint_name_validator: BaseValidator = EndpointNameValidator()
+
+    def validate(
+        self, path: object, handler: object, methods: object, name: object = None
+    ) -> None:
+        """Raise InvalidPathArgument, InvalidHandler or NotSupportedArgumentType."""
+        self.path_validator.validate(path)
+        self.handler_validator.validate(handler)
+        self.methods_validator.validate(methods)
+        self.endpoint_name_validator.validate(name)
 
 
 def check_route(path: object, handler: object, methods: object, name: object = None) -> None:
-    """Check the arguments of a registration.
-
-    Raises InvalidPathArgument, InvalidHandler or NotSupportedArgumentType.
-    """
-    if not isinstance(path, str) or not path.startswith("/"):
-        raise InvalidPathArgument(f"A path must start with `/`; this one is {path!r}.")
-    if "?" in path:
-        raise InvalidPathArgument(f"A path cannot contain `?`, which starts a query: {path!r}.")
-    if not inspect.isclass(handler) or not issubclass(handler, MethodBasedView):
-        raise InvalidHandler(f"A handler must be a subclass of MethodBasedView, not {handler!r}.")
-    check_methods(methods)
-    if name is not None and not isinstance(name, str):
-        raise NotSupportedArgumentType(f"`name` must be a str, not {type(name).__name__}.")
-    injected = handler.injected
-    if isinstance(injected, str) or not all(isinstance(name, str) for name in injected):
-        raise NotSupportedArgumentType(f"`injected` must be names in a tuple, not {injected!r}.")
-    if handler.blocking:
-        for word in (*handler.methods, "dispatch"):
-            if is_asynchronous(inspect.getattr_static(handler, word, None)):
-                raise InvalidHandler(
-                    f"{handler.__qualname__} is `blocking`: its `{word}` runs in a thread and "
-                    "cannot be a coroutine or an asynchronous generator."
-                )
+    """Check the arguments of a registration, as RouteArgumentsValidator does."""
+    RouteArgumentsValidator().validate(path, handler, methods, name)
 
 
 def check_methods(methods: Any) -> None:

@@ -11,6 +11,7 @@ __all__ = (
     "DATE_FORMAT",
     "DATE_INPUT_FORMATS",
     "DEFAULT_ENCODING",
+    "DEFAULT_LOGGING_SETTINGS",
     "HASH_ALGORITHM",
     "ISO_8601",
     "MIDDLEWARE_CLASSES",
@@ -42,6 +43,9 @@ UNICODE_JSON = True
 COMPACT_JSON = True
 COERCE_DECIMAL_TO_STRING = True
 UPLOADED_FILES_USE_URL = True
+
+# For logging.config.dictConfig, when a server is made; empty for the handler of `run`.
+DEFAULT_LOGGING_SETTINGS: dict[str, Any] = {}
 
 DATABASES: dict[str, dict[str, Any]] = {}
 USE_ORM_ENGINE = False

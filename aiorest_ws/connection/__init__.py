@@ -4,6 +4,7 @@
 """
 
 from aiorest_ws.connection.access_log import AccessLog
+from aiorest_ws.connection.callbacks import DONE
 from aiorest_ws.connection.calls import STOPPING, may_end_something
 from aiorest_ws.connection.closing import CLOSING, Closing
 from aiorest_ws.connection.connect_hooks import (
@@ -20,6 +21,7 @@ from aiorest_ws.connection.state import CloseReason, ConnectionState
 
 __all__ = (
     "CLOSING",
+    "DONE",
     "DRAINING",
     "OPTIONS",
     "STOPPING",

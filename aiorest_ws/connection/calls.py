@@ -63,13 +63,17 @@ class Calls:
     keeps its place until what it awaited has really ended. So does a stream, among the streams.
     """
 
-    __slots__ = ("_connection", "_is_closed", "_running", "_streams", "_turns", "by_id")
+    __slots__ = (
+        *("_connection", "_handlers", "_is_closed", "_running", "_streams", "_turns", "by_id"),
+    )
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._running: dict[Deferred[Any], _Call] = {}
         # The calls that are to be answered, by the `id` of their requests.
         self.by_id: dict[str | int, Deferred[Any]] | None = None
+        # What a coroutine `onMessage` of the application waits in.
+        self._handlers: set[Deferred[Any]] | None = None
         # The number of streams among the calls, and those that wait for their turn.
         self._streams = 0
         self._turns: deque[Deferred[None]] | None = None
@@ -80,8 +84,9 @@ class Calls:
 
     @property
     def unanswered(self) -> list[Request | None]:
-        """The requests that are still to be answered."""
-        return [call.request for call in list(self._running.values()) if not call.is_answered]
+        """The requests that are still to be answered; None for an `onMessage` that waits."""
+        unanswered = [one.request for one in list(self._running.values()) if not one.is_answered]
+        return unanswered + [None] * len(self._handlers) if self._handlers else unanswered
 
     @property
     def has_only_streams(self) -> bool:
@@ -127,14 +132,42 @@ class Calls:
             if not call.is_answered:
                 _cancel(pending)
 
-    def wait_for(self, request: Request | None, pending: Deferred[Any], is_binary: bool) -> None:
-        """Answer a request with what `pending` fires with."""
+    def wait_for(
+        self, request: Request | None, pending: Deferred[Any], is_binary: bool
+    ) -> Deferred[Any]:
+        """Answer a request with what `pending` fires with; return `pending`."""
         call = _Call(request, is_binary)
         self._start(pending, call, self._seconds_for(request))
-        connection = self._connection
-        if len(self._running) - self._streams >= connection.factory.limits.calls_in_flight:
-            connection.start_queueing()
-        pending.addBoth(self._answered, pending, call)
+        if not self._has_room:
+            self._connection.start_queueing()
+        return pending.addBoth(self._answered, pending, call)
+
+    @property
+    def _has_room(self) -> bool:
+        running = max(len(self._running) - self._streams, len(self._handlers or ()))
+        return bool(running < self._connection.factory.limits.calls_in_flight)
+
+    def handle(self, pending: Deferred[Any]) -> None:
+        """Count an `onMessage` of the application, which may call ours later, until it ends."""
+        if pending in self._running:
+            return  # it has returned what ours has
+        if self._handlers is None:
+            self._handlers = set()
+        self._handlers.add(pending)
+        if not self._has_room:
+            self._connection.start_queueing()
+        pending.addBoth(self._handled, pending, self._handlers)
+
+    def _handled(self, result: Any, pending: Deferred[Any], handlers: set[Deferred[Any]]) -> Any:
+        handlers.discard(pending)
+        if not self._is_closed:
+            self._forget_if_idle()
+            self._resume()
+        return result
+
+    def _resume(self) -> None:
+        if self._has_room:
+            self._connection.resume_calls()
 
     def send_stream(
         self, request: Request | None, stream: Stream, is_binary: bool, seconds_left: float | None
@@ -226,7 +259,7 @@ class Calls:
             if call.request is not None:
                 connection.call_ended(call.request)
             self._forget_if_idle()
-            connection.resume_calls()
+            self._resume()
 
     def _stream_ended(self, failure: Any, pending: Deferred[Any], call: _Call) -> None:
         if isinstance(failure, Failure):
@@ -241,7 +274,7 @@ class Calls:
         self._forget_if_idle()
 
     def _forget_if_idle(self) -> None:
-        if not self._running and not self._is_closed:
+        if not (self._running or self._handlers or self._is_closed):
             self._connection.forget_calls()
 
     def _end(self, pending: Deferred[Any], exc: BaseAPIException) -> None:

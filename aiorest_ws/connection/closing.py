@@ -1,6 +1,6 @@
 """Close a connection when its calls have been answered."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
@@ -52,7 +52,7 @@ class Closing:
         if connection.state == connection.STATE_CONNECTING:
             raise RuntimeError("the opening handshake is not done yet")
         # One that is not among these has not been suspended yet: it asks for this.
-        self._before: Iterable[Request | None] = connection.running
+        self._before: Sequence[Request] = self._running()
         self._callers: list[Request] = []
         connection.drain()
         connection.factory.keep(start(self._close(code, reason_bytes)))
@@ -63,7 +63,7 @@ class Closing:
         For a call of this connection it fires when the other calls have been answered.
         """
         caller = CALLER.get()
-        if caller is None or caller not in self._connection.running:
+        if caller is None or caller not in self._running():
             caller = None
         else:
             self._callers.append(caller)
@@ -73,17 +73,17 @@ class Closing:
         connection, pause = self._connection, 0.0
         while connection.state == connection.STATE_OPEN:
             await deferLater(connection.factory.reactor, pause)
-            is_own = is_own or any(one not in self._before for one in connection.running)
+            is_own = is_own or any(one not in self._before for one in self._running())
             if is_own and not self._others():
                 return
             pause = PAUSE_SECONDS
 
-    def _others(self) -> list[Request | None]:
-        return [
-            one
-            for one in self._connection.running
-            if one in self._before and one not in self._callers
-        ]
+    def _running(self) -> list[Request]:
+        # A coroutine `onMessage` may itself wait for this, or for a call that does.
+        return [one for one in self._connection.running if one is not None]
+
+    def _others(self) -> list[Request]:
+        return [one for one in self._running() if one in self._before and one not in self._callers]
 
     async def _close(self, code: int, reason: bytes | None) -> None:
         connection = self._connection
@@ -96,7 +96,7 @@ class Closing:
             now, pause = reactor.seconds(), PAUSE_SECONDS
             if now >= streams_end:
                 connection.cut_calls(self._others(), CLOSING, are_streams=now < calls_end)
-            if not connection.running:
+            if not self._running():
                 break
         try:
             connection.finish(code, reason)

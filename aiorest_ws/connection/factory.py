@@ -8,6 +8,7 @@ from autobahn.twisted.websocket import WebSocketServerProtocol
 from twisted.internet.defer import Deferred, DeferredList
 
 from aiorest_ws.connection.autobahn import CompactFactory, CompactProtocol
+from aiorest_ws.connection.callbacks import run_coroutines
 from aiorest_ws.connection.limit_hits import AddressCount, CappedLog, LimitHits
 from aiorest_ws.connection.on_connect import deciding
 from aiorest_ws.connection.paused_clients import PausedClients
@@ -140,6 +141,7 @@ class ConnectionFactory(CompactFactory):
         # Autobahn's own says what it was called with, for a log that is mostly off.
         is_own = kind.onConnect is not WebSocketServerProtocol.onConnect
         configured.onConnect = deciding(kind.onConnect) if is_own else _accept  # type: ignore[attr-defined]
+        run_coroutines(kind, configured)
         return configured
 
 

@@ -177,8 +177,7 @@ class FlowProtocol(FastPathProtocol):
     @property
     def sent_bytes(self) -> int:
         """The bytes that the system has taken."""
-        sent: int = self.trafficStats.outgoingOctetsWireLevel
-        return sent - self.unsent_bytes
+        return int(self.trafficStats.outgoingOctetsWireLevel) - self.unsent_bytes
 
     def sendData(self, data: bytes, sync: bool = False, chopsize: int | None = None) -> None:
         """Write bytes; abort the connection of a client that is too far behind."""
@@ -258,9 +257,8 @@ class FlowProtocol(FastPathProtocol):
             self._change_flow(remove=BACKLOG)
 
     def _may_take(self) -> bool:
-        if self._state != self.STATE_OPEN:
-            return False
-        return bool(self._flow & FINISHING) or not self._flow & _HELD_UP
+        is_free = self._flow & FINISHING or not self._flow & _HELD_UP
+        return self._state == self.STATE_OPEN and bool(is_free)
 
     def processData(self) -> bool:
         """Parse a part of a frame, if there is room for it."""
@@ -306,9 +304,8 @@ class FlowProtocol(FastPathProtocol):
 
     def _is_within_rate(self) -> bool:
         per_second = self.factory.limits.messages_per_second
-        if self._message_rate is None:
-            self._message_rate = MessageRate(self.factory.reactor.seconds)
-        return per_second is None or self._message_rate.admits_one_more(per_second)
+        rate = self._message_rate = self._message_rate or MessageRate(self.factory.reactor.seconds)
+        return per_second is None or rate.admits_one_more(per_second)
 
     def _close_over_rate(self) -> None:
         self.factory.limit_hits.note("messages_per_second", self.peer, "429, closed with 1008")
@@ -328,8 +325,12 @@ class FlowProtocol(FastPathProtocol):
 
     @property
     def running(self) -> list[Request | None]:
-        """The requests that are still to be answered."""
+        """The requests that are still to be answered; None for an `onMessage` that waits."""
         return [] if self._calls is None else self._calls.unanswered
+
+    def note_handling(self, pending: Deferred[Any]) -> None:
+        """Count an `onMessage` of the application that waits until it ends."""
+        self._all_calls().handle(pending)
 
     @property
     def calls_in_flight(self) -> int:

@@ -10,6 +10,7 @@ from twisted.internet.interfaces import ISSLTransport
 from twisted.internet.protocol import connectionDone
 
 from aiorest_ws.connection.autobahn import CompactProtocol
+from aiorest_ws.connection.callbacks import awaitable
 from aiorest_ws.connection.http_head import (
     HeadOfRequest,
     canonical_address,
@@ -338,6 +339,13 @@ class GuardedProtocol(CompactProtocol):
             transport.resumeProducing()
         timers = self.factory.timer_wheel
         self._linger = timers.call_later(LINGER_SECONDS, transport.abortConnection)
+
+    # As `onMessage`, they may be awaited by a subclass that calls them
+
+    onOpen = awaitable(WebSocketServerProtocol.onOpen)
+    onPing = awaitable(WebSocketServerProtocol.onPing)
+    onPong = awaitable(WebSocketServerProtocol.onPong)
+    onClose = awaitable(WebSocketServerProtocol.onClose)
 
     # The pieces of a message
 

@@ -1,5 +1,6 @@
 """The router of all connections, and the threads for blocking views."""
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +10,7 @@ from aiorest_ws.abstract import AbstractRouter
 from aiorest_ws.connection.publishing import PublishingFactory
 from aiorest_ws.dispatch.blocking import BlockingPool
 from aiorest_ws.dispatch.user_rate import UserRateMiddleware
+from aiorest_ws.internals.twisted_private import loop_of
 from aiorest_ws.routers import SimpleRouter
 from aiorest_ws.transports.reactor import install_reactor
 
@@ -37,6 +39,16 @@ class RoutingFactory(PublishingFactory):
         )
         if router is not None:
             self.router = router
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The asyncio loop of the server; raises AttributeError on another reactor."""
+        loop = loop_of(self.reactor)
+        if loop is None:
+            raise AttributeError(
+                f"`loop` needs the asyncio reactor, this is {type(self.reactor).__name__}"
+            )
+        return loop
 
     @property
     def router(self) -> AbstractRouter:

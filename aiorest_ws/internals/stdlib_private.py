@@ -5,14 +5,30 @@ import atexit
 import os
 import sys
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 
-__all__ = ("exit_with", "stack_of_thread", "transport_under_tls")
+__all__ = ("exit_with", "loop_that_is_set", "stack_of_thread", "transport_under_tls")
 
 
 def transport_under_tls(transport: asyncio.BaseTransport) -> Any:
     """Return the transport that one of asyncio's TLS transports writes to; None if unknown."""
     return getattr(getattr(transport, "_ssl_protocol", None), "_transport", None)
+
+
+def loop_that_is_set() -> asyncio.AbstractEventLoop | None:
+    """Return the loop that a program has set in this thread, unless it runs or is closed."""
+    loop: Any
+    if sys.version_info >= (3, 14):
+        try:
+            loop = asyncio.get_event_loop()
+        except RuntimeError:
+            return None
+    else:
+        # Its `get_event_loop` makes a loop if there is none.
+        policy: Any = asyncio.get_event_loop_policy()
+        loop = getattr(getattr(policy, "_local", None), "_loop", None)
+    is_usable = loop is not None and not (loop.is_closed() or loop.is_running())
+    return cast("asyncio.AbstractEventLoop", loop) if is_usable else None
 
 
 def stack_of_thread(identifier: int) -> FrameType | None:

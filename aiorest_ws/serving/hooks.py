@@ -5,11 +5,21 @@ import inspect
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from aiorest_ws.dispatch.failures import ErrorHandler
 from aiorest_ws.dispatch.user_rate import UserRateMiddleware
 from aiorest_ws.exceptions import ImproperlyConfigured
 from aiorest_ws.routers import SimpleRouter
+from aiorest_ws.validators import check_and_set_subclass
 
-__all__ = ("Hook", "add_hook", "check_auth_required", "check_class", "import_middleware")
+__all__ = (
+    "ErrorHandler",
+    "Hook",
+    "add_hook",
+    "adds_error_handler",
+    "check_auth_required",
+    "import_middleware",
+    "set_class",
+)
 
 Hook = TypeVar("Hook", bound=Callable[..., Any])
 
@@ -22,6 +32,22 @@ def add_hook(hooks: list[Any], hook: Hook, name: str, argument: str) -> Hook:
         raise TypeError(f"an {name} hook takes one argument: {argument}") from None
     hooks.append(hook)
     return hook
+
+
+def adds_error_handler(
+    handlers: dict[type[BaseException], ErrorHandler], exception: type[BaseException]
+) -> Callable[[Hook], Hook]:
+    """Return a decorator that adds a handler to `handlers`; raise TypeError for a wrong class."""
+    if not inspect.isclass(exception) or not issubclass(exception, BaseException):
+        raise TypeError(f"error_handler takes an exception class, not {exception!r}")
+
+    def register(handler: Hook) -> Hook:
+        if inspect.iscoroutinefunction(handler):
+            raise TypeError("an error handler cannot be a coroutine")
+        handlers[exception] = handler
+        return handler
+
+    return register
 
 
 def check_auth_required(router: Any) -> None:
@@ -42,10 +68,11 @@ def check_auth_required(router: Any) -> None:
             )
 
 
-def check_class(name: str, value: Any) -> None:
-    """Raise TypeError if `value` is not a class."""
+def set_class(instance: Any, attribute: str, value: Any, base: type) -> None:
+    """Set `attribute` to a subclass of `base`; raise TypeError if `value` is none."""
     if not inspect.isclass(value):
-        raise TypeError(f"{name} must be a class, not {value!r}")
+        raise TypeError(f"{attribute.lstrip('_')} must be a class, not {value!r}")
+    check_and_set_subclass(instance, attribute, value, base)
 
 
 def import_middleware(middleware: Any) -> Any:

@@ -263,10 +263,8 @@ class ServerProcess:
             context = copy_context()  # which the hooks share
             for hook in self._startup_hooks:
                 exc = await failure_of(hook, self.factory, context)
-                if isinstance(exc, Exception):
-                    raise exc
                 if exc is not None:
-                    raise RuntimeError(f"a start-up hook raised {type(exc).__name__}") from exc
+                    raise exc
             return await (self._reservation or self._endpoint).listen(self.factory)
         except GeneratorExit:
             raise

@@ -14,12 +14,15 @@ from aiorest_ws.transports.endpoints import (
 )
 from aiorest_ws.transports.loop_port import LoopServerEndpoint
 from aiorest_ws.transports.reactor import describe_reactor, install_reactor
+from aiorest_ws.transports.renewal import TLS, OwnContext
 from aiorest_ws.transports.tls import TLSFiles
 from aiorest_ws.transports.unsent import set_high_water, unsent_bytes
 
 __all__ = (
     "LISTEN_BACKLOG",
+    "TLS",
     "LoopServerEndpoint",
+    "OwnContext",
     "TLSFiles",
     "describe_reactor",
     "endpoint_from_arguments",

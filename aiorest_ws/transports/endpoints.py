@@ -20,7 +20,6 @@ from twisted.internet.interfaces import (
     IProtocolFactory,
     IStreamServerEndpoint,
 )
-from twisted.internet.ssl import CertificateOptions
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from zope.interface import implementer
 
@@ -28,6 +27,7 @@ from aiorest_ws.exceptions import ImproperlyConfigured
 from aiorest_ws.internals.twisted_private import loop_of
 from aiorest_ws.transports.loop_port import LoopServerEndpoint
 from aiorest_ws.transports.other_reactors import LocalhostEndpoint, StaleFileEndpoint
+from aiorest_ws.transports.renewal import TLS
 from aiorest_ws.transports.sockets import TCPSocket, UNIXSocket
 from aiorest_ws.transports.tls import TLSFiles
 
@@ -47,7 +47,7 @@ LISTEN_BACKLOG = 1024
 class _TLSEndpoint:
     """Twisted's TLS around one of Twisted's endpoints."""
 
-    def __init__(self, endpoint: Any, tls: CertificateOptions) -> None:
+    def __init__(self, endpoint: Any, tls: Any) -> None:
         self._endpoint = endpoint
         self._tls = tls
 
@@ -64,7 +64,7 @@ def tcp_endpoint(
     port: int,
     *,
     backlog: int = LISTEN_BACKLOG,
-    tls: TLSFiles | None = None,
+    tls: TLS | None = None,
 ) -> IStreamServerEndpoint:
     """Return the fastest endpoint that the reactor has; an empty `host` is every IPv4 address.
 
@@ -74,7 +74,7 @@ def tcp_endpoint(
     """
     host = host.strip("[]")
     if loop_of(reactor) is not None:
-        context = None if tls is None else tls.ssl_context()
+        context = None if tls is None else tls.for_loop()
         return LoopServerEndpoint(reactor, TCPSocket(host, port, backlog), context)
     endpoint: Any
     if host.lower() == "localhost":
@@ -82,7 +82,7 @@ def tcp_endpoint(
     else:
         kind = TCP6ServerEndpoint if ":" in host else TCP4ServerEndpoint
         endpoint = kind(reactor, port, backlog, host)
-    return endpoint if tls is None else _TLSEndpoint(endpoint, tls.twisted_options())
+    return endpoint if tls is None else _TLSEndpoint(endpoint, tls.for_twisted())
 
 
 def unix_endpoint(
@@ -92,7 +92,7 @@ def unix_endpoint(
     mode: int = 0o666,
     backlog: int = LISTEN_BACKLOG,
     lockfile: bool = False,
-    tls: TLSFiles | None = None,
+    tls: TLS | None = None,
 ) -> IStreamServerEndpoint:
     """Return the fastest endpoint on a Unix socket that the reactor has.
 
@@ -100,10 +100,10 @@ def unix_endpoint(
     """
     where = UNIXSocket(path, mode, backlog, lockfile=lockfile)
     if loop_of(reactor) is not None:
-        context = None if tls is None else tls.ssl_context()
+        context = None if tls is None else tls.for_loop()
         return LoopServerEndpoint(reactor, where, context)
     endpoint = StaleFileEndpoint(UNIXServerEndpoint(reactor, path, backlog, mode, lockfile), where)
-    return endpoint if tls is None else _TLSEndpoint(endpoint, tls.twisted_options())
+    return endpoint if tls is None else _TLSEndpoint(endpoint, tls.for_twisted())
 
 
 # Endpoint strings
@@ -122,7 +122,7 @@ _TWISTED_ONLY = {"sslmethod", "dhParameters"}
 
 
 def endpoint_from_string(
-    reactor: Any, description: str, *, tls: TLSFiles | None = None
+    reactor: Any, description: str, *, tls: TLS | None = None
 ) -> IStreamServerEndpoint:
     """Return an endpoint for a string such as `tcp:8080:interface=127.0.0.1`.
 
@@ -138,7 +138,7 @@ def endpoint_from_string(
         if endpoint is not None:
             return endpoint
     endpoint = serverFromString(reactor, description.removeprefix("native:"))
-    return endpoint if tls is None else _TLSEndpoint(endpoint, tls.twisted_options())
+    return endpoint if tls is None else _TLSEndpoint(endpoint, tls.for_twisted())
 
 
 def endpoint_from_arguments(
@@ -147,7 +147,7 @@ def endpoint_from_arguments(
     positional: Sequence[str],
     named: Mapping[str, str],
     *,
-    tls: TLSFiles | None = None,
+    tls: TLS | None = None,
 ) -> IStreamServerEndpoint | None:
     """Return our endpoint for the parts of an endpoint string.
 

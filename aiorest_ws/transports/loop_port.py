@@ -44,18 +44,19 @@ STOP_HANDSHAKE_SECONDS = 1
 class LoopServerEndpoint:
     """Listens with the transports of an asyncio reactor's loop.
 
-    With an SSL context the connections use TLS.
+    With an SSL context, or a function that returns that of the next handshake, the connections
+    use TLS.
     """
 
     def __init__(
         self,
         reactor: Any,
         where: ListeningSocket,
-        tls: ssl.SSLContext | None = None,
+        tls: "ssl.SSLContext | Callable[[], ssl.SSLContext] | None" = None,
     ) -> None:
         self._where = where
         self._reactor = reactor
-        self._tls = tls
+        self._tls = (lambda: tls) if isinstance(tls, ssl.SSLContext) else tls
 
     @property
     def where(self) -> ListeningSocket:
@@ -106,12 +107,13 @@ class LoopPort:
         loop: asyncio.AbstractEventLoop,
         factory: Any,
         where: ListeningSocket,
-        tls: ssl.SSLContext | None,
+        tls: Callable[[], ssl.SSLContext] | None,
     ) -> None:
         self.factory = factory
         self._loop = loop
         self._where = where
         self._tls = tls
+        self._alpn: list[str] | None = None
         self._kind: type[LoopTransport] = LoopTransport
         self._name: Any = None
         self._acceptors: list[Acceptor] = []
@@ -128,7 +130,7 @@ class LoopPort:
         self.factory.doStart()
         if self._tls is not None and IProtocolNegotiationFactory.providedBy(self.factory):
             names = self.factory.acceptableProtocols()
-            self._tls.set_alpn_protocols([name.decode() for name in names])
+            self._alpn = [name.decode() for name in names]
         _FailureReporter.attach(self._loop)
         self._acceptors = [
             Acceptor(
@@ -161,10 +163,13 @@ class LoopPort:
     async def _connect(self, accepted: socket.socket) -> None:
         has_tls = self._tls is not None
         try:
+            context = self._tls() if self._tls is not None else None
+            if context is not None and self._alpn is not None:
+                context.set_alpn_protocols(self._alpn)
             await self._loop.connect_accepted_socket(
                 partial(self._kind, self),
                 accepted,
-                ssl=self._tls,
+                ssl=context,
                 ssl_handshake_timeout=TLS_HANDSHAKE_SECONDS if has_tls else None,
                 ssl_shutdown_timeout=TLS_SHUTDOWN_SECONDS if has_tls else None,
             )

@@ -56,6 +56,11 @@ class LoopUNIXTransport(LoopTransport):
         self._peer = transport.get_extra_info("peername")
         super().connection_made(transport)
 
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        """Return what the loop tells of the connection, such as `peername` or `peercert`."""
+        kept = {"peername": self._peer, "sockname": self._host}
+        return kept[name] if name in kept else super().get_extra_info(name, default)
+
     def getPeer(self) -> Any:
         """Return the address of the client."""
         return address_of(self._peer)

@@ -18,6 +18,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from aiorest_ws.transports.asyncio_names import AsyncioNames
 from aiorest_ws.transports.pull_producer import PullAdapter
 from aiorest_ws.transports.sockets import address_of
 
@@ -43,7 +44,7 @@ def _drop_written(data: bytes) -> None:
 
 
 @implementer(ITCPTransport, IConsumer, IPushProducer)
-class LoopTransport(asyncio.Protocol):
+class LoopTransport(AsyncioNames, asyncio.Protocol):
     """An asyncio protocol for the loop, and a Twisted transport for the protocol.
 
     `write` is the loop's own where that is possible. `server` is the port.

@@ -11,6 +11,7 @@ from twisted.internet.error import ReactorNotRestartable
 from twisted.internet.interfaces import IReactorCore
 
 from aiorest_ws.exceptions import ImproperlyConfigured
+from aiorest_ws.internals.stdlib_private import loop_that_is_set
 from aiorest_ws.internals.twisted_private import loop_of
 
 __all__ = (
@@ -23,10 +24,16 @@ __all__ = (
 
 
 def install_reactor() -> Any:
-    """Return the reactor; if none is installed, install asyncio's, on uvloop if possible."""
+    """Return the reactor; if none is installed, install asyncio's.
+
+    It runs on the loop that the program has set, with its tasks, if there is one, else on a new
+    one, uvloop's if possible.
+    """
     if "twisted.internet.reactor" not in sys.modules:
-        loop = _new_loop()
-        asyncio.set_event_loop(loop)
+        loop = loop_that_is_set()
+        if loop is None:
+            loop = _new_loop()
+            asyncio.set_event_loop(loop)
         asyncioreactor.install(loop)
         from twisted.internet import reactor
 

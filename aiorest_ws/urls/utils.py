@@ -30,7 +30,7 @@ class RouteMatch:
 def resolve(path: str, urlconf: Mapping[str, Any] | None = None) -> RouteMatch:
     """Return the match of an absolute or relative URL, without its query; raise NoMatch."""
     urlconf = _urlconf_or_default(urlconf)
-    path = path.removeprefix(urlconf["path"].rstrip("/")).partition("?")[0].strip()
+    path = path.removeprefix(urlconf.get("path", "").rstrip("/")).partition("?")[0].strip()
     if not path.endswith("/"):
         path += "/"
     endpoints = urlconf.get("urls", ())
@@ -58,7 +58,7 @@ def reverse(
     `args` and for values that do not match: empty ones, or with a slash, a brace or a `?`.
     """
     urlconf = _urlconf_or_default(urlconf)
-    endpoint = urlconf["routes"].get(view_name)
+    endpoint = urlconf.get("routes", {}).get(view_name)
     if endpoint is None:
         raise NoReverseMatch(f"No endpoint is named {view_name!r}.")
     parameters = DYNAMIC_PARAMETER.findall(endpoint.path)
@@ -71,6 +71,8 @@ def reverse(
             raise ValueError(f"{value!r} cannot be a segment of a path.")
     remaining = iter(args)
     path = DYNAMIC_PARAMETER.sub(lambda _: str(next(remaining)), endpoint.path)
+    if not relative and "path" not in urlconf:
+        raise NoReverseMatch("The urlconf has no `path`, so only relative URLs can be made.")
     root = "" if relative else urlconf["path"].rstrip("/")
     query = f"?{urlencode(kwargs, doseq=True)}" if kwargs else ""
     return f"{root}{path}{query}"

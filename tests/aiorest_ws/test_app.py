@@ -107,8 +107,10 @@ def test_a_middleware_that_cannot_be_imported_is_named(name):
 
 
 def test_half_a_key_pair_is_refused():
+    app = Application(certificate="server.pem", router=hello_router())
+    assert app.isSecure is False
     with pytest.raises(ImproperlyConfigured, match="certificate"):
-        Application(certificate="server.pem").isSecure  # noqa: B018
+        app.service()
 
 
 @pytest.mark.parametrize(

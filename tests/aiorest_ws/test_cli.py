@@ -5,11 +5,13 @@ import re
 import shutil
 import signal
 import socket
+import ssl
 
 import pytest
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, WebSocketException
 from websockets.sync.client import connect
 
+from support.certificates import Certificate
 from support.programs import HELLO_REPLY, SECONDS, ask, script
 from support.requirements import skip_or_fail
 
@@ -99,8 +101,6 @@ def test_wrong_arguments_are_explained_and_end_with_status_2(start, arguments, m
 
 
 def test_run_serves_wss(start, tls_files):
-    import ssl
-
     certificate, key = tls_files
     server = start(
         *RUN, "api:router", "--port", "0", "--certificate", str(certificate), "--key", str(key)
@@ -110,6 +110,28 @@ def test_run_serves_wss(start, tls_files):
     context = ssl.create_default_context(cafile=str(certificate))
     assert ask(url, ssl=context, server_hostname="localhost") == HELLO_REPLY
     assert server.end(signal.SIGINT) == 0
+
+
+def test_run_takes_a_key_with_a_password_and_asks_clients_for_certificates(start, tmp_path):
+    authority = Certificate("authority")
+    certificate, key = Certificate("localhost", authority).write(tmp_path, "secret")
+    own_certificate, own_key = Certificate("client", authority).write(tmp_path)
+    trusted, _ = authority.write(tmp_path)
+    server = start(
+        *RUN, "api:router", "--port", "0", "--certificate", str(certificate), "--key", str(key),
+        "--ssl-keyfile-password", "secret", "--ssl-ca-certs", str(trusted), "--no-ssl-reload",
+    )  # fmt: skip
+    url = server.url()
+    assert url.startswith("wss://")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.load_verify_locations(trusted)
+    with pytest.raises((OSError, EOFError, WebSocketException)):
+        ask(url, ssl=context, server_hostname="localhost")
+    context.load_cert_chain(own_certificate, own_key)
+    assert ask(url, ssl=context, server_hostname="localhost") == HELLO_REPLY
+    assert server.end(signal.SIGINT) == 0
+    assert "secret" not in "\n".join(server.lines)
 
 
 def test_another_reactor_serves_deferreds_and_names_itself(start, folder):

@@ -20,6 +20,7 @@ DEFAULTS = {
     "TIME_ZONE": "America/Chicago",
     "USE_TZ": False,
     "DEFAULT_ENCODING": "utf-8",
+    "DEFAULT_LOGGING_SETTINGS": {},
     "UNICODE_JSON": True,
     "COMPACT_JSON": True,
     "COERCE_DECIMAL_TO_STRING": True,

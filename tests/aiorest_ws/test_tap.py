@@ -5,10 +5,12 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 from functools import cache
 
 import pytest
 
+from aiorest_ws.tap import Options
 from support.programs import HELLO, HELLO_REPLY, SECONDS, ask, script
 from support.requirements import skip_or_fail
 
@@ -70,6 +72,26 @@ def test_twist_explains_wrong_options(start, arguments, message):
     server = start(script("twist"), "aiorest-ws", *arguments)
     assert server.join() != 0
     assert message in "\n".join(server.lines)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ([], (None, None, None, None, True)),
+        (["--certificate", "c", "--key", "k"], ("c", "k", None, None, True)),
+        (["--ssl-ca-certs", "ca", "--no-ssl-reload"], (None, None, "ca", None, False)),
+        (["--ssl-keyfile-password", "pw"], (None, None, None, "pw", True)),
+    ],
+)
+def test_the_options_of_tls_reach_the_application(folder, monkeypatch, arguments, expected):
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    options = Options()
+    options.parseOptions(["--app", "api:app", *arguments])
+    sys.modules.pop("api")
+    app = options["application"]
+    given = (app.certificate, app.key, app.ssl_ca_certs, app.ssl_keyfile_password, app.ssl_reload)
+    assert given == expected
 
 
 @pytest.mark.parametrize("with_signal", [signal.SIGINT, signal.SIGTERM])

@@ -44,6 +44,9 @@ class JSONWebTokenManager:
     HASH_ALGORITHM: str | None = None
     AUDIENCE: str | None = None
 
+    # The names that `generate` takes as keywords; a subclass may add claims of its own.
+    RESERVED_NAMES: tuple[str, ...] = ("iss", "sub", "aud", "exp", "nbf", "iat", "jti")
+
     def __init__(
         self,
         *,
@@ -83,12 +86,17 @@ class JSONWebTokenManager:
         nbf: float | None = None,
         iat: float | None = None,
         jti: str | None = None,
+        **kwargs: Any,
     ) -> str:
         """Return a token with `data` and the given claims.
 
         `exp` and `nbf` are seconds from now, `iat` is seconds since the epoch. Raises `TypeError`
-        or `ValueError` for a claim that RFC 7519 does not allow. `data` is not changed.
+        or `ValueError` for a claim that RFC 7519 does not allow. `data` is not changed. A subclass
+        may add names to RESERVED_NAMES, which become claims, and pass other keywords through.
         """
+        own = {name: value for name, value in kwargs.items() if name in self.RESERVED_NAMES}
+        if len(own) < len(kwargs) and type(self) is JSONWebTokenManager:
+            raise TypeError(f"there is no claim {next(iter(kwargs))!r} to generate")
         if not isinstance(data, Mapping):
             raise TypeError(f"the data of a token must be a mapping, not {type(data).__name__}")
         key, algorithm = self._key_and_algorithm()
@@ -103,6 +111,7 @@ class JSONWebTokenManager:
             "nbf": None if nbf is None else now + _seconds("nbf", nbf),
             "iat": None if iat is None else _seconds("iat", iat),
             "jti": _text("jti", jti),
+            **own,
         }
         payload = {**data, **{name: value for name, value in claims.items() if value is not None}}
         return jwt.encode(payload, key, algorithm)

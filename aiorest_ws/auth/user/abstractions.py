@@ -9,18 +9,29 @@ __all__ = ("AbstractUser", "User")
 
 
 class AbstractUser:
-    """A user. Without a role (superuser, staff or user) it is anonymous."""
+    """A user. Without a role (superuser, staff or user) it is anonymous.
+
+    A subclass may pass arguments of its own through; this class and User raise TypeError for them.
+    """
 
     def __init__(
         self,
-        *,
+        *args: Any,
         first_name: str = "",
         last_name: str = "",
         is_active: bool = True,
         is_superuser: bool = False,
         is_staff: bool = False,
         is_user: bool = False,
+        **kwargs: Any,
     ) -> None:
+        if (args or kwargs) and type(self) in (AbstractUser, User):
+            wrong = next(iter(kwargs), None)
+            raise TypeError(
+                f"{type(self).__name__} takes keywords only"
+                if wrong is None
+                else f"{type(self).__name__} has no argument {wrong!r}"
+            )
         self.first_name = first_name
         self.last_name = last_name
         self.is_active = is_active
@@ -66,7 +77,7 @@ class User(AbstractUser):
 
     def __init__(
         self,
-        *,
+        *args: Any,
         id: int | None = None,  # noqa: A002 - a name of the contract
         username: str = "",
         password: str = "",
@@ -78,14 +89,17 @@ class User(AbstractUser):
         is_superuser: bool = False,
         is_staff: bool = False,
         is_user: bool = False,
+        **kwargs: Any,
     ) -> None:
         super().__init__(
+            *args,
             first_name=first_name,
             last_name=last_name,
             is_active=is_active,
             is_superuser=is_superuser,
             is_staff=is_staff,
             is_user=is_user,
+            **kwargs,
         )
         self._id = id
         self._password = password
