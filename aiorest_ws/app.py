@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from twisted.internet.interfaces import IStreamServerEndpoint
 
@@ -18,12 +18,14 @@ from aiorest_ws.exceptions import ImproperlyConfigured
 from aiorest_ws.limits import Limits
 from aiorest_ws.log import log_to_stream, log_to_twisted, set_level
 from aiorest_ws.request import ConnectionHook, RequestHandlerFactory, RequestHandlerProtocol
+from aiorest_ws.routers import SimpleRouter
 from aiorest_ws.serving.hooks import (
     Hook,
     add_hook,
     check_auth_required,
-    check_class,
+    choose_router,
     import_middleware,
+    set_class,
 )
 from aiorest_ws.serving.service import ApplicationService, FactoryHook
 from aiorest_ws.serving.workers import make_service
@@ -38,7 +40,6 @@ from aiorest_ws.transports import (
 )
 from aiorest_ws.urls.base import set_urlconf
 from aiorest_ws.utils.websocket import deflate_offer_accept
-from aiorest_ws.validators import check_and_set_subclass
 
 __all__ = ("Application", "load_application")
 
@@ -75,7 +76,8 @@ class Application:
         self.protocol = protocol
         self.certificate = certificate
         self.key = key
-        self.router = router
+        self._own_router = SimpleRouter()
+        self._router = router
         self.limits = limits
         self.access_log = access_log
         self.factory_options = dict(factory_options or {})
@@ -97,8 +99,7 @@ class Application:
     @factory.setter
     def factory(self, factory: type[RequestHandlerFactory] | None) -> None:
         if factory is not None:
-            check_class("factory", factory)
-            check_and_set_subclass(self, "_factory", factory, RequestHandlerFactory)
+            set_class(self, "factory", factory, RequestHandlerFactory)
 
     @property
     def protocol(self) -> type[RequestHandlerProtocol]:
@@ -108,8 +109,16 @@ class Application:
     @protocol.setter
     def protocol(self, protocol: type[RequestHandlerProtocol] | None) -> None:
         if protocol is not None:
-            check_class("protocol", protocol)
-            check_and_set_subclass(self, "_protocol", protocol, RequestHandlerProtocol)
+            set_class(self, "protocol", protocol, RequestHandlerProtocol)
+
+    @property
+    def router(self) -> SimpleRouter:
+        """The router of this application: one of its own, or the one that it was given."""
+        return self._own_router if self._router is None else cast("SimpleRouter", self._router)
+
+    @router.setter
+    def router(self, router: AbstractRouter | None) -> None:
+        self._router = router
 
     @property
     def middlewares(self) -> list[Any]:
@@ -196,7 +205,7 @@ class Application:
     ) -> RequestHandlerFactory:
         """Return the factory of a server at `url`; further keywords go to the factory class.
 
-        Raises ImproperlyConfigured without a router, and for a view with `auth_required` if there
+        Raises ImproperlyConfigured without a route, and for a view with `auth_required` if there
         is neither a middleware nor a hook.
         """
         if log_level is not None:
@@ -212,13 +221,8 @@ class Application:
             options.setdefault("presence_info", self.presence_info)
         factory = self.factory(url, **options)
         factory.protocol = self.protocol
-        router = router if router is not None else self.router
-        if router is not None:
-            factory.router = router
-        elif not factory.router.urls:
-            raise ImproperlyConfigured(
-                "An Application needs a router: Application(router=...) or run(router=...)."
-            )
+        given = self._router if router is None else router
+        factory.router = choose_router(given, self._own_router, factory.router)
         self._equip(factory.router)
         if not (self._startup_hooks or self._connect_hooks):  # these may authenticate
             check_auth_required(factory.router)

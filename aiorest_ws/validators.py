@@ -1,6 +1,7 @@
 """Check the arguments of a registration."""
 
 import inspect
+from collections.abc import Sequence
 from typing import Any
 
 from aiorest_ws.exceptions import (
@@ -8,10 +9,16 @@ from aiorest_ws.exceptions import (
     InvalidPathArgument,
     NotSupportedArgumentType,
 )
-from aiorest_ws.views import MethodBasedView, http_methods, is_asynchronous
+from aiorest_ws.views import MethodBasedView, http_methods, is_asynchronous, signature_of
 from aiorest_ws.wrappers import normalize_method
 
-__all__ = ("check_and_set_subclass", "check_methods", "check_route")
+__all__ = (
+    "check_and_set_subclass",
+    "check_methods",
+    "check_path",
+    "check_path_order",
+    "check_route",
+)
 
 
 def check_route(path: object, handler: object, methods: object, name: object = None) -> None:
@@ -19,10 +26,7 @@ def check_route(path: object, handler: object, methods: object, name: object = N
 
     Raises InvalidPathArgument, InvalidHandler or NotSupportedArgumentType.
     """
-    if not isinstance(path, str) or not path.startswith("/"):
-        raise InvalidPathArgument(f"A path must start with `/`; this one is {path!r}.")
-    if "?" in path:
-        raise InvalidPathArgument(f"A path cannot contain `?`, which starts a query: {path!r}.")
+    check_path(path)
     if not inspect.isclass(handler) or not issubclass(handler, MethodBasedView):
         raise InvalidHandler(f"A handler must be a subclass of MethodBasedView, not {handler!r}.")
     check_methods(methods)
@@ -38,6 +42,31 @@ def check_route(path: object, handler: object, methods: object, name: object = N
                     f"{handler.__qualname__} is `blocking`: its `{word}` runs in a thread and "
                     "cannot be a coroutine or an asynchronous generator."
                 )
+
+
+def check_path(path: object) -> None:
+    """Raise InvalidPathArgument unless `path` can be that of an endpoint."""
+    if not isinstance(path, str) or not path.startswith("/"):
+        raise InvalidPathArgument(f"A path must start with `/`; this one is {path!r}.")
+    if "?" in path:
+        raise InvalidPathArgument(f"A path cannot contain `?`, which starts a query: {path!r}.")
+
+
+def check_path_order(
+    path: str, names: Sequence[str], view: type[MethodBasedView], words: list[str]
+) -> None:
+    """Raise InvalidHandler if a view takes the path values `names` by name in another order."""
+    own = "" if view.dispatch is MethodBasedView.dispatch else "dispatch"
+    for word in words:
+        if not own and not callable(getattr(view, word, None)):
+            continue
+        misplaced = signature_of(view, word, own).misplaced(names)
+        if misplaced is not None:
+            name, parameter = misplaced
+            raise InvalidHandler(
+                f"{view.__qualname__} would get the {name!r} of {path!r} as its {parameter!r}: "
+                f"path values come in the order of the path."
+            )
 
 
 def check_methods(methods: Any) -> None:

@@ -5,11 +5,20 @@ import inspect
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from aiorest_ws.abstract import AbstractRouter
 from aiorest_ws.dispatch.user_rate import UserRateMiddleware
 from aiorest_ws.exceptions import ImproperlyConfigured
 from aiorest_ws.routers import SimpleRouter
+from aiorest_ws.validators import check_and_set_subclass
 
-__all__ = ("Hook", "add_hook", "check_auth_required", "check_class", "import_middleware")
+__all__ = (
+    "Hook",
+    "add_hook",
+    "check_auth_required",
+    "choose_router",
+    "import_middleware",
+    "set_class",
+)
 
 Hook = TypeVar("Hook", bound=Callable[..., Any])
 
@@ -42,10 +51,36 @@ def check_auth_required(router: Any) -> None:
             )
 
 
-def check_class(name: str, value: Any) -> None:
-    """Raise TypeError if `value` is not a class."""
+def choose_router(
+    given: AbstractRouter | None, own: SimpleRouter, of_factory: AbstractRouter
+) -> AbstractRouter:
+    """Return the router of a server; raise ImproperlyConfigured if there is none, or one too many.
+
+    `own` is `app.router` of an application that was made without a router.
+    """
+    has_own_routes = bool(own.urls or len(own.topics))
+    if given is not None:
+        if has_own_routes and given is not own:
+            raise ImproperlyConfigured(
+                "app.router has routes that this server would not have: include it in the other "
+                "router, or that one in app.router."
+            )
+        return given
+    if has_own_routes:
+        return own
+    if of_factory.urls or len(getattr(of_factory, "topics", ())):
+        return of_factory
+    raise ImproperlyConfigured(
+        'An Application needs a router that has routes: @app.router.get("/"), '
+        "Application(router=...) or run(router=...)."
+    )
+
+
+def set_class(instance: Any, name: str, value: Any, wanted: type) -> None:
+    """Set `_name` of `instance` to a class; raise TypeError unless it is a subclass."""
     if not inspect.isclass(value):
         raise TypeError(f"{name} must be a class, not {value!r}")
+    check_and_set_subclass(instance, f"_{name}", value, wanted)
 
 
 def import_middleware(middleware: Any) -> Any:
