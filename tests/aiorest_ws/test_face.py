@@ -81,8 +81,8 @@ def test_another_name_is_an_attribute_error(name):
 
 
 def test_modules_are_imported_as_before():
-    from aiorest_ws import app, exceptions  # noqa: PLC0415
-    from aiorest_ws.urls import utils  # noqa: PLC0415
+    from aiorest_ws import app, exceptions
+    from aiorest_ws.urls import utils
 
     assert (app.__name__, exceptions.__name__) == ("aiorest_ws.app", "aiorest_ws.exceptions")
     assert aiorest_ws.app is app
