@@ -124,7 +124,11 @@ class SimpleRouter(AbstractRouter):
 
         Path values are passed in the order of the path.
         """
-        self._register_view(path, handler, methods, name)
+        path = normalize_path(path) if isinstance(path, str) else path
+        check_route(path, handler, methods, name)
+        path = self._registrar.prefix + path
+        endpoint = self.url_parser.define_route(path, handler, methods, name)
+        self._register_url(self._registrar.complete(endpoint))
 
     def register_endpoint(self, endpoint: EndpointFunction) -> None:
         """Serve a function decorated with `@endpoint`."""
@@ -196,19 +200,10 @@ class SimpleRouter(AbstractRouter):
                     "router.register_endpoint registers it."
                 )
             view = function_view(function, methods, options)
-            self._register_view(path, view, methods, options.get("name"))
+            self.register(path, view, methods, options.get("name"))
             return function
 
         return register
-
-    def _register_view(
-        self, path: str, handler: Any, methods: str | list[str], name: str | None
-    ) -> None:
-        path = normalize_path(path) if isinstance(path, str) else path
-        check_route(path, handler, methods, name)
-        path = self._registrar.prefix + path
-        endpoint = self.url_parser.define_route(path, handler, methods, name)
-        self._register_url(self._registrar.complete(endpoint))
 
     def _register_url(self, endpoint: AbstractEndpoint, scope: Scope | None = None) -> None:
         if endpoint.name:

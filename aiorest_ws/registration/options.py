@@ -57,9 +57,9 @@ def check_options(options: RouteOptions) -> None:
     for name in attributes:
         if name in _OPTIONS:
             raise NotSupportedArgumentType(f"{name!r} is an option, and not for `attributes`.")
-        if hasattr(MethodBasedView, name):
+        if hasattr(MethodBasedView, name) or name == "function":
             raise NotSupportedArgumentType(
-                f"`attributes` cannot replace {name!r}, a member of every view."
+                f"`attributes` cannot replace {name!r}, a member of the view."
             )
     warn_of_near_misses(attributes, stacklevel=5)  # in the program
 

@@ -61,6 +61,16 @@ def test_a_function_may_be_registered_twice():
     assert ask(router, "PUT", "/b/2") == success("PUT 2")
 
 
+def test_a_router_that_registers_in_its_own_way_does_so_for_functions():
+    class Shouting(SimpleRouter):
+        def register(self, path, handler, methods, name=None):
+            super().register(path.upper(), handler, methods, name)
+
+    router = Shouting()
+    router.get("/x")(lambda request: 1)
+    assert ask(router, url="/X") == success(1)
+
+
 def in_order(request, shop, order, limit=1):
     return [shop, order, limit]
 
@@ -160,6 +170,7 @@ FUNCTIONS = [
     functools.partial(of_partial, "EUR", session="session"),
     functools.partial(swapped, limit=1),
     signed,
+    staticmethod(swapped),
     lambda request, order, shop, limit=1: [shop, order, limit],
 ]
 

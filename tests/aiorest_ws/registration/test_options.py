@@ -69,6 +69,7 @@ WRONG = [
     ("attributes", {"dispatch": None}),
     ("attributes", {"methods": ["GET"]}),
     ("attributes", {"__init__": None}),
+    ("attributes", {"function": None}),
 ]
 
 
