@@ -177,9 +177,9 @@ class SimpleRouter(AbstractRouter):
         for name in router.routes:
             self._check_name(name)
         theirs: Scopes = getattr(router, "scopes", None) or Scopes(router)
-        include = self._registrar.include
-        included = [(include(one, prefix), theirs.of(one)) for one in router.urls]
-        for endpoint, scope in included:
+        scopes = [theirs.of(endpoint) for endpoint in router.urls]
+        endpoints = self._registrar.include(router.urls, prefix)
+        for endpoint, scope in zip(endpoints, scopes, strict=True):
             self._register_url(endpoint, scope)
         for topic in getattr(router, "topics", ()):
             guarded = self._registrar.topic(topic)

@@ -1,7 +1,7 @@
 """Complete the endpoints of a router: their prefix, their path values, who may call them."""
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from copy import copy
 from typing import Any
 
@@ -41,10 +41,15 @@ class Registrar:
         endpoint.handler = self._guard.view(view)
         return endpoint
 
-    def include(self, endpoint: AbstractEndpoint, prefix: str) -> AbstractEndpoint:
-        """Return what the endpoint of an included router is in this one."""
-        _check_endpoint(endpoint)
+    def include(
+        self, endpoints: Iterable[AbstractEndpoint], prefix: str
+    ) -> list[AbstractEndpoint]:
+        """Return what the endpoints of an included router are in this one."""
         prefix = self.prefix + _checked(prefix)
+        return [self._included(endpoint, prefix) for endpoint in endpoints]
+
+    def _included(self, endpoint: AbstractEndpoint, prefix: str) -> AbstractEndpoint:
+        _check_endpoint(endpoint)
         if not prefix and not self._guard:
             return endpoint
         if not prefix:
