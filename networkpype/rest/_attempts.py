@@ -50,6 +50,9 @@ class Progress:
             raise
 
     def describe(self, error: TransportError | DeadlineExceeded | HTTPStatusError) -> None:
+        """Let the error of the last attempt tell of all."""
+        if not isinstance(error, DeadlineExceeded):
+            self._was_sent = not RetryPolicy.is_unprocessed(error)
         error.attempts = self._attempts
         error.maybe_processed = self._maybe_processed or self._was_sent
 

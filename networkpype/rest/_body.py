@@ -60,7 +60,9 @@ def with_default_content_type(
     headers = {} if headers is None else headers
     if has_header(headers, CONTENT_TYPE):
         return headers
-    if isinstance(data, aiohttp.FormData | aiohttp.payload.Payload | io.IOBase):
+    if data is not None and isinstance(
+        data, aiohttp.FormData | aiohttp.payload.Payload | io.IOBase
+    ):
         return headers
     if method is RESTMethod.POST or method is RESTMethod.PUT:
         return {**headers, CONTENT_TYPE: "application/json"}
@@ -78,7 +80,7 @@ def is_replayable(data: object) -> bool:
 
 def seek_position(data: object) -> int | None:
     """Return the position of a seekable file, None for anything else."""
-    if not isinstance(data, io.IOBase) or not data.seekable():
+    if data is None or not isinstance(data, io.IOBase) or not data.seekable():
         return None
     return data.tell()
 

@@ -201,7 +201,7 @@ class RESTManager:
         try:
             async with deadline.scope():
                 if self._retry is None or not is_replayable_request:
-                    return await progress.observe(attempt)
+                    return await attempt()
                 return await run_attempts(
                     self._retry,
                     lambda _number: progress.observe(attempt),

@@ -94,6 +94,8 @@ class RESTRequest:
         A list that is not a form is sent as JSON.
         """
         data = self.data
+        if data is None:
+            return None, self.headers
         if isinstance(data, Mapping | MultiMapping) or _is_form(data):
             return form_fields(data), self.headers
         if isinstance(data, list | tuple):
