@@ -7,7 +7,7 @@ import ssl
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from twisted.internet.interfaces import IStreamServerEndpoint
 
@@ -17,6 +17,7 @@ from aiorest_ws.exceptions import ImproperlyConfigured
 from aiorest_ws.limits import Limits
 from aiorest_ws.log import log_to_stream, log_to_twisted, set_level
 from aiorest_ws.request import ConnectionHook, RequestHandlerFactory, RequestHandlerProtocol
+from aiorest_ws.routers import SimpleRouter
 from aiorest_ws.serving.failure import run_program, start_failures_in_one_line
 from aiorest_ws.serving.hooks import (
     ErrorHandler,
@@ -24,6 +25,7 @@ from aiorest_ws.serving.hooks import (
     add_hook,
     adds_error_handler,
     check_auth_required,
+    choose_router,
     import_middleware,
     set_class,
 )
@@ -93,7 +95,8 @@ class Application:
         self.protocol = protocol
         self.certificate = certificate
         self.key = key
-        self.router = router
+        self._own_router = SimpleRouter()
+        self._router = router
         self.limits = limits
         self.access_log = access_log
         self.factory_options = dict(factory_options or {})
@@ -119,7 +122,7 @@ class Application:
     @factory.setter
     def factory(self, factory: type[RequestHandlerFactory] | None) -> None:
         if factory is not None:
-            set_class(self, "_factory", factory, RequestHandlerFactory)
+            set_class(self, "factory", factory, RequestHandlerFactory)
 
     @property
     def protocol(self) -> type[RequestHandlerProtocol]:
@@ -129,7 +132,16 @@ class Application:
     @protocol.setter
     def protocol(self, protocol: type[RequestHandlerProtocol] | None) -> None:
         if protocol is not None:
-            set_class(self, "_protocol", protocol, RequestHandlerProtocol)
+            set_class(self, "protocol", protocol, RequestHandlerProtocol)
+
+    @property
+    def router(self) -> SimpleRouter:
+        """The router of this application: one of its own, or the one that it was given."""
+        return self._own_router if self._router is None else cast("SimpleRouter", self._router)
+
+    @router.setter
+    def router(self, router: AbstractRouter | None) -> None:
+        self._router = router
 
     @property
     def middlewares(self) -> list[Any]:
@@ -202,7 +214,7 @@ class Application:
     ) -> RequestHandlerFactory:
         """Return the factory of a server at `url`; further keywords go to the factory class.
 
-        Raises ImproperlyConfigured without a router, and for a view with `auth_required` if there
+        Raises ImproperlyConfigured without a route, and for a view with `auth_required` if there
         is neither a middleware nor a hook.
         """
         if log_level is not None:
@@ -221,13 +233,8 @@ class Application:
             options.setdefault("encoder", self.encoder)
         factory = self.factory(url, **options)
         factory.protocol = self.protocol
-        router = router if router is not None else self.router
-        if router is not None:
-            factory.router = router
-        elif not factory.router.urls:
-            raise ImproperlyConfigured(
-                "An Application needs a router: Application(router=...) or run(router=...)."
-            )
+        given = self._router if router is None else router
+        factory.router = choose_router(given, self._own_router, factory.router)
         self._equip(factory.router)
         if not (self._startup_hooks or self._connect_hooks):  # these may authenticate
             check_auth_required(factory.router)

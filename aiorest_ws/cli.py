@@ -6,13 +6,13 @@ from collections.abc import Sequence
 
 from twisted.internet.error import CannotListenError
 
-from aiorest_ws import __version__
 from aiorest_ws.app import load_application
 from aiorest_ws.demo import run_demo
 from aiorest_ws.exceptions import ImproperlyConfigured, TopicsUnavailable
 from aiorest_ws.limits import Limits
 from aiorest_ws.log import LEVELS
 from aiorest_ws.transports.reactor import install_reactor
+from aiorest_ws.version import __version__
 
 __all__ = ("main",)
 

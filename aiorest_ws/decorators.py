@@ -4,6 +4,7 @@ from collections.abc import Callable
 from functools import update_wrapper
 from typing import Any
 
+from aiorest_ws.registration.options import warn_of_near_misses
 from aiorest_ws.validators import check_methods
 from aiorest_ws.views import MethodBasedView
 from aiorest_ws.wrappers import normalize_method
@@ -55,10 +56,12 @@ class EndpointFunction:
 def endpoint(
     path: str, methods: str | list[str], name: str | None = None, **attrs: Any
 ) -> Callable[[Callable[..., Any]], EndpointFunction]:
-    """Prepare a function `f(request, *args, **kwargs)` for `register_endpoint`.
+    """Prepare a function `f(request, *args, **kwargs)` for `register_endpoint`, as in 1.1.
 
-    `attrs` become attributes of the view (`renderers`, `blocking`, `injected`, ...).
+    Path values are passed in the order of the path. `attrs` become attributes of the view
+    (`renderers`, `blocking`, `injected`, ...); warns of one that nearly has the name of an option.
     """
+    warn_of_near_misses(attrs, stacklevel=3)
 
     def decorate(function: Callable[..., Any]) -> EndpointFunction:
         return EndpointFunction(function, path, methods, name, attrs)

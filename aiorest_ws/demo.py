@@ -14,7 +14,6 @@ from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.python.failure import Failure
 
 from aiorest_ws.app import Application
-from aiorest_ws.decorators import endpoint
 from aiorest_ws.exceptions import BaseAPIException
 from aiorest_ws.routers import SimpleRouter
 from aiorest_ws.views import MethodBasedView
@@ -69,23 +68,18 @@ class Clock(MethodBasedView):
         return {"time": now.strftime("%H:%M:%S"), "utc_offset_hours": utc_offset_hours}
 
 
-@endpoint("/hello", methods="GET")
-def hello(request: Request) -> str:  # noqa: ARG001
-    """Greet the world."""
-    return "Hello, world!"
-
-
-@endpoint("/hello/{name}", methods="GET")
-def hello_name(request: Request, name: str) -> str:  # noqa: ARG001
-    """Greet somebody."""
-    return f"Hello, {name}!"
-
-
 def make_router() -> SimpleRouter:
     """Return the demo's API."""
     router = SimpleRouter()
-    router.register_endpoint(hello)
-    router.register_endpoint(hello_name)
+
+    @router.get("/hello")
+    def hello(request: Request) -> str:  # noqa: ARG001
+        return "Hello, world!"
+
+    @router.get("/hello/{name}")
+    def hello_name(request: Request, name: str) -> str:  # noqa: ARG001
+        return f"Hello, {name}!"
+
     router.register("/calculator", Calculator, methods=["POST"])
     router.register("/clock", Clock, methods=["GET"])
     return router

@@ -45,6 +45,11 @@ class DynamicEndpoint(AbstractEndpoint):
         """The names of the parameters, in order."""
         return self._parameters
 
+    @property
+    def has_own_pattern(self) -> bool:
+        """Whether the endpoint was made with a `pattern`."""
+        return self._pattern is not None
+
     def match(self, path: str) -> tuple[str, ...] | None:
         """Return the values of the parameters in `path`, or None if it does not match."""
         if self._pattern is not None:

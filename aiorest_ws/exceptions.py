@@ -13,10 +13,14 @@
     |   |-- NotSpecifiedHandler          404   no such URL
     |   |   `-- MethodNotAllowed         405   the method is not registered for the URL
     |   `-- NotSpecifiedTopic            404   no such topic
+    |-- Forbidden                        403   raised by views
     |-- SubscriptionRefused              403   the client may not subscribe to the topic
+    |-- NotFound                         404   raised by views
     |-- DeadlineExceeded                 408   the call took too long
+    |-- Conflict                         409   raised by views
     |-- PresenceTooLarge                 413   `presence_info` exceeds its limit
     |-- ReplyTooLarge                    413   the reply exceeds the message limit
+    |-- ValidationError                  422   values do not fit, with a list of `errors`
     |-- TooManyMessages                  429   the client exceeds its rate limit
     |-- TooManyStreams                   429   the connection has too many open streams
     |-- TooManySubscriptions             429   the connection has too many subscriptions
@@ -35,11 +39,14 @@
     UnknownTopic                         a LookupError: publishing to an unregistered topic
 """
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from aiorest_ws.status import (
     STATUS_BAD_REQUEST,
     STATUS_CANCELLED,
+    STATUS_CONFLICT,
+    STATUS_CONTRACT,
     STATUS_FORBIDDEN,
     STATUS_INTERNAL_ERROR,
     STATUS_METHOD_NOT_ALLOWED,
@@ -56,8 +63,10 @@ from aiorest_ws.status import (
 __all__ = (
     "BaseAPIException",
     "CallCancelled",
+    "Conflict",
     "DeadlineExceeded",
     "EndpointValueError",
+    "Forbidden",
     "ImproperlyConfigured",
     "IncorrectArgument",
     "IncorrectMethodNameType",
@@ -67,6 +76,7 @@ __all__ = (
     "InvalidRenderer",
     "MalformedMessage",
     "MethodNotAllowed",
+    "NotFound",
     "NotImplementedMethod",
     "NotSpecifiedError",
     "NotSpecifiedHandler",
@@ -84,6 +94,7 @@ __all__ = (
     "TooManySubscriptions",
     "TopicsUnavailable",
     "UnknownTopic",
+    "ValidationError",
 )
 
 
@@ -178,6 +189,53 @@ class NotSpecifiedTopic(NotSpecifiedError):
 
     default_detail = "There is no such topic."
     status = STATUS_NOT_FOUND
+
+
+class NotFound(BaseAPIException):
+    """What a request names does not exist."""
+
+    default_detail = "Not found."
+    status = STATUS_NOT_FOUND
+
+
+class Forbidden(BaseAPIException):
+    """The client may not do what it requests."""
+
+    default_detail = "Forbidden."
+    status_code = WS_MESSAGE_VIOLATE_POLICY
+    status = STATUS_FORBIDDEN
+
+
+class Conflict(BaseAPIException):
+    """A request does not fit the present state of what it names."""
+
+    default_detail = "Conflict."
+    status = STATUS_CONFLICT
+
+
+class ValidationError(BaseAPIException):
+    """Values of a request do not fit.
+
+    The failure has `errors`, one `{"path": "data.name", "fault": "is missing"}` for each value.
+    Without a `detail` it is made of the first one.
+    """
+
+    default_detail = "Values of the request do not fit."
+    status = STATUS_CONTRACT
+
+    def __init__(
+        self,
+        detail: Any = None,
+        *,
+        errors: Sequence[Mapping[str, str]] = (),
+        status: int | None = None,
+    ) -> None:
+        self.errors = [{"path": one["path"], "fault": one["fault"]} for one in errors]
+        if detail is None and self.errors:
+            detail = f"{self.errors[0]['path']} {self.errors[0]['fault']}"
+            if len(self.errors) > 1:
+                detail += f" (and {len(self.errors) - 1} more)"
+        super().__init__(detail, status=status)
 
 
 class SubscriptionRefused(BaseAPIException):
@@ -302,7 +360,7 @@ class EndpointValueError(BaseAPIException):
 
 
 class InvalidHandler(BaseAPIException):
-    """A handler is not a subclass of MethodBasedView."""
+    """A view class or a function cannot answer the requests of its endpoint."""
 
     default_detail = "A handler must be a subclass of MethodBasedView."
 

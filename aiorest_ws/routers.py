@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import copy_context
-from typing import Any
+from typing import Any, TypeVar, Unpack
 
 from aiorest_ws.abstract import AbstractEndpoint, AbstractRouter
 from aiorest_ws.decorators import EndpointFunction
@@ -13,21 +13,31 @@ from aiorest_ws.dispatch.scopes import Scope, Scopes
 from aiorest_ws.exceptions import (
     BaseAPIException,
     EndpointValueError,
+    InvalidHandler,
     MalformedMessage,
     NotSpecifiedURL,
 )
 from aiorest_ws.parsers import URLParser
+from aiorest_ws.registration.functions import function_view
+from aiorest_ws.registration.options import RouteOptions, check_options
+from aiorest_ws.registration.registrar import Registrar
 from aiorest_ws.topics.routes import TopicRoute, TopicRoutes
 from aiorest_ws.urls.utils import reverse
-from aiorest_ws.validators import RouteArgumentsValidator
+from aiorest_ws.validators import RouteArgumentsValidator, check_methods, check_path
 from aiorest_ws.views import MethodBasedView
 from aiorest_ws.wrappers import Request
 
 __all__ = ("SimpleRouter",)
 
+Function = TypeVar("Function", bound=Callable[..., Any])
+
 
 class SimpleRouter(AbstractRouter):
     """Route requests to views.
+
+    `prefix` comes before the path of every endpoint, `/api` or `/shops/{shop}`. `auth_required` is
+    for the views that do not say it themselves; `permission_classes` are checked before their
+    own. Both are for included views and for topics too.
 
     Blocking views run in the thread pool of the request's factory. Without a factory each runs in
     a thread of its own.
@@ -36,8 +46,15 @@ class SimpleRouter(AbstractRouter):
     args_validator = RouteArgumentsValidator()
     url_parser = URLParser()
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        prefix: str = "",
+        *,
+        auth_required: bool | None = None,
+        permission_classes: Sequence[Any] = (),
+    ) -> None:
         super().__init__()
+        self._registrar = Registrar(prefix, auth_required, permission_classes)
         self.error_handlers: dict[type[BaseException], ErrorHandler] = {}
         self.topics = TopicRoutes()
         self.scopes = Scopes(self)
@@ -52,6 +69,52 @@ class SimpleRouter(AbstractRouter):
 
     # Registration
 
+    def get(self, path: str, **options: Unpack[RouteOptions]) -> Callable[[Function], Function]:
+        """Answer GET with the decorated function; see `endpoint`."""
+        return self._decorator(path, "GET", options)
+
+    def post(self, path: str, **options: Unpack[RouteOptions]) -> Callable[[Function], Function]:
+        """Answer POST with the decorated function; see `endpoint`."""
+        return self._decorator(path, "POST", options)
+
+    def put(self, path: str, **options: Unpack[RouteOptions]) -> Callable[[Function], Function]:
+        """Answer PUT with the decorated function; see `endpoint`."""
+        return self._decorator(path, "PUT", options)
+
+    def patch(self, path: str, **options: Unpack[RouteOptions]) -> Callable[[Function], Function]:
+        """Answer PATCH with the decorated function; see `endpoint`."""
+        return self._decorator(path, "PATCH", options)
+
+    def delete(self, path: str, **options: Unpack[RouteOptions]) -> Callable[[Function], Function]:
+        """Answer DELETE with the decorated function; see `endpoint`."""
+        return self._decorator(path, "DELETE", options)
+
+    def head(self, path: str, **options: Unpack[RouteOptions]) -> Callable[[Function], Function]:
+        """Answer HEAD with the decorated function; see `endpoint`."""
+        return self._decorator(path, "HEAD", options)
+
+    def options(
+        self, path: str, **options: Unpack[RouteOptions]
+    ) -> Callable[[Function], Function]:
+        """Answer OPTIONS with the decorated function; see `endpoint`."""
+        return self._decorator(path, "OPTIONS", options)
+
+    def trace(self, path: str, **options: Unpack[RouteOptions]) -> Callable[[Function], Function]:
+        """Answer TRACE with the decorated function; see `endpoint`."""
+        return self._decorator(path, "TRACE", options)
+
+    def endpoint(
+        self, path: str, methods: str | list[str], **options: Unpack[RouteOptions]
+    ) -> Callable[[Function], Function]:
+        """Answer requests for `path` with the decorated function, which stays as it is.
+
+        The function gets the request first. Each name in a template such as `/users/{id}` must be
+        one of its other parameters, positional or keyword-only. Raises TypeError for an unknown
+        option, InvalidPathArgument, NotSupportedArgumentType, EndpointValueError and
+        InvalidHandler for others that cannot work.
+        """
+        return self._decorator(path, methods, options)
+
     def register(
         self,
         path: str,
@@ -59,10 +122,15 @@ class SimpleRouter(AbstractRouter):
         methods: str | list[str],
         name: str | None = None,
     ) -> None:
-        """Serve `path`, plain or a template such as `/users/{id}`, with a view class."""
+        """Serve `path`, plain or a template such as `/users/{id}`, with a view class.
+
+        Path values are passed in the order of the path.
+        """
         path = normalize_path(path) if isinstance(path, str) else path
         self.args_validator.validate(path, handler, methods, name)
-        self._register_url(self.url_parser.define_route(path, handler, methods, name))
+        path = self._registrar.prefix + path
+        endpoint = self.url_parser.define_route(path, handler, methods, name)
+        self._register_url(self._registrar.complete(endpoint))
 
     def register_endpoint(self, endpoint: EndpointFunction) -> None:
         """Serve a function decorated with `@endpoint`."""
@@ -90,19 +158,18 @@ class SimpleRouter(AbstractRouter):
         client in, and refuses it by returning anything false, None included, or by raising.
         Raises ValueError or TypeError for an invalid argument.
         """
-        self.topics.add(
-            TopicRoute(
-                pattern,
-                permission_classes=permission_classes,
-                history=history,
-                policy=policy,
-                presence=presence,
-                on_subscribe=on_subscribe,
-            )
+        route = TopicRoute(
+            pattern,
+            permission_classes=permission_classes,
+            history=history,
+            policy=policy,
+            presence=presence,
+            on_subscribe=on_subscribe,
         )
+        self.topics.add(self._registrar.topic(route))
 
-    def include(self, router: AbstractRouter) -> None:
-        """Add the endpoints and the topics that `router` has now.
+    def include(self, router: AbstractRouter, prefix: str = "") -> None:
+        """Add the endpoints and the topics that `router` has now; `prefix` is for the endpoints.
 
         They keep the middlewares of `router`, which come after those of this router, and its error
         handlers, which come before. Both may be added later.
@@ -112,15 +179,35 @@ class SimpleRouter(AbstractRouter):
         for name in router.routes:
             self._check_name(name)
         theirs: Scopes = getattr(router, "scopes", None) or Scopes(router)
-        for endpoint in list(router.urls):
-            self._register_url(endpoint, theirs.of(endpoint))
+        scopes = [theirs.of(endpoint) for endpoint in router.urls]
+        endpoints = self._registrar.include(router.urls, prefix)
+        for endpoint, scope in zip(endpoints, scopes, strict=True):
+            self._register_url(endpoint, scope)
         for topic in getattr(router, "topics", ()):
-            self.topics.add(topic)
-            self.scopes.add(topic, theirs.of(topic))
+            guarded = self._registrar.topic(topic)
+            self.topics.add(guarded)
+            self.scopes.add(guarded, theirs.of(topic))
+
+    def _decorator(
+        self, path: str, methods: str | list[str], options: RouteOptions
+    ) -> Callable[[Function], Function]:
+        check_options(options)
+        check_path(path)
+        check_methods(methods)
+
+        def register(function: Function) -> Function:
+            if isinstance(function, EndpointFunction):
+                raise InvalidHandler(
+                    f"The view of {function.path!r} is decorated with @endpoint already; "
+                    "router.register_endpoint registers it."
+                )
+            view = function_view(function, methods, options)
+            self.register(path, view, methods, options.get("name"))
+            return function
+
+        return register
 
     def _register_url(self, endpoint: AbstractEndpoint, scope: Scope | None = None) -> None:
-        if not isinstance(endpoint, AbstractEndpoint):
-            raise TypeError(f"A route must be an AbstractEndpoint, not {endpoint!r}.")
         if endpoint.name:
             self._check_name(endpoint.name)
         self._route_table.add(endpoint, self.scopes.add(endpoint, scope))

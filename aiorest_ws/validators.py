@@ -1,6 +1,7 @@
 """Check the arguments of a registration."""
 
 import inspect
+from collections.abc import Sequence
 from typing import Any
 
 from aiorest_ws.exceptions import (
@@ -9,7 +10,7 @@ from aiorest_ws.exceptions import (
     NotSupportedArgumentType,
 )
 from aiorest_ws.values import Converter
-from aiorest_ws.views import MethodBasedView, http_methods, is_asynchronous
+from aiorest_ws.views import MethodBasedView, http_methods, is_asynchronous, signature_of
 from aiorest_ws.wrappers import normalize_method
 
 __all__ = (
@@ -22,6 +23,8 @@ __all__ = (
     "check_and_set_subclass",
     "check_encoder",
     "check_methods",
+    "check_path",
+    "check_path_order",
     "check_route",
 )
 
@@ -38,12 +41,7 @@ class PathValidator(BaseValidator):
 
     def validate(self, path: object) -> None:
         """Raise InvalidPathArgument unless `path` starts with `/` and has no query."""
-        if not isinstance(path, str) or not path.startswith("/"):
-            raise InvalidPathArgument(f"A path must start with `/`; this one is {path!r}.")
-        if "?" in path:
-            raise InvalidPathArgument(
-                f"A path cannot contain `?`, which starts a query: {path!r}."
-            )
+        check_path(path)
 
 
 class HandlerValidator(BaseValidator):
@@ -107,6 +105,33 @@ class RouteArgumentsValidator(BaseValidator):
 def check_route(path: object, handler: object, methods: object, name: object = None) -> None:
     """Check the arguments of a registration, as RouteArgumentsValidator does."""
     RouteArgumentsValidator().validate(path, handler, methods, name)
+
+
+def check_path(path: object) -> None:
+    """Raise InvalidPathArgument unless `path` can be that of an endpoint."""
+    if not isinstance(path, str) or not path.startswith("/"):
+        raise InvalidPathArgument(f"A path must start with `/`; this one is {path!r}.")
+    if "?" in path:
+        raise InvalidPathArgument(f"A path cannot contain `?`, which starts a query: {path!r}.")
+
+
+def check_path_order(
+    path: str, names: Sequence[str], view: type[MethodBasedView], words: list[str]
+) -> None:
+    """Raise InvalidHandler if a view takes the path values `names` by name in another order."""
+    if len(names) < 2:
+        return
+    own = "" if view.dispatch is MethodBasedView.dispatch else "dispatch"
+    for word in words:
+        if not own and not callable(getattr(view, word, None)):
+            continue
+        misplaced = signature_of(view, word, own).misplaced(names)
+        if misplaced is not None:
+            name, parameter = misplaced
+            raise InvalidHandler(
+                f"{view.__qualname__} would get the {name!r} of {path!r} as its {parameter!r}: "
+                f"path values come in the order of the path."
+            )
 
 
 def check_methods(methods: Any) -> None:

@@ -18,6 +18,7 @@ from aiorest_ws.renderers import BaseRenderer, JSONRenderer
 from aiorest_ws.wrappers import Request, normalize_method
 
 __all__ = (
+    "RESERVED_NAMES",
     "HandlerSignature",
     "MethodBasedView",
     "MethodViewMeta",
@@ -25,6 +26,7 @@ __all__ = (
     "http_methods",
     "is_asynchronous",
     "method_word",
+    "server_names",
     "signature_of",
 )
 
@@ -32,7 +34,7 @@ __all__ = (
 http_methods = frozenset({"get", "post", "put", "patch", "delete", "head", "options", "trace"})
 
 # Parameters of dispatch() and get_renderer().
-_RESERVED_NAMES = frozenset({"self", "request", "preferred_format"})
+RESERVED_NAMES = frozenset({"self", "request", "preferred_format"})
 
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
@@ -85,7 +87,7 @@ class HandlerSignature:
         parameters = [p for p in parameters[own:] if p.name not in server_names]
         positional = [p for p in parameters if p.kind in _POSITIONAL]
         keyword_only = [p for p in parameters if p.kind is p.KEYWORD_ONLY]
-        self._own_names = _RESERVED_NAMES | own_names
+        self._own_names = RESERVED_NAMES | own_names
         self._positional = tuple(p.name for p in positional)
         self._required_positional = sum(p.default is p.empty for p in positional)
         self._keywords = frozenset(
@@ -137,6 +139,13 @@ class HandlerSignature:
             return {name: value for name, value in arguments.items() if name != "format"}
         return arguments
 
+    def misplaced(self, path_names: Sequence[str]) -> tuple[str, str] | None:
+        """Return a path value and the parameter that gets it, but has the name of another."""
+        for name, parameter in zip(path_names, self._positional, strict=False):
+            if parameter != name and parameter in path_names:
+                return name, parameter
+        return None
+
     def keywords_after(
         self, path_names: tuple[str, ...]
     ) -> tuple[frozenset[str], tuple[str | None, ...]]:
@@ -183,7 +192,7 @@ def is_asynchronous(handler: Any) -> bool:
     return False
 
 
-def _server_names(handler: Any, function: Any) -> set[str]:
+def server_names(handler: Any, function: Any) -> set[str]:
     """Return the parameters of a handler that the server fills; `function` is how it is called.
 
     A partial binds them, an object its `self`, or a decorator leaves them out of `__signature__`.
@@ -208,7 +217,7 @@ def _server_names(handler: Any, function: Any) -> set[str]:
 
 
 @lru_cache(maxsize=4096)
-def signature_of(view_class: type, word: str, attribute: str = "") -> HandlerSignature:
+def signature_of(view_class: type[Any], word: str, attribute: str = "") -> HandlerSignature:
     """Return the signature of `attribute`, by default the handler for `word`.
 
     Neither takes from a client what the server fills in the handler. It must be defined.
@@ -219,11 +228,11 @@ def signature_of(view_class: type, word: str, attribute: str = "") -> HandlerSig
     is_method = hasattr(type(found), "__get__") and not isinstance(
         found, (staticmethod, classmethod)
     )
-    server_names = _server_names(handler, getattr(view_class, word, None))
+    filled = server_names(handler, getattr(view_class, word, None))
     return HandlerSignature(
         getattr(view_class, attribute or word),
         is_method=is_method,
-        server_names=server_names.union(getattr(view_class, "injected", ())),
+        server_names=filled.union(getattr(view_class, "injected", ())),
     )
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from aiorest_ws.exceptions import BaseAPIException, MalformedMessage
+from aiorest_ws.exceptions import BaseAPIException, MalformedMessage, ValidationError
 
 __all__ = (
     "CANCEL",
@@ -249,13 +249,16 @@ class Response:
 
     @content.setter
     def content(self, value: object) -> None:
-        self._content.pop("detail", None)
+        for name in ("detail", "errors"):
+            self._content.pop(name, None)
         self.status = None
         self._content["data"] = value
 
     def wrap_exception(self, exc: BaseAPIException) -> None:
         """Turn the response into the failure for `exc`."""
         self._content = {"detail": exc.detail}
+        if isinstance(exc, ValidationError) and exc.errors:
+            self._content["errors"] = exc.errors
         self.status = exc.status
 
     def append_request(self, request: Request) -> None:

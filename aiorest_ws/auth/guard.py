@@ -2,12 +2,13 @@
 
 from typing import Any
 
+from aiorest_ws.abstract import AbstractPermission
 from aiorest_ws.auth.exceptions import PermissionDeniedException
 from aiorest_ws.auth.token.exceptions import TokenNotProvidedException
 from aiorest_ws.awaiting import maybe_await
 from aiorest_ws.wrappers import Request
 
-__all__ = ("check_access", "is_authenticated", "is_guarded")
+__all__ = ("AuthRequired", "check_access", "is_authenticated", "is_guarded")
 
 
 def is_guarded(view: Any) -> bool:
@@ -30,6 +31,18 @@ async def check_access(request: Request, view: Any) -> None:
     for permission in getattr(view, "permission_classes", ()):
         if not await maybe_await(permission.check(request, view)):
             raise PermissionDeniedException
+
+
+class AuthRequired(AbstractPermission):
+    """Allow what a view with `auth_required` allows, for topics, which have only permissions."""
+
+    auth_required = True
+
+    @staticmethod
+    async def check(request: Request, handler: Any) -> bool:  # noqa: ARG004
+        """Return True or raise what `check_access` raises."""
+        await check_access(request, AuthRequired)
+        return True
 
 
 def is_authenticated(user: Any) -> Any:

@@ -6,9 +6,9 @@ from typing import Any
 
 from twisted.internet.interfaces import IListeningPort
 
-from aiorest_ws import __version__
 from aiorest_ws.log import logger
 from aiorest_ws.transports.reactor import describe_reactor
+from aiorest_ws.version import __version__
 
 __all__ = ("Banner",)
 

@@ -5,6 +5,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from aiorest_ws.abstract import AbstractRouter
 from aiorest_ws.dispatch.failures import ErrorHandler
 from aiorest_ws.dispatch.user_rate import UserRateMiddleware
 from aiorest_ws.exceptions import ImproperlyConfigured
@@ -17,6 +18,7 @@ __all__ = (
     "add_hook",
     "adds_error_handler",
     "check_auth_required",
+    "choose_router",
     "import_middleware",
     "set_class",
 )
@@ -68,11 +70,36 @@ def check_auth_required(router: Any) -> None:
             )
 
 
-def set_class(instance: Any, attribute: str, value: Any, base: type) -> None:
-    """Set `attribute` to a subclass of `base`; raise TypeError if `value` is none."""
+def choose_router(
+    given: AbstractRouter | None, own: SimpleRouter, of_factory: AbstractRouter
+) -> AbstractRouter:
+    """Return the router of a server; raise ImproperlyConfigured if there is none, or one too many.
+
+    `own` is `app.router` of an application that was made without a router.
+    """
+    has_own_routes = bool(own.urls or len(own.topics))
+    if given is not None:
+        if has_own_routes and given is not own:
+            raise ImproperlyConfigured(
+                "app.router has routes that this server would not have: include it in the other "
+                "router, or that one in app.router."
+            )
+        return given
+    if has_own_routes:
+        return own
+    if of_factory.urls or len(getattr(of_factory, "topics", ())):
+        return of_factory
+    raise ImproperlyConfigured(
+        'An Application needs a router that has routes: @app.router.get("/"), '
+        "Application(router=...) or run(router=...)."
+    )
+
+
+def set_class(instance: Any, name: str, value: Any, wanted: type) -> None:
+    """Set `_name` of `instance` to a class; raise TypeError unless it is a subclass."""
     if not inspect.isclass(value):
-        raise TypeError(f"{attribute.lstrip('_')} must be a class, not {value!r}")
-    check_and_set_subclass(instance, attribute, value, base)
+        raise TypeError(f"{name} must be a class, not {value!r}")
+    check_and_set_subclass(instance, f"_{name}", value, wanted)
 
 
 def import_middleware(middleware: Any) -> Any:

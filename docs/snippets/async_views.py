@@ -6,27 +6,25 @@ import time
 
 from twisted.internet.task import deferLater
 
-from aiorest_ws.app import Application
-from aiorest_ws.routers import SimpleRouter
-from aiorest_ws.views import MethodBasedView
+from aiorest_ws import Application, MethodBasedView, Request, SimpleRouter
 
 
 class Both(MethodBasedView):
-    async def get(self, request, pause_seconds=0.01):
+    async def get(self, request: Request, pause_seconds=0.01):
         async with asyncio.timeout(10):
             await asyncio.sleep(pause_seconds)
         return await deferLater(request.factory.reactor, pause_seconds, lambda: "both")
 
 
 class ADeferred(MethodBasedView):
-    def get(self, request, pause_seconds=0.01):
+    def get(self, request: Request, pause_seconds=0.01):
         return deferLater(request.factory.reactor, pause_seconds, lambda: "later")
 
 
 class Digest(MethodBasedView):
     blocking = True
 
-    def post(self, request, text, rounds=1000):
+    def post(self, request: Request, text, rounds=1000):
         digest = hashlib.pbkdf2_hmac("sha256", text.encode(), b"salt", rounds)
         return digest.hex()
 
@@ -35,7 +33,7 @@ class Append(MethodBasedView):
     ordered = True
     lines = ()
 
-    async def post(self, request, line):
+    async def post(self, request: Request, line):
         lines = Append.lines
         await asyncio.sleep(0.01)
         Append.lines = (*lines, line)
@@ -45,7 +43,7 @@ class Append(MethodBasedView):
 class Sleep(MethodBasedView):
     blocking = True
 
-    def get(self, request, seconds):
+    def get(self, request: Request, seconds):
         time.sleep(seconds)
         return seconds
 

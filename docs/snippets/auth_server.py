@@ -2,15 +2,18 @@
 
 import uuid
 
-from aiorest_ws.app import Application
+from aiorest_ws import (
+    Application,
+    BaseAPIException,
+    MethodBasedView,
+    Request,
+    SimpleRouter,
+)
 from aiorest_ws.auth.permissions import IsAuthenticated
 from aiorest_ws.auth.token.backends import InMemoryTokenBackend
 from aiorest_ws.auth.token.managers import JSONWebTokenManager
 from aiorest_ws.auth.token.middlewares import JSONWebTokenMiddleware
 from aiorest_ws.auth.user.models import UserSQLiteModel
-from aiorest_ws.exceptions import BaseAPIException
-from aiorest_ws.routers import SimpleRouter
-from aiorest_ws.views import MethodBasedView
 
 HOUR_SECONDS = 3600
 
@@ -22,14 +25,14 @@ manager = JSONWebTokenManager()
 class Users(MethodBasedView):
     blocking = True
 
-    def post(self, request, username, password):
+    def post(self, request: Request, username, password):
         users.create_user(username=username, password=password, is_user=True)
 
 
 class Tokens(MethodBasedView):
     blocking = True
 
-    def post(self, request, username, password):
+    def post(self, request: Request, username, password):
         user = users.get_user_by_username(username, with_id=True)
         if not user.check_password(password) or not user.is_active:
             raise BaseAPIException("Wrong username or password.", status=401)
@@ -43,7 +46,7 @@ class Account(MethodBasedView):
     auth_required = True
     permission_classes = (IsAuthenticated,)
 
-    def get(self, request):
+    def get(self, request: Request):
         return {"username": request.user.username, "id": request.token_payload["sub"]}
 
 

@@ -1,7 +1,6 @@
 """The first server behind a proxy on the same machine."""
 
-from aiorest_ws.app import Application
-from aiorest_ws.limits import Limits
+from aiorest_ws import Application, Limits
 from first_server import router
 
 limits = Limits(

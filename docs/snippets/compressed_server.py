@@ -5,7 +5,7 @@ from autobahn.websocket.compress import (
     PerMessageDeflateOfferAccept,
 )
 
-from aiorest_ws.app import Application
+from aiorest_ws import Application
 from first_server import router
 
 

@@ -1,9 +1,7 @@
 """A custom format: CSV."""
 
-from aiorest_ws.app import Application
+from aiorest_ws import Application, MethodBasedView, Request, SimpleRouter
 from aiorest_ws.renderers import BaseRenderer, JSONRenderer
-from aiorest_ws.routers import SimpleRouter
-from aiorest_ws.views import MethodBasedView
 
 
 class CSVRenderer(BaseRenderer):
@@ -17,7 +15,7 @@ class CSVRenderer(BaseRenderer):
 class Table(MethodBasedView):
     renderers = (JSONRenderer, CSVRenderer)
 
-    def get(self, request):
+    def get(self, request: Request):
         return [["apples", 3], ["pears", 12]]
 
 

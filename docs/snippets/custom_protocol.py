@@ -4,9 +4,8 @@ import logging
 
 import msgspec
 
-from aiorest_ws.app import Application
+from aiorest_ws import Application, RequestHandlerProtocol
 from aiorest_ws.exceptions import MalformedMessage
-from aiorest_ws.request import RequestHandlerProtocol
 from first_server import router
 
 logger = logging.getLogger("clients")

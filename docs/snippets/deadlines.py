@@ -2,17 +2,14 @@
 
 import asyncio
 
-from aiorest_ws.app import Application
-from aiorest_ws.limits import Limits
-from aiorest_ws.routers import SimpleRouter
-from aiorest_ws.views import MethodBasedView
+from aiorest_ws import Application, Limits, MethodBasedView, Request, SimpleRouter
 
 
 class Report(MethodBasedView):
     call_seconds = 60
     undone = ()
 
-    async def get(self, request, name):
+    async def get(self, request: Request, name):
         try:
             return await self.make(name)
         except asyncio.CancelledError:

@@ -1,9 +1,12 @@
 """Custom failures, and conversion of other exceptions."""
 
-from aiorest_ws.app import Application
-from aiorest_ws.exceptions import BaseAPIException
-from aiorest_ws.routers import SimpleRouter
-from aiorest_ws.views import MethodBasedView
+from aiorest_ws import (
+    Application,
+    BaseAPIException,
+    MethodBasedView,
+    Request,
+    SimpleRouter,
+)
 
 
 class SoldOut(BaseAPIException):
@@ -15,7 +18,7 @@ stock = {"apples": 3}
 
 
 class Order(MethodBasedView):
-    def post(self, request, article, count):
+    def post(self, request: Request, article, count):
         if stock[article] < count:
             raise SoldOut({"article": article, "left": stock[article]})
         return count / stock[article]

@@ -1,23 +1,19 @@
 """A server with two URLs."""
 
-from aiorest_ws.app import Application
-from aiorest_ws.decorators import endpoint
-from aiorest_ws.routers import SimpleRouter
+from aiorest_ws import Application, Request, SimpleRouter
+
+router = SimpleRouter()
 
 
-@endpoint("/hello", methods="GET")
-def hello(request):
+@router.get("/hello")
+def hello(request: Request) -> str:
     return "Hello, world!"
 
 
-@endpoint("/hello/{name}", methods="GET")
-def hello_name(request, name, punctuation="!"):
+@router.get("/hello/{name}")
+def hello_name(request: Request, name: str, punctuation: str = "!") -> str:
     return f"Hello, {name}{punctuation}"
 
-
-router = SimpleRouter()
-router.register_endpoint(hello)
-router.register_endpoint(hello_name)
 
 app = Application(router=router)
 

@@ -1,29 +1,28 @@
 """Functions as views."""
 
-from aiorest_ws.app import Application
-from aiorest_ws.decorators import endpoint
-from aiorest_ws.routers import SimpleRouter
+from aiorest_ws import Application, Request, SimpleRouter
 
-temperatures = {}
+router = SimpleRouter(prefix="/rooms")
+temperatures: dict[str, float] = {}
 
 
-@endpoint("/rooms/{room}/temperature", methods=["GET", "PUT"], name="temperature")
-def temperature(request, room, *, celsius=None):
-    if request.method == "PUT":
-        temperatures[room] = celsius
+@router.get("/{room}/temperature", name="temperature")
+def temperature(request: Request, room: str) -> float | None:
     return temperatures.get(room)
 
 
-@endpoint("/rooms", methods="GET")
-def rooms(request, limit=10):
+@router.put("/{room}/temperature")
+def set_temperature(request: Request, *, celsius: float, room: str) -> float:
+    temperatures[room] = celsius
+    return celsius
+
+
+@router.get("/")
+def rooms(request: Request, limit: int = 10) -> list[dict[str, str]]:
     return [
         {"room": room, "url": router.reverse("temperature", room)}
         for room in sorted(temperatures)[:limit]
     ]
 
-
-router = SimpleRouter()
-router.register_endpoint(temperature)
-router.register_endpoint(rooms)
 
 app = Application(router=router)

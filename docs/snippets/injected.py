@@ -2,14 +2,13 @@
 
 import functools
 
-from aiorest_ws.app import Application
-from aiorest_ws.decorators import endpoint
-from aiorest_ws.routers import SimpleRouter
+from aiorest_ws import Application, Request, SimpleRouter
 
+router = SimpleRouter()
 sales = {"north": [3, 4], "south": [5]}
 
 
-def report(request, region, limit=10):
+def report(request: Request, region, limit=10):
     return sales[region][:limit]
 
 
@@ -24,16 +23,13 @@ def with_language(function):
     return wrapper
 
 
-@endpoint("/greeting", methods="GET", injected=("language",))
+@router.get("/greeting", injected=("language",))
 @with_language
-def greeting(request, name, *, language):
+def greeting(request: Request, name, *, language):
     return f"Bonjour {name}" if language == "fr" else f"Hello {name}"
 
 
-router = SimpleRouter()
 for region in sales:
-    view = endpoint(f"/sales/{region}", methods="GET")
-    router.register_endpoint(view(functools.partial(report, region=region)))
-router.register_endpoint(greeting)
+    router.get(f"/sales/{region}")(functools.partial(report, region=region))
 
 app = Application(router=router)

@@ -3,7 +3,7 @@
 import json
 import logging
 
-from aiorest_ws.app import Application
+from aiorest_ws import Application
 from first_server import router
 
 FIELDS = (

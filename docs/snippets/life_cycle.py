@@ -2,13 +2,11 @@
 
 import itertools
 
-from aiorest_ws.app import Application
-from aiorest_ws.routers import SimpleRouter
-from aiorest_ws.views import MethodBasedView
+from aiorest_ws import Application, MethodBasedView, Request, SimpleRouter
 
 
 class Visit(MethodBasedView):
-    def get(self, request):
+    def get(self, request: Request):
         state = request.connection.state
         state.calls += 1
         return {"visitor": state.visitor, "calls": state.calls}

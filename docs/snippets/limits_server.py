@@ -1,7 +1,6 @@
 """A server for the pages of one site, with small messages and short calls."""
 
-from aiorest_ws.app import Application
-from aiorest_ws.limits import Limits
+from aiorest_ws import Application, Limits
 from first_server import router
 
 limits = Limits(

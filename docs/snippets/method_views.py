@@ -1,26 +1,24 @@
 """Classes as views, in two routers."""
 
-from aiorest_ws.app import Application
-from aiorest_ws.routers import SimpleRouter
-from aiorest_ws.views import MethodBasedView
+from aiorest_ws import Application, MethodBasedView, Request, SimpleRouter
 
 stock = {"apples": 3}
 
 
 class Article(MethodBasedView):
-    def get(self, request, name):
+    def get(self, request: Request, name):
         return {"name": name, "count": stock.get(name, 0)}
 
-    def put(self, request, name):
+    def put(self, request: Request, name):
         stock[name] = request.data["count"]
         return self.get(request, name)
 
-    def delete(self, request, name):
+    def delete(self, request: Request, name):
         return stock.pop(name, 0)
 
 
 class Status(MethodBasedView):
-    def get(self, request):
+    def get(self, request: Request):
         return "open"
 
 

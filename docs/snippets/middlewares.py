@@ -4,9 +4,8 @@ import time
 
 from twisted.internet.task import deferLater
 
+from aiorest_ws import Application, BaseAPIException
 from aiorest_ws.abstract import AbstractMiddleware
-from aiorest_ws.app import Application
-from aiorest_ws.exceptions import BaseAPIException
 from first_server import router
 
 

@@ -5,10 +5,13 @@ import sqlite3
 
 from twisted.enterprise.adbapi import ConnectionPool
 
-from aiorest_ws.app import Application
-from aiorest_ws.exceptions import BaseAPIException
-from aiorest_ws.routers import SimpleRouter
-from aiorest_ws.views import MethodBasedView
+from aiorest_ws import (
+    Application,
+    BaseAPIException,
+    MethodBasedView,
+    Request,
+    SimpleRouter,
+)
 
 
 class NoSuchNote(BaseAPIException):
@@ -17,19 +20,19 @@ class NoSuchNote(BaseAPIException):
 
 
 class Notes(MethodBasedView):
-    async def get(self, request):
+    async def get(self, request: Request):
         rows = await request.factory.pool.runQuery(
             "SELECT id, text FROM note ORDER BY id"
         )
         return [{"id": note_id, "text": text} for note_id, text in rows]
 
-    async def post(self, request, text):
+    async def post(self, request: Request, text):
         note_id = await request.factory.pool.runInteraction(insert_note, text)
         return {"id": note_id, "text": text}
 
 
 class Note(MethodBasedView):
-    async def get(self, request, note_id):
+    async def get(self, request: Request, note_id):
         rows = await request.factory.pool.runQuery(
             "SELECT id, text FROM note WHERE id = ?", (note_id,)
         )

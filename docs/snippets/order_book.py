@@ -1,9 +1,12 @@
 """An order book that publishes each change."""
 
-from aiorest_ws.app import Application
-from aiorest_ws.exceptions import BaseAPIException
-from aiorest_ws.routers import SimpleRouter
-from aiorest_ws.views import MethodBasedView
+from aiorest_ws import (
+    Application,
+    BaseAPIException,
+    MethodBasedView,
+    Request,
+    SimpleRouter,
+)
 
 # For each good and side, the size by price.
 books = {"tea": {"buy": {}, "sell": {}}, "salt": {"buy": {}, "sell": {}}}
@@ -26,12 +29,12 @@ def book_of(good):
 
 
 class Book(MethodBasedView):
-    def get(self, request, good):
+    def get(self, request: Request, good):
         return book_of(good)
 
 
 class Orders(MethodBasedView):
-    async def post(self, request, good, side, price, size):
+    async def post(self, request: Request, good, side, price, size):
         book = book_of(good)
         if side not in book or type(price) is not int or type(size) is not int:
             raise InvalidOrder
@@ -43,7 +46,7 @@ class Orders(MethodBasedView):
         return level
 
 
-def check_good(request, topic):
+def check_good(request: Request, topic):
     book_of(topic.removeprefix("books/"))
     return True
 

@@ -1,9 +1,6 @@
 """Topics with the four policies for slow clients."""
 
-from aiorest_ws.app import Application
-from aiorest_ws.limits import Limits
-from aiorest_ws.routers import SimpleRouter
-from aiorest_ws.views import MethodBasedView
+from aiorest_ws import Application, Limits, MethodBasedView, Request, SimpleRouter
 
 router = SimpleRouter()
 router.register_topic("news", policy="drop_oldest")
@@ -13,12 +10,12 @@ router.register_topic("export", policy="block")
 
 
 class Price(MethodBasedView):
-    async def put(self, request, share, price):
+    async def put(self, request: Request, share, price):
         await request.factory.publish("prices", [share, price], key=share)
 
 
 class Export(MethodBasedView):
-    async def post(self, request, rows):
+    async def post(self, request: Request, rows):
         for row in range(rows):
             await request.factory.publish("export", {"row": row}, block=True)
         return rows

@@ -2,18 +2,16 @@
 
 import os
 
-from aiorest_ws.app import Application
-from aiorest_ws.decorators import endpoint
-from aiorest_ws.routers import SimpleRouter
+from aiorest_ws import Application, Request, SimpleRouter
+
+router = SimpleRouter()
 
 
-@endpoint("/orders/{order}", methods="PUT")
-async def change(request, order):
+@router.put("/orders/{order}")
+async def change(request: Request, order: str) -> None:
     await request.factory.publish(f"orders/{order}", request.data, wait_seconds=5)
 
 
-router = SimpleRouter()
-router.register_endpoint(change)
 router.register_topic("orders/{id}")
 
 app = Application(router=router, topics=os.environ["TOPICS_URL"])

@@ -1,7 +1,7 @@
 """A custom permission."""
 
+from aiorest_ws import MethodBasedView, Request
 from aiorest_ws.abstract import AbstractPermission
-from aiorest_ws.views import MethodBasedView
 
 
 class IsStaff(AbstractPermission):
@@ -14,5 +14,5 @@ class Report(MethodBasedView):
     auth_required = True
     permission_classes = (IsStaff,)
 
-    def get(self, request):
+    def get(self, request: Request):
         return f"for {request.user.username}"

@@ -3,17 +3,20 @@
 from twisted.internet import reactor
 from twisted.internet.task import deferLater
 
-from aiorest_ws.app import Application
-from aiorest_ws.exceptions import BaseAPIException
-from aiorest_ws.routers import SimpleRouter
-from aiorest_ws.views import MethodBasedView
+from aiorest_ws import (
+    Application,
+    BaseAPIException,
+    MethodBasedView,
+    Request,
+    SimpleRouter,
+)
 
 
 class Countdown(MethodBasedView):
     call_seconds = 600
     ended = 0
 
-    async def get(self, request, start):
+    async def get(self, request: Request, start):
         if int(start) > 1000:
             raise BaseAPIException("That is too far away.", status=422)
         try:
@@ -25,7 +28,7 @@ class Countdown(MethodBasedView):
 
 
 class Rows(MethodBasedView):
-    async def get(self, request):
+    async def get(self, request: Request):
         return self.rows(["one", "two"])
 
     async def rows(self, names):

@@ -1,6 +1,6 @@
 import json
 
-from aiorest_ws.wrappers import Request
+from aiorest_ws import Request
 from first_server import router
 
 

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 from twisted.internet.defer import succeed
 
-from aiorest_ws.wrappers import Request
+from aiorest_ws import Request
 from notes import app, router
 
 

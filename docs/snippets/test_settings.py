@@ -1,5 +1,5 @@
+from aiorest_ws import Request
 from aiorest_ws.test.utils import override_settings
-from aiorest_ws.wrappers import Request
 from first_server import router
 
 

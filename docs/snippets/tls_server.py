@@ -1,6 +1,6 @@
 """The first server, over wss://."""
 
-from aiorest_ws.app import Application
+from aiorest_ws import Application
 from first_server import router
 
 app = Application(router=router, certificate="server.pem", key="server.key")

@@ -5,15 +5,13 @@ import logging
 
 from twisted.internet.task import LoopingCall
 
-from aiorest_ws.app import Application
-from aiorest_ws.routers import SimpleRouter
-from aiorest_ws.views import MethodBasedView
+from aiorest_ws import Application, MethodBasedView, Request, SimpleRouter
 
 
 class Order(MethodBasedView):
     """Publish from a coroutine."""
 
-    async def put(self, request, order):
+    async def put(self, request: Request, order):
         position = await request.factory.publish(f"orders/{order}", request.data)
         return {"published": position.offset}
 
@@ -23,7 +21,7 @@ class Report(MethodBasedView):
 
     blocking = True
 
-    def post(self, request):
+    def post(self, request: Request):
         rows = sum(1 for _ in range(100_000))  # slow work
         request.factory.publish_from_thread("reports", {"rows": rows})
         return rows
@@ -32,19 +30,19 @@ class Report(MethodBasedView):
 class Basket(MethodBasedView):
     """Subscribe the client that makes the call."""
 
-    async def post(self, request):
+    async def post(self, request: Request):
         orders = [f"orders/{number}" for number in request.data]
         for topic in orders:
             await request.connection.subscribe(topic, request=request)
         return orders
 
 
-def is_of_caller(request, topic):
+def is_of_caller(request: Request, topic):
     """Allow an order to its owner only: return True to let the client in."""
     return not topic.endswith("/13")
 
 
-def who_is_there(request):
+def who_is_there(request: Request):
     """Return what other subscribers may see of this one."""
     return {"name": str(getattr(request, "name", "somebody"))[:20]}
 

@@ -7,35 +7,38 @@ import uuid
 
 from twisted.internet.defer import Deferred
 
-from aiorest_ws.app import Application
-from aiorest_ws.exceptions import BaseAPIException
-from aiorest_ws.routers import SimpleRouter
-from aiorest_ws.views import MethodBasedView
+from aiorest_ws import (
+    Application,
+    BaseAPIException,
+    MethodBasedView,
+    Request,
+    SimpleRouter,
+)
 
 
 class Hello(MethodBasedView):
-    def get(self, request):
+    def get(self, request: Request):
         return "Hello, world!"
 
 
 class User(MethodBasedView):
-    def get(self, request, user_id, verbose=False):
+    def get(self, request: Request, user_id, verbose=False):
         return {"id": user_id, "verbose": verbose}
 
-    def put(self, request, user_id, *, name):
+    def put(self, request: Request, user_id, *, name):
         return name
 
 
 class Echo(MethodBasedView):
-    def post(self, request):
+    def post(self, request: Request):
         return request.data
 
-    def get(self, request):
+    def get(self, request: Request):
         return getattr(request, "colour", None)
 
 
 class Slow(MethodBasedView):
-    def get(self, request):
+    def get(self, request: Request):
         return Deferred()  # which nothing ever fires
 
 
@@ -59,15 +62,15 @@ values = {
 
 
 class Values(MethodBasedView):
-    def get(self, request, name):
+    def get(self, request: Request, name):
         return values[name]
 
 
 class Faults(MethodBasedView):
-    def get(self, request):
+    def get(self, request: Request):
         raise KeyError("not for the eyes of a client")
 
-    def post(self, request):
+    def post(self, request: Request):
         raise BaseAPIException("Only on weekdays.", status=403)
 
 

@@ -2,7 +2,7 @@
 
 from twisted.internet.endpoints import serverFromString
 
-from aiorest_ws.request import RequestHandlerFactory
+from aiorest_ws import RequestHandlerFactory
 from aiorest_ws.transports import install_reactor
 from first_server import router
 

@@ -1,15 +1,13 @@
 """A view that replies in JSON or XML."""
 
-from aiorest_ws.app import Application
+from aiorest_ws import Application, MethodBasedView, Request, SimpleRouter
 from aiorest_ws.renderers import JSONRenderer, XMLRenderer
-from aiorest_ws.routers import SimpleRouter
-from aiorest_ws.views import MethodBasedView
 
 
 class Recipe(MethodBasedView):
     renderers = (JSONRenderer, XMLRenderer)
 
-    def get(self, request, name):
+    def get(self, request: Request, name):
         return {"name": name, "steps": ["mix", "bake"], "minutes": 45}
 
 

@@ -6,22 +6,19 @@ import hashlib
 
 from twisted.internet.task import deferLater
 
-from aiorest_ws.app import Application
-from aiorest_ws.decorators import endpoint
-from aiorest_ws.exceptions import BaseAPIException
-from aiorest_ws.routers import SimpleRouter
+from aiorest_ws import Application, BaseAPIException, Request, SimpleRouter
 
 router = SimpleRouter()
 app = Application(router=router)
 
 
-@endpoint("/hello", methods="GET")
-async def hello(request):
+@router.get("/hello")
+async def hello(request: Request):
     return "Hello, world!"
 
 
-@endpoint("/both", methods="GET")
-async def both(request):
+@router.get("/both")
+async def both(request: Request):
     """Wait for asyncio and for Twisted in one coroutine."""
     first = await asyncio.sleep(0.1, "asyncio")
     # Importing twisted.internet.reactor at the top would install the wrong one.
@@ -29,34 +26,34 @@ async def both(request):
     return [first, second]
 
 
-@endpoint("/deferred", methods="GET")
-def deferred(request):
+@router.get("/deferred")
+def deferred(request: Request):
     return deferLater(request.factory.reactor, 0.3, lambda: "later")
 
 
-@endpoint("/fingerprint", methods="POST", blocking=True)
-def fingerprint(request, text):
+@router.post("/fingerprint", blocking=True)
+def fingerprint(request: Request, text):
     """Keep a thread busy, not the loop."""
     return hashlib.scrypt(text.encode(), salt=b"example", n=2**14, r=8, p=1, dklen=8).hex()
 
 
-@endpoint("/calls", methods="GET")
-async def calls(request):
+@router.get("/calls")
+async def calls(request: Request):
     """Count the calls of one client."""
     request.connection.state.calls += 1
     return request.connection.state.calls
 
 
-@endpoint("/chimes", methods="GET")
-async def next_chime(request):
+@router.get("/chimes")
+async def next_chime(request: Request):
     """Wait for what a background task does."""
     async with request.factory.chimed:
         await request.factory.chimed.wait()
     return "ding"
 
 
-@endpoint("/capitals/{country}", methods="GET")
-async def capital(request, country):
+@router.get("/capitals/{country}")
+async def capital(request: Request, country):
     return {"France": "Paris", "Kenya": "Nairobi"}[country]
 
 
@@ -94,9 +91,6 @@ async def greet(connection):
 def part(connection):
     print(f"A client left after {connection.state.calls} calls.")
 
-
-for view in (hello, both, deferred, fingerprint, calls, next_chime, capital):
-    router.register_endpoint(view)
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)

@@ -2,10 +2,9 @@
 
 import argparse
 
-from aiorest_ws.app import Application
-from aiorest_ws.decorators import endpoint
-from aiorest_ws.exceptions import BaseAPIException
-from aiorest_ws.routers import SimpleRouter
+from aiorest_ws import Application, BaseAPIException, Request, SimpleRouter
+
+router = SimpleRouter()
 
 NAME_LENGTH, TEXT_LENGTH = 20, 500
 
@@ -33,13 +32,13 @@ def name_of(connection):
     return name
 
 
-@endpoint("/hello", methods="GET")
-def hello(request):
+@router.get("/hello")
+def hello(request: Request) -> str:
     return "Hello, world!"
 
 
-@endpoint("/name", methods="PUT")
-def set_name(request):
+@router.put("/name")
+def set_name(request: Request) -> str:
     """Give a connection a name, once: others have been told of it."""
     if hasattr(request.connection.state, "name"):
         raise BaseAPIException("You have a name.", status=409)
@@ -47,8 +46,8 @@ def set_name(request):
     return request.connection.state.name
 
 
-@endpoint("/rooms/{room}", methods="POST")
-async def say(request, room):
+@router.post("/rooms/{room}")
+async def say(request: Request, room: str) -> int:
     """Tell it to everybody in the room."""
     name, topic = name_of(request.connection), f"rooms/{room}"
     if topic not in request.connection.subscriptions:
@@ -57,25 +56,22 @@ async def say(request, room):
     return (await request.factory.publish(topic, said)).offset
 
 
-@endpoint("/rooms/{room}/people", methods="GET")
-async def people(request, room):
+@router.get("/rooms/{room}/people")
+async def people(request: Request, room: str) -> list[str]:
     present = await request.factory.presence(f"rooms/{room}")
     return sorted(info["name"] for info in present.values())
 
 
-def only_with_a_name(request, topic):
+def only_with_a_name(request: Request, topic):
     name_of(request.connection)
     return True
 
 
-def presence_info(request):
+def presence_info(request: Request):
     """Tell others the name, and nothing else, of who comes."""
     return {"name": name_of(request.connection)}
 
 
-router = SimpleRouter()
-for view in (hello, set_name, say, people):
-    router.register_endpoint(view)
 router.register_topic("rooms/{room}", history=50, presence=True, on_subscribe=only_with_a_name)
 
 app = Application(router=router, presence_info=presence_info)

@@ -2,12 +2,14 @@
 
 import argparse
 
-from aiorest_ws.app import Application
-from aiorest_ws.decorators import endpoint
-from aiorest_ws.exceptions import BaseAPIException
-from aiorest_ws.request import RequestHandlerFactory
-from aiorest_ws.routers import SimpleRouter
-from aiorest_ws.views import MethodBasedView
+from aiorest_ws import (
+    Application,
+    BaseAPIException,
+    MethodBasedView,
+    Request,
+    RequestHandlerFactory,
+    SimpleRouter,
+)
 
 
 class CustomHandlerFactory(RequestHandlerFactory):
@@ -22,29 +24,30 @@ class CustomHandlerFactory(RequestHandlerFactory):
         return self._cookies
 
 
-@endpoint("/hello", methods="GET")
-def hello(request):
+router = SimpleRouter()
+
+
+@router.get("/hello")
+def hello(request: Request) -> str:
     return "Hello, world!"
 
 
 class Cookies(MethodBasedView):
-    def get(self, request):
+    def get(self, request: Request):
         return request.factory.cookies
 
 
 class Cookie(MethodBasedView):
-    def get(self, request, name):
+    def get(self, request: Request, name):
         if name not in request.factory.cookies:
             raise BaseAPIException(f"There is no cookie {name!r}.", status=404)
         return request.factory.cookies[name]
 
-    def put(self, request, name):
+    def put(self, request: Request, name):
         request.factory.cookies[name] = request.data
         return request.data
 
 
-router = SimpleRouter()
-router.register_endpoint(hello)
 router.register("/cookies", Cookies, methods=["GET"])
 router.register("/cookies/{name}", Cookie, methods=["GET", "PUT"])
 

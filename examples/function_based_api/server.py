@@ -2,33 +2,27 @@
 
 import argparse
 
-from aiorest_ws.app import Application
-from aiorest_ws.decorators import endpoint
-from aiorest_ws.exceptions import BaseAPIException
-from aiorest_ws.routers import SimpleRouter
+from aiorest_ws import Application, BaseAPIException, Request, SimpleRouter
+
+router = SimpleRouter()
 
 
-@endpoint("/hello", methods="GET")
-def hello(request):
+@router.get("/hello")
+def hello(request: Request) -> str:
     return "Hello, world!"
 
 
-@endpoint("/hello/{name}", methods="GET", name="greeting")
-def hello_name(request, name):
+@router.get("/hello/{name}", name="greeting")
+def hello_name(request: Request, name: str) -> str:
     return f"Hello, {name}!"
 
 
-@endpoint("/divide", methods=["GET", "POST"])
-def divide(request, a, b):
+@router.endpoint("/divide", methods=["GET", "POST"])
+def divide(request: Request, a: float, b: float) -> float:
     if b == 0:
         raise BaseAPIException("Nothing can be divided by zero.", status=422)
     return a / b
 
-
-router = SimpleRouter()
-router.register_endpoint(hello)
-router.register_endpoint(hello_name)
-router.register_endpoint(divide)
 
 app = Application(router=router)
 

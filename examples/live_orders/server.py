@@ -5,12 +5,16 @@ import os
 import sqlite3
 from contextlib import closing
 
-from aiorest_ws.app import Application
-from aiorest_ws.decorators import endpoint
-from aiorest_ws.exceptions import BaseAPIException
-from aiorest_ws.limits import Limits
-from aiorest_ws.routers import SimpleRouter
-from aiorest_ws.views import MethodBasedView
+from aiorest_ws import (
+    Application,
+    BaseAPIException,
+    Limits,
+    MethodBasedView,
+    Request,
+    SimpleRouter,
+)
+
+router = SimpleRouter()
 
 ITEMS = ("salt", "tea")
 STATES = ("new", "paid", "sent")
@@ -70,10 +74,10 @@ class Database:
 class Orders(MethodBasedView):
     blocking = True
 
-    def get(self, request):
+    def get(self, request: Request):
         return request.factory.database.all()
 
-    def post(self, request, item, quantity):
+    def post(self, request: Request, item, quantity):
         if item not in ITEMS or type(quantity) is not int or not 1 <= quantity <= 100:
             raise InvalidOrder
         order = request.factory.database.add(item, quantity)
@@ -84,7 +88,7 @@ class Orders(MethodBasedView):
 class Order(MethodBasedView):
     blocking = True
 
-    def put(self, request, number, state):
+    def put(self, request: Request, number, state):
         if state not in STATES or not number.isdecimal():
             raise NoSuchOrder
         order = request.factory.database.change(int(number), state)
@@ -92,16 +96,14 @@ class Order(MethodBasedView):
         return order
 
 
-@endpoint("/process", methods="GET")
-def process(request):
+@router.get("/process")
+def process(request: Request) -> int:
     """Tell which process serves this client."""
     return os.getpid()
 
 
-router = SimpleRouter()
 router.register("/orders", Orders, methods=["GET", "POST"])
 router.register("/orders/{number}", Order, methods="PUT")
-router.register_endpoint(process)
 router.register_topic("orders")
 # Of prices only the latest of each item counts.
 router.register_topic("prices", policy="latest", history=len(ITEMS))

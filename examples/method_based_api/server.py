@@ -3,12 +3,15 @@
 import argparse
 import itertools
 
-from aiorest_ws.app import Application
-from aiorest_ws.exceptions import BaseAPIException
-from aiorest_ws.limits import Limits
+from aiorest_ws import (
+    Application,
+    BaseAPIException,
+    Limits,
+    MethodBasedView,
+    Request,
+    SimpleRouter,
+)
 from aiorest_ws.renderers import JSONRenderer, XMLRenderer
-from aiorest_ws.routers import SimpleRouter
-from aiorest_ws.views import MethodBasedView
 
 notes = {}
 numbers = itertools.count(1)
@@ -38,32 +41,32 @@ def found(number):
 
 
 class Hello(MethodBasedView):
-    def get(self, request):
+    def get(self, request: Request):
         return "Hello, world!"
 
 
 class Notes(MethodBasedView):
     renderers = (JSONRenderer, XMLRenderer)
 
-    def get(self, request):
+    def get(self, request: Request):
         return list(notes.values())
 
-    def post(self, request):
+    def post(self, request: Request):
         note = {"number": next(numbers), "text": checked(request.data)}
         notes[note["number"]] = note
         return note
 
 
 class Note(MethodBasedView):
-    def get(self, request, number):
+    def get(self, request: Request, number):
         return found(number)
 
-    def put(self, request, number):
+    def put(self, request: Request, number):
         note = found(number)
         note["text"] = checked(request.data)
         return note
 
-    def delete(self, request, number):
+    def delete(self, request: Request, number):
         return notes.pop(found(number)["number"])
 
 

@@ -5,31 +5,27 @@ import os
 from twisted.application.service import Application as Container
 from twisted.internet.defer import DeferredQueue
 
-from aiorest_ws.app import Application
-from aiorest_ws.decorators import endpoint
-from aiorest_ws.routers import SimpleRouter
-from aiorest_ws.views import MethodBasedView
+from aiorest_ws import Application, MethodBasedView, Request, SimpleRouter
 
+router = SimpleRouter()
 jobs = DeferredQueue(size=1000)
 
 
-@endpoint("/hello", methods="GET")
-def hello(request):
+@router.get("/hello")
+def hello(request: Request) -> str:
     return "Hello, world!"
 
 
 class Jobs(MethodBasedView):
-    def get(self, request):
+    def get(self, request: Request):
         """Take the next job; the reply comes when there is one."""
         return jobs.get()
 
-    def post(self, request):
+    def post(self, request: Request):
         jobs.put(request.data)
         return "queued"
 
 
-router = SimpleRouter()
-router.register_endpoint(hello)
 router.register("/jobs", Jobs, methods=["GET", "POST"])
 
 listen = os.environ.get("LISTEN", "tcp:8080:interface=127.0.0.1")

@@ -137,6 +137,14 @@ def test_a_secure_url():
 # generate_factory
 
 
+def register_view(router):
+    router.get("/x")(lambda request: 1)
+
+
+def register_topic(router):
+    router.register_topic("orders")
+
+
 def test_no_router_is_a_clear_error():
     with pytest.raises(ImproperlyConfigured, match="needs a router"):
         Application().generate_factory("ws://127.0.0.1:8080/")
@@ -158,6 +166,54 @@ def test_a_router_can_come_from_three_places():
 def test_a_router_of_the_call_wins_over_the_applications():
     router = hello_router()
     assert Application(router=SimpleRouter()).generate_factory(router=router).router is router
+
+
+@pytest.mark.parametrize("register", [register_view, register_topic])
+def test_an_application_has_a_router_of_its_own(register):
+    app = Application()
+    register(app.router)
+    assert app.generate_factory().router is app.router
+    assert app.generate_factory(router=app.router).router is app.router
+
+
+def test_routes_of_applications_are_not_shared():
+    first, second = Application(), Application()
+    first.router.get("/x")(lambda request: 1)
+    assert second.router.urls == []
+
+
+def test_an_application_has_the_router_that_it_was_given():
+    router = SimpleRouter()
+    app = Application(router=router)
+    assert app.router is router
+    assert app.generate_factory().router is router  # without routes, too
+    app = Application()
+    app.router = router
+    assert app.generate_factory().router is app.router is router
+    app.router = None
+    with pytest.raises(ImproperlyConfigured, match="needs a router"):
+        app.generate_factory()
+
+
+def test_the_routes_of_an_application_win_over_its_factorys():
+    class FactoryWithRouter(RequestHandlerFactory):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            self.router = hello_router()
+
+    app = Application(factory=FactoryWithRouter)
+    app.router.get("/x")(lambda request: 1)
+    assert app.generate_factory().router is app.router
+
+
+@pytest.mark.parametrize("register", [register_view, register_topic])
+def test_routes_that_a_server_would_not_have_are_an_error(register):
+    app = Application()
+    register(app.router)
+    with pytest.raises(ImproperlyConfigured, match=r"app\.router has routes that this server"):
+        app.generate_factory(router=hello_router())
+    app.router.include(hello_router())
+    app.generate_factory()
 
 
 def test_a_wrong_router_is_a_type_error():

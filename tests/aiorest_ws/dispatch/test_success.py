@@ -33,7 +33,7 @@ def test_a_failure_is_always_json():
 
 
 def test_a_view_that_takes_format_gets_it_too():
-    def view(request, format):  # noqa: A002  the wire's name
+    def view(request, format):
         return format
 
     router = router_of(view, renderers=(JSONRenderer, XMLRenderer))
