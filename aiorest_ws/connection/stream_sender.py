@@ -97,7 +97,7 @@ class StreamSender:
             await self._send_all()
         except CANCELLED as exc:
             if not self._is_cancelled:
-                self._send(self._stream.failure(exc))
+                self._pass_on(self._stream.failure(exc))
         except GeneratorExit:
             self._is_closing = True
             raise
@@ -119,13 +119,13 @@ class StreamSender:
                 continue
             self._items_left -= 1
             reply = await self._stream.__anext__()
-            if self._is_cancelled or not self._send(reply):
+            if self._is_cancelled or not self._pass_on(reply):
                 return
             if self._unwritten >= CORKED_BYTES:
                 self._unwritten = 0
                 connection.write_corked()
 
-    def _send(self, reply: bytes) -> bool:
+    def _pass_on(self, reply: bytes) -> bool:
         """Send a reply; tell whether another one may follow."""
         connection = self._connection
         if self._stream.is_over:

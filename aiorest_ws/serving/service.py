@@ -264,7 +264,9 @@ class ServerProcess:
             for hook in self._startup_hooks:
                 exc = await failure_of(hook, self.factory, context)
                 if exc is not None:
-                    raise exc
+                    # A program may end itself here.
+                    cause = exc.__cause__
+                    raise cause if isinstance(cause, SystemExit | KeyboardInterrupt) else exc
             return await (self._reservation or self._endpoint).listen(self.factory)
         except GeneratorExit:
             raise

@@ -253,6 +253,8 @@ async def test_tls_serves_wss_with_the_whole_chain(network, tls_files):
     await service.stopService()
 
 
+# The line is that of the client, in the same process.
+@pytest.mark.logs_errors
 @pytest_twisted.ensureDeferred
 async def test_tls_before_1_2_is_refused(network, tls_files):
     certificate, key = tls_files
