@@ -219,9 +219,9 @@ class Application:
             raise ImproperlyConfigured(
                 "An Application needs a router: Application(router=...) or run(router=...)."
             )
-        self._equip(factory.router)
+        factory.equip(self._middlewares, self._error_handlers)
         if not (self._startup_hooks or self._connect_hooks):  # these may authenticate
-            check_auth_required(factory.router)
+            check_auth_required(factory.router, factory.equipment)
         factory.connect_hooks = self._connect_hooks
         factory.disconnect_hooks = self._disconnect_hooks
         if compress:
@@ -343,13 +343,6 @@ class Application:
             make_url=make_url,
             print_line=print_line,
         )
-
-    def _equip(self, router: AbstractRouter) -> None:
-        """Add this application's middlewares, before the router's own, and error handlers."""
-        theirs = router.middlewares
-        theirs[:0] = [ours for ours in self._middlewares if ours not in theirs]
-        if self._error_handlers:
-            router.error_handlers.update(self._error_handlers)  # type: ignore[attr-defined]
 
     def _tls(self) -> TLSFiles | None:
         if not self.isSecure:
