@@ -12,14 +12,13 @@ from aiorest_ws.dispatch.routes import BoundHandler, CallResult, Route
 from aiorest_ws.dispatch.scopes import Equipment, Scope
 from aiorest_ws.dispatch.success import has_default_renderer
 from aiorest_ws.endpoints import DynamicEndpoint, PlainEndpoint
-from aiorest_ws.wrappers import Request, Response
+from aiorest_ws.wrappers import Response
 
 __all__ = (
     "Plan",
     "Plans",
     "Unfinished",
     "Unplanned",
-    "is_untouched",
     "names_set_by",
     "responding",
 )
@@ -218,15 +217,12 @@ class Plan(BoundHandler):
         found = responding(self.middlewares)
         if not found:
             return []
-        names.update(new=Response, plain_types=PLAIN_TYPES)
+        names.update(new=Response.of, plain_types=PLAIN_TYPES)
         start = len(self.middlewares) + 2
         lines = [
             "if type(answer) not in plain_types:",
             "    return view, answer, arguments",
-            "response = new()",
-            "content = response._content",
-            'content["data"] = answer',
-            "response.append_request(request)",
+            "response = new(answer, request)",
         ]
         for index, middleware in enumerate(found, 1):
             names[f"responding{index}"] = middleware
@@ -237,10 +233,9 @@ class Plan(BoundHandler):
                 f"    {_left_at(start + index, 'changed', None, 'response', 'answer')}",
             ]
         lines += [
-            "if not is_untouched(request, response, answer):",
+            "if not response.is_untouched(answer, request):",
             f"    {_left_at(start + len(found), None, None, 'response', 'answer')}",
         ]
-        names["is_untouched"] = is_untouched
         return lines
 
 
@@ -257,17 +252,6 @@ def names_set_by(middleware: object) -> Sequence[str]:
 def responding(middlewares: Sequence[Any]) -> list[Any]:
     """Return the middlewares that see replies, in the order in which they do."""
     return [one for one in reversed(middlewares) if hasattr(one, "process_response")]
-
-
-def is_untouched(request: Request, response: Response, answer: object) -> bool:
-    """Tell whether a reply has the answer of the view and what it echoes, and nothing else."""
-    if response.status is not None:
-        return False
-    response.append_request(request)
-    content = response.content
-    return len(content) == (2 if request.id is None else 3) and (
-        content.get("data", content) is answer
-    )
 
 
 class Plans:

@@ -14,7 +14,7 @@ from aiorest_ws.codecs import encode_json
 from aiorest_ws.dispatch.blocking import run_blocking
 from aiorest_ws.dispatch.call import Call
 from aiorest_ws.dispatch.failures import failure_reply, to_failure
-from aiorest_ws.dispatch.plan import Unfinished, is_untouched, responding
+from aiorest_ws.dispatch.plan import Unfinished, responding
 from aiorest_ws.dispatch.routes import BoundHandler, has_handler
 from aiorest_ws.dispatch.streams import Stream, discard, is_stream, open_stream
 from aiorest_ws.dispatch.success import has_default_renderer, success_reply
@@ -140,7 +140,7 @@ def _reply_to_response(
                 call.view.undo(request)
             request._status = response.status
             return encode_json(response.to_representation())
-        if stream is None and is_untouched(request, response, answer):
+        if stream is None and response.is_untouched(answer, request):
             reply = success_reply(request, has_default_renderer(call.view), answer)
             if reply is not None:
                 return reply
