@@ -113,9 +113,14 @@ class ClosedError(NetworkpypeError, RuntimeError):
 
 
 class DeadlineExceeded(NetworkpypeError, TimeoutError):
-    """The `timeout` of a request, from waiting to its response body, expired."""
+    """The `timeout` of a request, from waiting to its response body, expired.
+
+    `maybe_processed` is False if no attempt can have been processed: none was sent, or the
+    server answered 429 to each that was.
+    """
 
     attempts: int = 1
+    maybe_processed: bool = True
 
 
 class AuthError(NetworkpypeError):
@@ -158,8 +163,10 @@ class HTTPStatusError(NetworkpypeError, OSError):
 
     `url` is as the caller wrote it, and part of the error text: put secrets into `params` or
     headers instead. `body` is the text of the response, JSON or not. `attempts` counts the
-    requests that were sent, including this one.
+    requests that were sent, including this one. `maybe_processed` is as in DeadlineExceeded.
     """
+
+    maybe_processed: bool = True
 
     def __init__(
         self,
@@ -195,10 +202,11 @@ class TransportError(NetworkpypeError, aiohttp.ClientError):
     """An error that replaces one of aiohttp; see the subclasses.
 
     `attempts` counts the requests that were tried, including the failed one. `was_sent` is False
-    if surely no byte of the request was sent.
+    if surely no byte of the last one was sent. `maybe_processed` is as in DeadlineExceeded.
     """
 
     attempts: int = 1
+    maybe_processed: bool = True
     was_sent: bool = True
 
 

@@ -118,7 +118,8 @@ class RetryPolicy:
             return False
         return isinstance(error, ConnectionFailedError | PayloadError)
 
-    def is_unprocessed(self, error: BaseException | None) -> bool:
+    @staticmethod
+    def is_unprocessed(error: BaseException | None) -> bool:
         """Return whether the server surely did not process the request."""
         if isinstance(error, HTTPStatusError):
             return error.status == 429

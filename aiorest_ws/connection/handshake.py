@@ -18,9 +18,9 @@ from aiorest_ws.connection.http_head import (
     fits_origin,
     for_autobahn,
     forwarded_address,
-    is_host,
     is_in,
     is_same_origin,
+    name_in_host,
 )
 from aiorest_ws.connection.on_demand import on_demand
 from aiorest_ws.connection.opening import READ_FROM_HEAD
@@ -218,11 +218,12 @@ class GuardedProtocol(CompactProtocol):
             self.failHandshake(f"The server speaks version {VERSION} of WebSocket", 426, headers)
             return False
         host = (head.get("host") or "").lower()
-        if not is_host(host):
+        name = name_in_host(host)
+        if name is None:
             self.failHandshake("The Host header is missing or malformed")
             return False
         allowed = self.factory.hosts_allowed_at(self.transport)
-        if allowed is not None and not fits_host(host, allowed):
+        if allowed is not None and not fits_host(name, allowed):
             self._refuse(
                 "allowed_hosts", f"The host {host[:100]!a} is not one of this server's", 403
             )

@@ -8,6 +8,7 @@ letter never gets that far. The values that an application sees are those parsed
 import ipaddress
 import re
 from collections.abc import Iterable, Sequence
+from urllib.parse import unquote
 
 __all__ = (
     "HeadOfRequest",
@@ -18,9 +19,9 @@ __all__ = (
     "fits_origin",
     "for_autobahn",
     "forwarded_address",
-    "is_host",
     "is_in",
     "is_same_origin",
+    "name_in_host",
 )
 
 Networks = Sequence[ipaddress.IPv4Network | ipaddress.IPv6Network]
@@ -32,7 +33,9 @@ _HEAD = re.compile(
     r"[^\x00-\x1f\x7f\x85]*+\r\n"
     r"(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]++:[^\x00-\x08\x0a-\x1f\x7f]*+\r\n)*+\r\n"
 )
-_FIELD = re.compile(r"\r\n([^:]++):([^\r]*+)")
+# The path may follow a scheme and a host (RFC 9112, 3.2.2).
+_PLAIN = re.compile(r"(?:GET|HEAD) (?:https?://[^/? ]*)?([^? ]*)[? ]")
+_FIELD = re.compile(r"\r\n([^:]++):[ \t]*+([^\r]*+)")
 _FORBIDDEN = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\r(?=[^\n])|(?<!\r)\n")
 
 # Autobahn splits lines at 85, and strips A0. The substitute has no meaning in a URL, a number or
@@ -74,21 +77,22 @@ class HeadOfRequest:
     Values have no blanks and tabs around them; bytes of 80 to FF are read as Latin-1.
     """
 
-    __slots__ = ("_fields", "_pairs", "data", "fault")
+    __slots__ = ("_fields", "data", "fault")
 
     def __init__(self, data: bytes) -> None:
         self.data = data
-        self._pairs: list[tuple[str, str]] = []
         self._fields: dict[str, str] = {}
         self.fault: str | None = None
         text = data.decode("latin-1")
         if not _HEAD.fullmatch(text):
             self.fault = early_fault(data, 0) or "A header of the request is malformed."
             return
-        self._pairs = [(name.lower(), value.strip(" \t")) for name, value in _FIELD.findall(text)]
-        self._fields = dict(self._pairs)
-        if len(self._fields) < len(self._pairs):
-            self._join_repeated()
+        found = _FIELD.findall(text)
+        if " \r" in text or "\t\r" in text:
+            found = [(name, value.rstrip(" \t")) for name, value in found]
+        self._fields = {name.lower(): value for name, value in found}
+        if len(self._fields) < len(found):
+            self._join_repeated(found)
 
     def get(self, name: str) -> str | None:
         """Return the value of a field, joined if there are several; `name` is in lower case."""
@@ -105,15 +109,14 @@ class HeadOfRequest:
         """
         if "upgrade" in self._fields:
             return False
-        method, _, rest = self.data.decode("latin-1").partition(" ")
-        target = rest.partition(" ")[0]
-        asked = target.partition("?")[0].rstrip("/")
-        return method in ("GET", "HEAD") and asked in (path, folder.rstrip("/") + path)
+        match = _PLAIN.match(self.data.decode("latin-1"))
+        asked = None if match is None else unquote(match[1]).rstrip("/")
+        return asked in (path, unquote(folder).rstrip("/") + path)
 
-    def _join_repeated(self) -> None:
+    def _join_repeated(self, found: list[tuple[str, str]]) -> None:
         values: dict[str, list[str]] = {}
-        for name, value in self._pairs:
-            values.setdefault(name, []).append(value)
+        for name, value in found:
+            values.setdefault(name.lower(), []).append(value)
         for name, several in values.items():
             if len(several) > 1:
                 self._fields[name] = _SEPARATORS.get(name, ", ").join(several)
@@ -121,20 +124,17 @@ class HeadOfRequest:
                     self.fault = f"The header {name.title()} appears more than once."
 
 
-def is_host(host: str) -> bool:
-    """Tell whether a `Host` is a name or an address, and maybe a port (RFC 9112, 3.2)."""
-    return _HOST.fullmatch(host) is not None
-
-
-def fits_host(host: str, allowed: Iterable[str]) -> bool:
-    """Tell whether a `Host` is, but for its port, one of those allowed; `*` and `*.` are for any.
+def name_in_host(host: str) -> str | None:
+    """Return a `Host` without its port; None if it is no name or address (RFC 9112, 3.2).
 
     An IPv6 address is in brackets.
     """
     match = _HOST.fullmatch(host)
-    if match is None:
-        return False
-    name = match[1].rstrip(".")
+    return None if match is None else match[1].rstrip(".")
+
+
+def fits_host(name: str, allowed: Iterable[str]) -> bool:
+    """Tell whether the name in a `Host` is one of those allowed; `*` and `*.` are for any."""
     return any(_fits(name, pattern.lower().rstrip(".")) for pattern in allowed)
 
 

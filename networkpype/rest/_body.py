@@ -1,7 +1,6 @@
 """Request bodies: JSON, default content type, and whether they can be sent again."""
 
 import io
-import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -11,6 +10,7 @@ from aiohttp.hdrs import CONTENT_TYPE
 from multidict import MultiMapping
 
 from networkpype._headers import has_header
+from networkpype._values import encode_json
 from networkpype.rest.method import RESTMethod
 
 __all__ = (
@@ -44,9 +44,9 @@ def json_if_container(data: object) -> object:
     if data is None:
         return None
     if isinstance(data, Mapping):
-        return json.dumps({key: value for key, value in data.items() if value is not None})
+        return encode_json({key: value for key, value in data.items() if value is not None})
     if isinstance(data, list | tuple):
-        return json.dumps(data)
+        return encode_json(data)
     return data
 
 
@@ -60,7 +60,9 @@ def with_default_content_type(
     headers = {} if headers is None else headers
     if has_header(headers, CONTENT_TYPE):
         return headers
-    if isinstance(data, aiohttp.FormData | aiohttp.payload.Payload | io.IOBase):
+    if data is not None and isinstance(
+        data, aiohttp.FormData | aiohttp.payload.Payload | io.IOBase
+    ):
         return headers
     if method is RESTMethod.POST or method is RESTMethod.PUT:
         return {**headers, CONTENT_TYPE: "application/json"}
@@ -78,7 +80,7 @@ def is_replayable(data: object) -> bool:
 
 def seek_position(data: object) -> int | None:
     """Return the position of a seekable file, None for anything else."""
-    if not isinstance(data, io.IOBase) or not data.seekable():
+    if data is None or not isinstance(data, io.IOBase) or not data.seekable():
         return None
     return data.tell()
 

@@ -232,6 +232,8 @@ def _late_parts(
 
 
 def _sendable(body: object) -> object:
+    if body is None:
+        return None
     if isinstance(body, (str, bytes)) and len(body) > _MAX_SINGLE_WRITE_BYTES:
         return io.BytesIO(body.encode() if isinstance(body, str) else body)
     return UnclosedFilePayload(body) if isinstance(body, io.IOBase) else body

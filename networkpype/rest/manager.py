@@ -15,6 +15,7 @@ from networkpype.exceptions import (
     StaleConnectionError,
     TransportError,
 )
+from networkpype.rest._attempts import Attempt, NullHold, Progress
 from networkpype.rest._body import (
     is_replayable,
     json_if_container,
@@ -177,15 +178,14 @@ class RESTManager:
         deadline = self._connection.deadline(request.describe, timeout_s)
         is_replayable_request = is_replayable(request.data)
         start = seek_position(request.data)
-        attempts = 0
+        progress = Progress()
 
-        async def attempt(_number: int = 1) -> T:
-            nonlocal attempts
+        async def attempt() -> T:
             for is_second in (False, True):
-                attempts += 1
+                progress.begin_attempt()
                 if start is not None:
                     request.data.seek(start)
-                this = _Attempt(deadline, self._attempt_deadline(request))
+                this = Attempt(deadline, self._attempt_deadline(request), progress)
                 try:
                     response = await self._admit_and_send(request, options, this)
                     break
@@ -204,12 +204,12 @@ class RESTManager:
                     return await attempt()
                 return await run_attempts(
                     self._retry,
-                    attempt,
+                    lambda _number: progress.observe(attempt),
                     method=str(request.method),
                     has_idempotency_key=has_header(request.headers, "Idempotency-Key"),
                 )
         except (TransportError, DeadlineExceeded, HTTPStatusError) as error:
-            error.attempts = attempts
+            progress.describe(error)
             raise
 
     def _attempt_deadline(self, request: RESTRequest) -> AttemptDeadline | None:
@@ -217,7 +217,7 @@ class RESTManager:
         return None if seconds is None else AttemptDeadline(request.describe, seconds)
 
     async def _admit_and_send(
-        self, request: RESTRequest, options: "_SendOptions", attempt: "_Attempt"
+        self, request: RESTRequest, options: "_SendOptions", attempt: Attempt
     ) -> RESTResponse:
         """Wait for admission, prepare, send."""
         if self._auth is not None and request.is_auth_required:
@@ -227,7 +227,7 @@ class RESTManager:
         limit_id = request.throttler_limit_id
         if limit_id is None:
             return await self._send(
-                await self._prepare(request, options), _NullHold(), options, attempt
+                await self._prepare(request, options), NullHold(), options, attempt
             )
         weight = options.weight(request) if callable(options.weight) else options.weight
         await release_outer_hold(self._throttler)
@@ -264,9 +264,9 @@ class RESTManager:
     async def _send(
         self,
         prepared: "_Prepared",
-        hold: "Hold | _NullHold",
+        hold: Hold | NullHold,
         options: "_SendOptions",
-        attempt: "_Attempt",
+        attempt: Attempt,
     ) -> RESTResponse:
         if options.count_from == "admission":
             hold.count_from_admission()
@@ -321,24 +321,6 @@ class _SendOptions(NamedTuple):
     aiohttp_kwargs: Mapping[str, Any]
 
 
-class _Attempt(NamedTuple):
-    """The deadline of the request, and that of one attempt, if it has one."""
-
-    deadline: Deadline
-    own_deadline: AttemptDeadline | None
-
-    def on_sent(self, hold: "Hold | _NullHold") -> Callable[[], None]:
-        own_deadline = self.own_deadline
-        if own_deadline is None:
-            return hold.mark_sent
-
-        def mark_sent() -> None:
-            own_deadline.was_sent = True
-            hold.mark_sent()
-
-        return mark_sent
-
-
 class _Prepared(NamedTuple):
     """A request to send, and before it was signed, if it may be signed again."""
 
@@ -359,13 +341,3 @@ class _ErrorResponse(HTTPStatusError):
             body=error.body,
         )
         self.response = response
-
-
-class _NullHold:
-    """The hold of a request without a limit."""
-
-    def mark_sent(self) -> None: ...
-
-    def count(self) -> None: ...
-
-    def count_from_admission(self) -> None: ...

@@ -1,16 +1,17 @@
 """REST requests."""
 
 import copy
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
 import aiohttp
+from multidict import MultiMapping
 from yarl import URL
 
 from networkpype._headers import has_header
 from networkpype._urls import redact_url
+from networkpype._values import encode_json, form_fields, query_pairs
 from networkpype.exceptions import InvalidURLError
 from networkpype.rest._body import seek_position
 from networkpype.rest.method import RESTMethod
@@ -85,16 +86,21 @@ class RESTRequest:
         Raises ValueError without a `url`.
         """
         url = self.parsed_url(encoded=encoded)
-        return url.extend_query(self.params) if self.params else url
+        return url.extend_query(query_pairs(self.params)) if self.params else url
 
     def wire_body(self) -> tuple[Any, Mapping[str, Any] | None]:
         """Return the body in a form that aiohttp accepts, and the headers to send with it.
 
         A list that is not a form is sent as JSON.
         """
-        if isinstance(self.data, (list, tuple)) and not _is_form(self.data):
-            return json.dumps(self.data), self._headers_with("Content-Type", "application/json")
-        return self.data, self.headers
+        data = self.data
+        if data is None:
+            return None, self.headers
+        if isinstance(data, Mapping | MultiMapping) or _is_form(data):
+            return form_fields(data), self.headers
+        if isinstance(data, list | tuple):
+            return encode_json(data), self._headers_with("Content-Type", "application/json")
+        return data, self.headers
 
     async def freeze(self) -> tuple[URL, bytes]:
         """Replace URL and body by the exact form in which they are sent, and return both.
@@ -115,7 +121,7 @@ class RESTRequest:
         return url, body or b""
 
     async def _read_body(self, body: Any) -> bytes:
-        if isinstance(body, dict | list | tuple):
+        if isinstance(body, list):
             body = aiohttp.FormData(body)
         position = seek_position(body)
         payload = body() if isinstance(body, aiohttp.FormData) else aiohttp.get_payload(body)
@@ -130,10 +136,14 @@ class RESTRequest:
         return headers if has_header(headers, name) else {**headers, name: value}
 
 
-def _is_form(fields: list[object] | tuple[object, ...]) -> bool:
-    return bool(fields) and all(
-        isinstance(field, list | tuple) and len(field) == 2 and isinstance(field[0], str)
-        for field in fields
+def _is_form(fields: object) -> bool:
+    return (
+        isinstance(fields, list | tuple)
+        and bool(fields)
+        and all(
+            isinstance(field, list | tuple) and len(field) == 2 and isinstance(field[0], str)
+            for field in fields
+        )
     )
 
 

@@ -171,7 +171,7 @@ class Hold:
 
     def _settle(self) -> bool:
         """Make the outcome final; return whether it was still open."""
-        is_open = self._stage in {_Stage.HELD, _Stage.SENT}
+        is_open = self._stage is _Stage.SENT or self._stage is _Stage.HELD
         if is_open:
             self._stage = _Stage.SETTLED
         # A throttler that has changed to another loop has already counted it.

@@ -204,6 +204,8 @@ class AsyncThrottler:
         if self._server_limits is None or cost is None:
             return
         verdict = self._server_limits.read(status, headers)
+        if verdict.freeze_seconds <= 0 and not verdict.reports:
+            return
         now = self._admission_queue.now()
         windows = [window for window, _ in cost]
         if verdict.freeze_seconds > 0:
@@ -221,9 +223,8 @@ class AsyncThrottler:
             )
             for name in foreign:
                 self._log_foreign_report(name, limit_id)
-        if verdict.freeze_seconds > 0 or verdict.reports:
-            # A waiter that is due later now may have been in the way of others.
-            self._admission_queue.admit_waiters(now)
+        # A waiter that is due later now may have been in the way of others.
+        self._admission_queue.admit_waiters(now)
 
     def _log_foreign_report(self, name: str, limit_id: str) -> None:
         if name not in self._foreign_reports and len(self._foreign_reports) < _MAX_LOGGED_NAMES:

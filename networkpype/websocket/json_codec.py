@@ -7,16 +7,17 @@ from typing import Any
 
 import msgspec
 
+from networkpype import _values
+
 __all__ = ("JSONCodec", "encode_json")
 
 
 def encode_json(payload: object) -> bytes:
-    """Encode as compact JSON; NaN becomes null. Raise TypeError for unsupported types."""
-    try:
-        return msgspec.json.encode(payload)
-    except (TypeError, ValueError):
-        # msgspec refuses subclasses of str and int, None and bool keys, and lone surrogates.
-        return json.dumps(payload, separators=(",", ":")).encode()
+    """Encode as compact JSON, with numbers exact and in fixed point.
+
+    Raises ValueError for NaN and infinity, TypeError for unsupported types.
+    """
+    return _values.encode_json(payload, is_compact=True).encode()
 
 
 @dataclass(frozen=True)

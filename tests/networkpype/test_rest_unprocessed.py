@@ -9,7 +9,12 @@ from aiohttp import web
 from aiohttp.abc import AbstractResolver
 
 from networkpype.auth import APIKeyAuth
-from networkpype.exceptions import ConnectError, HTTPStatusError, TransportError
+from networkpype.exceptions import (
+    ConnectError,
+    DeadlineExceeded,
+    HTTPStatusError,
+    TransportError,
+)
 from networkpype.factory import ConnectionManagersFactory
 from networkpype.rest.method import RESTMethod
 from networkpype.rest.request import RESTRequest
@@ -175,6 +180,76 @@ def test_what_may_have_been_processed_is_sent_once(run, serve, method, how):
             assert caught.value.attempts == 1
             assert how != "abort" or caught.value.was_sent
         assert len(calls) == 1
+
+    run(main())
+
+
+LOST, REFUSED, GONE, FAILED = "lost", 429, "gone", 503
+
+
+@pytest.mark.parametrize(
+    ("fates", "method", "maybe_processed"),
+    [
+        ([REFUSED, REFUSED, REFUSED], RESTMethod.POST, False),
+        ([REFUSED, GONE, GONE], RESTMethod.POST, False),
+        ([GONE, GONE, REFUSED], RESTMethod.GET, False),
+        ([REFUSED, FAILED], RESTMethod.POST, True),
+        ([GONE, LOST], RESTMethod.POST, True),
+        # The last attempt was surely not processed; an earlier one may have been.
+        ([LOST, REFUSED, REFUSED], RESTMethod.PUT, True),
+        ([LOST, GONE, GONE], RESTMethod.DELETE, True),
+        ([FAILED, REFUSED, GONE], RESTMethod.PUT, True),
+        ([REFUSED, LOST, GONE], RESTMethod.GET, True),
+        (["slow"], RESTMethod.POST, True),
+        ([REFUSED, "slow"], RESTMethod.POST, True),
+    ],
+    ids=str,
+)
+def test_an_error_tells_whether_any_attempt_may_have_been_processed(
+    run, serve, unused_port, fates, method, maybe_processed
+):
+    statuses = [fate for fate in fates if fate != GONE]
+
+    async def handle(request: web.Request) -> web.Response:
+        # aiohttp repeats what is lost once itself: the last fate stays.
+        fate = statuses.pop(0) if len(statuses) > 1 else statuses[0]
+        if fate == "slow":
+            await asyncio.sleep(30)
+        if fate == LOST:
+            request.transport.abort()
+            return web.Response()
+        return web.Response(status=fate, headers={"Connection": "close"})
+
+    async def main() -> None:
+        async with serve({"/x": handle}) as server:
+            resolver = Ports(*[unused_port if fate == GONE else server.port for fate in fates])
+            async with make_factory(resolver) as factory:
+                manager = await factory.get_rest_manager()
+                with pytest.raises((TransportError, HTTPStatusError, DeadlineExceeded)) as caught:
+                    await manager.execute_request(
+                        "http://exchange/x",
+                        "any",
+                        method=method,
+                        timeout=0.5 if "slow" in fates else None,
+                    )
+        assert caught.value.maybe_processed is maybe_processed
+        assert caught.value.attempts >= len(fates)
+        assert len(statuses) == 1
+
+    run(main())
+
+
+def test_an_error_while_waiting_for_a_limit_tells_that_nothing_was_processed(run, serve):
+    async def main() -> None:
+        async with serve() as server:
+            throttler = AsyncThrottler([RateLimit("any", 1, 60.0)], safety_margin_pct=0.0)
+            async with ConnectionManagersFactory(throttler) as factory:
+                manager = await factory.get_rest_manager()
+                await manager.execute_request(server.url(), "any")
+                with pytest.raises(DeadlineExceeded) as caught:
+                    await manager.execute_request(server.url(), "any", timeout=0.05)
+                assert caught.value.maybe_processed is False
+            assert len(server.seen) == 1
 
     run(main())
 

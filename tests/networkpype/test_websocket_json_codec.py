@@ -2,7 +2,6 @@
 
 import enum
 import json
-import math
 from typing import Any
 
 import msgspec
@@ -27,8 +26,7 @@ class Side(enum.StrEnum):
         ({None: 1, True: 2}, b'{"null":1,"true":2}'),
         ({"side": Side.BUY}, b'{"side":"buy"}'),
         ({"n": 10**30}, b'{"n":1000000000000000000000000000000}'),
-        ({"ü": "\ud800"}, b'{"\\u00fc":"\\ud800"}'),
-        ({"x": math.nan}, b'{"x":null}'),
+        ({"ü": "\ud800"}, '{"ü":"\\ud800"}'.encode()),
     ],
 )
 def test_what_the_standard_library_can_encode_is_encoded(payload: Any, text: bytes) -> None:

@@ -13,6 +13,7 @@ import aiohttp
 from networkpype import (
     AsyncThrottler,
     ConnectionManagersFactory,
+    DeadlineExceeded,
     Gap,
     HMACQueryAuth,
     HTTPStatusError,
@@ -22,6 +23,7 @@ from networkpype import (
     RESTMethod,
     RetryPolicy,
     TimeSynchronizer,
+    TransportError,
     WebSocketJSONRequest,
     WebSocketManager,
 )
@@ -126,11 +128,8 @@ class Connector:
                     is_auth_required=True,
                     timeout=20,
                 )
-            except HTTPStatusError as error:
-                (self.refused if error.status == 429 else self.maybe).add(order)
-            except NetworkpypeError as error:
-                was_sent = getattr(error, "was_sent", True)
-                (self.maybe if was_sent else self.refused).add(order)
+            except (HTTPStatusError, TransportError, DeadlineExceeded) as error:
+                (self.maybe if error.maybe_processed else self.refused).add(order)
                 # A restart takes a moment.
                 await asyncio.sleep(0.02)
             else:

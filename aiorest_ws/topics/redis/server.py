@@ -17,6 +17,8 @@ NO_CLUSTER = (
     "Sentinel."
 )
 
+_CLUSTER_CODES = {"ASK", "CLUSTERDOWN", "CROSSSLOT", "MOVED", "TRYAGAIN"}
+
 
 def check_server(info: Mapping[str, Any]) -> None:
     """Raise ImproperlyConfigured for a server that topics cannot be on; warn if it evicts keys.
@@ -49,4 +51,5 @@ def is_refused_by_cluster(exc: BaseException) -> bool:
     from redis import exceptions
 
     kinds = (exceptions.ClusterError, exceptions.AskError, exceptions.ClusterCrossSlotError)
-    return isinstance(exc, kinds)
+    # Older releases of the client leave the code in front of the text.
+    return isinstance(exc, kinds) or str(exc).partition(" ")[0] in _CLUSTER_CODES

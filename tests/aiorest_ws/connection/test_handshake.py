@@ -46,6 +46,12 @@ async def test_health_is_told_until_the_server_stops(network):
         ("/api/", b"/api/healthz/?x", True),
         ("/api/v1", b"/api/v1/healthz", True),
         ("/api/v1", b"/api/healthz", False),
+        ("", b"/health%7A", True),
+        ("/a%20b", b"/a%20b/healthz", True),
+        ("", b"http://any:80/healthz", True),
+        ("/api", b"https://any/api/healthz/", True),
+        ("", b"http://any/x/healthz", False),
+        ("", b"http://any", False),
     ],
 )
 @pytest.mark.parametrize("method", [b"GET", b"HEAD"])
