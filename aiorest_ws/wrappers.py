@@ -237,25 +237,6 @@ class Response:
         self._content: dict[str, Any] = {}
         self.status: int | None = None
 
-    @classmethod
-    def of(cls, answer: object, request: Request) -> "Response":
-        """Return the success with the answer of a view, and what it echoes from `request`."""
-        response = cls.__new__(cls)
-        response.status = None
-        content = response._content = {"data": answer, "event_name": request.event_name}
-        if request.id is not None:
-            content["id"] = request.id
-        return response
-
-    def is_untouched(self, answer: object, request: Request) -> bool:
-        """Tell whether this is what `of` returns, but for what it echoes."""
-        content = self._content
-        if self.status is not None or content.get("data", content) is not answer:
-            return False
-        if request.id is None:
-            return len(content) == 2 and "event_name" in content
-        return len(content) == 3 and "event_name" in content and "id" in content
-
     @property
     def content(self) -> dict[str, Any]:
         """The reply as a dict: `data` or `detail`, and the keys added by `append_request`."""

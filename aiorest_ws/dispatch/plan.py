@@ -31,6 +31,13 @@ MAX_REMEMBERED_URL_LENGTH = 128
 # A subclass of these may match in its own way.
 _INDEXED = (PlainEndpoint, DynamicEndpoint)
 
+# Whether a response is another than it was made, but for what it echoes.
+TOUCHED = (
+    "response.status is not None or response._content is not content"
+    " or len(content) != size or content.get('data', content) is not answer"
+    " or 'event_name' not in content or ('id' in content) is (request.id is None)"
+)
+
 
 class Unplanned(Exception):
     """A call is not made by its plan: the middlewares have changed, a key is reserved."""
@@ -217,12 +224,16 @@ class Plan(BoundHandler):
         found = responding(self.middlewares)
         if not found:
             return []
-        names.update(new=Response.of, plain_types=PLAIN_TYPES)
+        names.update(new=Response, plain_types=PLAIN_TYPES)
         start = len(self.middlewares) + 2
         lines = [
             "if type(answer) not in plain_types:",
             "    return view, answer, arguments",
-            "response = new(answer, request)",
+            "response = new()",
+            'content = response._content = {"data": answer, "event_name": request.event_name}',
+            "if request.id is not None:",
+            '    content["id"] = request.id',
+            "size = len(content)",
         ]
         for index, middleware in enumerate(found, 1):
             names[f"responding{index}"] = middleware
@@ -233,7 +244,7 @@ class Plan(BoundHandler):
                 f"    {_left_at(start + index, 'changed', None, 'response', 'answer')}",
             ]
         lines += [
-            "if not response.is_untouched(answer, request):",
+            f"if {TOUCHED}:",
             f"    {_left_at(start + len(found), None, None, 'response', 'answer')}",
         ]
         return lines

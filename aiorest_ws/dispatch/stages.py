@@ -21,7 +21,7 @@ from aiorest_ws.dispatch.success import has_default_renderer, success_reply
 from aiorest_ws.exceptions import MethodNotAllowed
 from aiorest_ws.topics.view import TopicView
 from aiorest_ws.views import method_word
-from aiorest_ws.wrappers import Response
+from aiorest_ws.wrappers import Request, Response
 
 __all__ = ("pass_stages",)
 
@@ -140,7 +140,7 @@ def _reply_to_response(
                 call.view.undo(request)
             request._status = response.status
             return encode_json(response.to_representation())
-        if stream is None and response.is_untouched(answer, request):
+        if stream is None and _is_untouched(response, answer, request):
             reply = success_reply(request, has_default_renderer(call.view), answer)
             if reply is not None:
                 return reply
@@ -154,6 +154,13 @@ def _reply_to_response(
     finally:
         if stream is not None:
             discard(stream, request)
+
+
+def _is_untouched(response: Response, answer: object, request: Request) -> bool:
+    """Tell whether a success has the answer of the view and what it echoes, and nothing else."""
+    content = response.content
+    size = 2 if request.id is None else 3
+    return len(content) == size and content.get("data", content) is answer
 
 
 def _checked(response: object) -> Response:
