@@ -41,7 +41,13 @@ class SimpleRouter(AbstractRouter):
             type(self).extract_url is not SimpleRouter.extract_url
             or type(self).search_handler is not SimpleRouter.search_handler
         )
-        make = partial(Dispatcher, self, self._route_table, asks_router=has_own_search)
+        make = partial(
+            Dispatcher,
+            self,
+            self._route_table,
+            asks_router=has_own_search,
+            may_await=type(self).process_request is not SimpleRouter.process_request,
+        )
         self.dispatchers = Dispatchers(make)
 
     # Registration

@@ -60,7 +60,8 @@ class Dispatcher:
     """Make the replies of a router for one server.
 
     Most calls are made by a plan. If `asks_router`, every call is looked up by the router's
-    `extract_url` and `search_handler` instead, because a subclass overrides them.
+    `extract_url` and `search_handler` instead, because a subclass overrides them. If it
+    `may_await`, every reply that has passed middlewares can be awaited.
     """
 
     __slots__ = ("_asks_router", "_equipment", "_plans", "_remembered", "_router", "_turns")
@@ -72,11 +73,12 @@ class Dispatcher:
         equipment: Equipment,
         *,
         asks_router: bool,
+        may_await: bool = False,
     ) -> None:
         self._router = router
         self._asks_router = asks_router
         self._equipment = equipment
-        self._plans = Plans(table, equipment)
+        self._plans = Plans(table, equipment, is_for_views=may_await)
         self._remembered = self._plans.remembered
         self._turns: WeakKeyDictionary[Any, dict[type, DeferredLock]] = WeakKeyDictionary()
 
@@ -206,7 +208,6 @@ class Dispatcher:
             reply = drive(reply, context)
             if isinstance(reply, Deferred):
                 context.run(CALLER.set, request)
-        # Who asks a router that has middlewares may await every reply.
         return Ready(reply) if isinstance(reply, bytes) else reply
 
     # Calls without a plan: in a thread, in turns, of topics; requests to be rejected

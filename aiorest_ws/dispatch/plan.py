@@ -224,12 +224,13 @@ class Plan(BoundHandler):
         found = responding(self.middlewares)
         if not found:
             return []
-        names.update(new=Response, plain_types=PLAIN_TYPES)
+        names.update(new=Response.__new__, response_class=Response, plain_types=PLAIN_TYPES)
         start = len(self.middlewares) + 2
         lines = [
             "if type(answer) not in plain_types:",
             "    return view, answer, arguments",
-            "response = new()",
+            "response = new(response_class)",  # its __init__ would make another dict
+            "response.status = None",
             'content = response._content = {"data": answer, "event_name": request.event_name}',
             "if request.id is not None:",
             '    content["id"] = request.id',
@@ -268,13 +269,24 @@ def responding(middlewares: Sequence[Any]) -> list[Any]:
 class Plans:
     """The plans of a router's routes for one server.
 
-    `remembered` has the plans, by method, and the path values of the URLs requested last.
+    `remembered` has the plans, by method, and the path values of the URLs requested last. If it
+    `is_for_views`, calls with more stages than a view have none.
     """
 
-    __slots__ = ("__weakref__", "_equipment", "_of_routes", "_table", "remembered")
+    __slots__ = (
+        "__weakref__",
+        "_equipment",
+        "_is_for_views",
+        "_of_routes",
+        "_table",
+        "remembered",
+    )
 
-    def __init__(self, table: RouteTable, equipment: Equipment) -> None:
+    def __init__(
+        self, table: RouteTable, equipment: Equipment, *, is_for_views: bool = False
+    ) -> None:
         self._table = table
+        self._is_for_views = is_for_views
         self._equipment = equipment
         self._of_routes: dict[Route, dict[str, Plan]] = {}
         self.remembered: dict[Any, tuple[dict[str, Plan], tuple[str, ...]]] = {}
@@ -307,7 +319,9 @@ class Plans:
                     self.remembered.clear()
                 self.remembered[url] = found
         plan = found[0].get(method)
-        return (plan, found[1]) if plan is not None and plan.settle() else None
+        if plan is None or not plan.settle() or (plan.is_staged and self._is_for_views):
+            return None
+        return plan, found[1]
 
     def _of(self, route: Route) -> dict[str, Plan]:
         """Return the plans of a route by method, in lower and in upper case."""

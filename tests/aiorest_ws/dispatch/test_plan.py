@@ -46,6 +46,10 @@ class Data:
         response.content = [self.name, response.content["data"]]
 
 
+async def answer_later(request):
+    return "x"
+
+
 # One router, several servers
 
 
@@ -127,6 +131,20 @@ def test_a_router_that_processes_requests_in_its_own_way_finds_the_middlewares_i
     Application(middlewares=[middleware_class("ours", seen)]).generate_factory(router=router)
     assert router.process_request(Request("GET", "/x")) == b"{}"
     assert seen == ["ours"]
+
+
+@pytest.mark.parametrize("view", [lambda request: "x", answer_later])
+@pytest_twisted.ensureDeferred
+async def test_a_router_of_ones_own_may_await_what_passes_middlewares(view):
+    class Own(SimpleRouter):
+        async def process_request(self, request):
+            return await super().process_request(request)
+
+    router = Own()
+    router.register("/x", view_of(view), "GET")
+    router.middlewares.append(Noting("m", []))
+    for _ in range(3):
+        assert await ask_later(router) == success("x")
 
 
 def test_a_route_that_is_registered_while_serving_is_found():
