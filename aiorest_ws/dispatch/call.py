@@ -26,7 +26,8 @@ class Call(msgspec.Struct, frozen=True):
     """What all steps from a view's answer to the reply have in common.
 
     `values` are the path values. `keywords` are what the view's `get_renderer` is called with.
-    `scope` is that of the view's route.
+    `route` is the view's, None for a view that the router's search has not found there, and
+    `scope` is the route's.
     """
 
     request: Any
@@ -34,6 +35,7 @@ class Call(msgspec.Struct, frozen=True):
     values: Sequence[str]
     keywords: Mapping[str, Any]
     scope: Scope
+    route: Any = None
 
     def content(self, answer: object) -> dict[str, Any]:
         """Return the content of the reply for what the view has returned."""
