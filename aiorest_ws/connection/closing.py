@@ -100,6 +100,6 @@ class Closing:
                 break
         try:
             connection.finish(code, reason)
-        except Exception as exc:  # noqa: BLE001  an application's `onMessage`
+        except BaseException as exc:  # noqa: BLE001  an application's `onMessage`
             logger.error("%s could not be closed", connection.peer, exc_info=exc)
             connection.abort_connection()
