@@ -12,6 +12,7 @@ from aiorest_ws.connection import (
     CLOSING,
     DONE,
     DRAINING,
+    IS_ACCEPTED,
     OPTIONS,
     STOPPING,
     AccessLog,
@@ -160,7 +161,10 @@ class RequestHandlerProtocol(FlowProtocol):
 
     def _check_room_for(self, request: Request) -> None:
         if self._flow & DRAINING:
-            raise ServiceUnavailable(STOPPING if self._closing is None else CLOSING)
+            if self._closing is not None:
+                raise ServiceUnavailable(CLOSING)
+            if not IS_ACCEPTED.get():
+                raise ServiceUnavailable(STOPPING)
         if self._calls is not None:
             self._calls.check_id(request)
 

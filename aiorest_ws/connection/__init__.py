@@ -4,7 +4,7 @@
 """
 
 from aiorest_ws.connection.access_log import AccessLog
-from aiorest_ws.connection.callbacks import DONE
+from aiorest_ws.connection.callbacks import DONE, IS_ACCEPTED
 from aiorest_ws.connection.calls import STOPPING, may_end_something
 from aiorest_ws.connection.closing import CLOSING, Closing
 from aiorest_ws.connection.connect_hooks import (
@@ -23,6 +23,7 @@ __all__ = (
     "CLOSING",
     "DONE",
     "DRAINING",
+    "IS_ACCEPTED",
     "OPTIONS",
     "STOPPING",
     "AccessLog",
