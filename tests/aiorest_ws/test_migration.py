@@ -341,6 +341,10 @@ TESTS = {
     "`async def onMessage`": "connection/test_callbacks.py:test_a_callback_that_is_a_coroutine",
     "`await super()": "connection/test_callbacks.py:test_the_base_class_can_be_awaited",
     "`_get_ssl_context`": "serving/test_inherited.py:test_the_context_of_a_subclass_is_used",
+    "`_correct_path`": "serving/test_inherited.py:"
+    "test_a_router_whose_override_has_no_effect_is_refused",
+    "`_register_url`": "serving/test_inherited.py:"
+    "test_a_router_may_override_how_it_registers_a_url",
     "`_init_factory`": "serving/test_inherited.py:test_what_has_no_effect_is_refused_at_start",
     "`_factory`": "serving/test_inherited.py:test_the_classes_of_a_subclass_are_its_own",
     "`isSecure`": "serving/test_inherited.py:test_half_a_configuration_raises_only_at_start",
