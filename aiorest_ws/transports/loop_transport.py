@@ -179,11 +179,14 @@ class LoopTransport(AsyncioNames, asyncio.Protocol):
         self.write(b"".join(data))
 
     def loseConnection(self) -> None:
-        """Close the connection when the producer has finished and everything is written."""
+        """Close the connection when the producer has finished and everything is written.
+
+        A protocol that is its own producer, to hear of the pace, has finished.
+        """
         if self.connected and not self.disconnecting:
             self.pauseProducing()
             self.disconnecting = True
-            if self._producer is None:
+            if self._producer is None or self._producer is self._protocol:
                 self._close()
 
     def loseWriteConnection(self) -> None:

@@ -19,6 +19,7 @@ from aiorest_ws.exceptions import (
     InvalidPathArgument,
     NotSupportedArgumentType,
 )
+from aiorest_ws.limits import Limits
 from aiorest_ws.log import logger
 from aiorest_ws.request import RequestHandlerFactory, RequestHandlerProtocol
 from aiorest_ws.routers import SimpleRouter
@@ -235,7 +236,8 @@ async def test_a_transport_has_the_methods_of_asyncio(network):
             opened.append(self)
 
     opened = []
-    factory = RequestHandlerFactory(router=router_with_orders())
+    # Without pings, which would find that the client does not answer.
+    factory = RequestHandlerFactory(router=router_with_orders(), limits=Limits(ping_seconds=0))
     factory.protocol = Protocol
     client = await network.connect(await network.serve(factory=factory))
     transport = opened[0].transport
