@@ -1,18 +1,14 @@
 """`Application`: make a running service of a router, middlewares, hooks and a factory."""
 
 import dataclasses
-import importlib
 import os
 import ssl
-import sys
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, cast
 
 from twisted.internet.interfaces import IStreamServerEndpoint
 
 from aiorest_ws.abstract import AbstractRouter
-from aiorest_ws.conf import settings
 from aiorest_ws.exceptions import ImproperlyConfigured
 from aiorest_ws.limits import Limits
 from aiorest_ws.log import log_to_stream, log_to_twisted, set_level
@@ -26,12 +22,14 @@ from aiorest_ws.serving.hooks import (
     adds_error_handler,
     check_auth_required,
     choose_router,
-    import_middleware,
+    import_object,
+    middleware_classes,
     set_class,
 )
 from aiorest_ws.serving.inherited import (
     check_overrides,
     configure_logging,
+    configure_urls,
     tls_files,
     tls_of,
 )
@@ -46,7 +44,6 @@ from aiorest_ws.transports import (
     is_inside_tls,
     tcp_endpoint,
 )
-from aiorest_ws.urls.base import set_urlconf
 from aiorest_ws.utils.websocket import deflate_offer_accept
 from aiorest_ws.validators import check_encoder
 
@@ -106,8 +103,7 @@ class Application:
         self.ssl_ca_certs = ssl_ca_certs
         self.ssl_keyfile_password = ssl_keyfile_password
         self.ssl_reload = ssl_reload
-        classes = [import_middleware(middleware) for middleware in settings.MIDDLEWARE_CLASSES]
-        self._middlewares = [middleware() for middleware in [*classes, *middlewares]]
+        self._middlewares = [one() for one in [*middleware_classes(), *middlewares]]
         self._startup_hooks: list[FactoryHook] = []
         self._shutdown_hooks: list[FactoryHook] = []
         self._connect_hooks: list[ConnectionHook] = []
@@ -242,13 +238,7 @@ class Application:
         factory.disconnect_hooks = self._disconnect_hooks
         if compress:
             factory.setProtocolOptions(perMessageCompressionAccept=accept_function)
-        set_urlconf(
-            {
-                "path": (url or "").rstrip("/"),
-                "urls": factory.router.urls,
-                "routes": factory.router.routes,
-            }
-        )
+        configure_urls(factory.router, url)
         return factory
 
     def service(
@@ -385,22 +375,7 @@ def load_application(name: str) -> Application:
 
     The current directory is put first on the path. Raises ImproperlyConfigured.
     """
-    module_name, colon, attribute = name.partition(":")
-    if not colon or not module_name or not attribute:
-        raise ImproperlyConfigured(f"{name!r} is not of the form package.module:name.")
-    here = str(Path.cwd())
-    if sys.path[:1] != [here]:
-        sys.path.insert(0, here)
-    try:
-        found: Any = importlib.import_module(module_name)
-    except ModuleNotFoundError as exc:
-        if exc.name is None or not f"{module_name}.".startswith(f"{exc.name}."):
-            raise  # the module exists, and an import in it fails
-        raise ImproperlyConfigured(f"There is no module {exc.name!r}.") from exc
-    for part in attribute.split("."):
-        if not hasattr(found, part):
-            raise ImproperlyConfigured(f"{module_name!r} has no {attribute!r}.")
-        found = getattr(found, part)
+    found = import_object(name)
     if isinstance(found, AbstractRouter):
         return Application(router=found)
     if not isinstance(found, Application):

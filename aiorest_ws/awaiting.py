@@ -193,16 +193,24 @@ async def failure_of(
     """Call a hook, await what it returns, and return what it raises, if anything.
 
     It runs in `context`, and in a task of its own: it can cancel only that. If the caller is
-    cancelled the hook is, too, and the cancellation is raised.
+    cancelled the hook is, too; when it has ended, the cancellation is raised, or what the hook has
+    raised instead is returned.
     """
     results: list[Any] = []
     # Before the hook ends, which may raise what would end this coroutine as well.
     ended = _started(_called(function, argument), context).addBoth(results.append)
-    await ended
-    exc = results[0].value if isinstance(results[0], Failure) else None
-    if isinstance(exc, CANCELLED) and is_cancelled():
-        raise exc
-    return exc
+    cancellation = None
+    try:
+        await ended
+    except CANCELLED as exc:
+        cancellation = exc
+        await ended  # the hook may clean up
+    failure = results[0].value if isinstance(results[0], Failure) else None
+    if isinstance(failure, CANCELLED) and is_cancelled():
+        raise failure
+    if failure is None and cancellation is not None:
+        raise cancellation
+    return failure
 
 
 async def _called(function: Callable[..., Any], argument: object) -> None:

@@ -9,11 +9,9 @@ from twisted.internet.defer import Deferred
 from aiorest_ws.awaiting import Ready, drive, is_awaitable, maybe_await
 from aiorest_ws.codecs import decode_message, encode_message
 from aiorest_ws.connection import (
-    CLOSING,
     DONE,
     DRAINING,
     OPTIONS,
-    STOPPING,
     AccessLog,
     CloseReason,
     Closing,
@@ -21,6 +19,7 @@ from aiorest_ws.connection import (
     ConnectionState,
     FlowProtocol,
     RoutingFactory,
+    check_accepted,
     encode_reply,
     may_end_something,
     run_connect_hooks,
@@ -33,7 +32,6 @@ from aiorest_ws.dispatch.streams import Stream, discard
 from aiorest_ws.exceptions import (
     BaseAPIException,
     MalformedMessage,
-    ServiceUnavailable,
     TooManyMessages,
 )
 from aiorest_ws.log import logger
@@ -160,7 +158,7 @@ class RequestHandlerProtocol(FlowProtocol):
 
     def _check_room_for(self, request: Request) -> None:
         if self._flow & DRAINING:
-            raise ServiceUnavailable(STOPPING if self._closing is None else CLOSING)
+            check_accepted(self._closing)
         if self._calls is not None:
             self._calls.check_id(request)
 

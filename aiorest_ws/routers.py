@@ -14,6 +14,7 @@ from aiorest_ws.dispatch.scopes import Scope, Scopes
 from aiorest_ws.exceptions import (
     BaseAPIException,
     EndpointValueError,
+    ImproperlyConfigured,
     InvalidHandler,
     MalformedMessage,
     NotSpecifiedURL,
@@ -55,6 +56,11 @@ class SimpleRouter(AbstractRouter):
         permission_classes: Sequence[Any] = (),
     ) -> None:
         super().__init__()
+        if hasattr(self, "_correct_path"):
+            raise ImproperlyConfigured(
+                f"{type(self).__qualname__} has `_correct_path` of aiorest-ws 1.1, which has no "
+                "effect now: override extract_url() and register()."
+            )
         self._registrar = Registrar(prefix, auth_required, permission_classes)
         self.error_handlers: dict[type[BaseException], ErrorHandler] = {}
         self.topics = TopicRoutes()
@@ -188,7 +194,7 @@ class SimpleRouter(AbstractRouter):
         scopes = [theirs.of(endpoint) for endpoint in router.urls]
         endpoints = self._registrar.include(router.urls, prefix)
         for endpoint, scope in zip(endpoints, scopes, strict=True):
-            self._register_url(endpoint, scope)
+            self._add(endpoint, scope)
         for topic in getattr(router, "topics", ()):
             guarded = self._registrar.topic(topic)
             self.topics.add(guarded)
@@ -213,7 +219,11 @@ class SimpleRouter(AbstractRouter):
 
         return register
 
-    def _register_url(self, endpoint: AbstractEndpoint, scope: Scope | None = None) -> None:
+    def _register_url(self, endpoint: AbstractEndpoint) -> None:
+        # Of 1.1: a subclass may override it. Like there, `include` does not call it.
+        self._add(endpoint)
+
+    def _add(self, endpoint: AbstractEndpoint, scope: Scope | None = None) -> None:
         if endpoint.name:
             self._check_name(endpoint.name)
         self._route_table.add(endpoint, self.scopes.add(endpoint, scope))

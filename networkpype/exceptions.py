@@ -44,10 +44,9 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Final, cast
 
 import aiohttp
-from multidict import CIMultiDict, CIMultiDictProxy
-from yarl import URL
+from multidict import CIMultiDict
 
-from networkpype._urls import redact_url
+from networkpype._urls import strip_secrets
 
 __all__ = (
     "AttemptTimeoutError",
@@ -326,7 +325,7 @@ def map_client_error(error: Exception) -> NetworkpypeError:
     if isinstance(error, NetworkpypeError):
         return error
     if isinstance(error, aiohttp.ClientResponseError):
-        _strip_secrets(error)
+        strip_secrets(error)
     original = type(error)
     category = next(ours for theirs, ours in _REPLACEMENTS if isinstance(error, theirs))
     mapped = _rebuild(category, original, error.args, error.__dict__)
@@ -334,18 +333,6 @@ def map_client_error(error: Exception) -> NetworkpypeError:
         for field in ("errno", "strerror", "filename", "filename2"):
             setattr(mapped, field, getattr(error, field))
     return mapped
-
-
-def _strip_secrets(error: aiohttp.ClientResponseError) -> None:
-    info = error.request_info
-    if info is not None:
-        # aiohttp has a proxy here, but a proxy cannot be pickled.
-        headers = cast("CIMultiDictProxy[str]", CIMultiDict[str]())
-        error.request_info = aiohttp.RequestInfo(
-            URL(redact_url(info.url)), info.method, headers, URL(redact_url(info.real_url))
-        )
-    error.history = ()
-    error.args = (error.request_info, ())
 
 
 @functools.cache

@@ -11,11 +11,12 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from networkpype._clocks import ClockComparison, boot_clock
+from networkpype._log import get_logger
 from networkpype.exceptions import ConfigurationError, DeadlineExceeded
 
 __all__ = ("TimeSynchronizer",)
 
-_LOGGER = logging.getLogger(__name__)
+_LOGGER = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +86,7 @@ class TimeSynchronizer:
     @classmethod
     def logger(cls) -> logging.Logger:
         """Return the logger of this module."""
-        return logging.getLogger(__name__)
+        return get_logger(__name__)
 
     @property
     def time_offset_ms(self) -> float:

@@ -5,8 +5,8 @@
 
 from aiorest_ws.connection.access_log import AccessLog
 from aiorest_ws.connection.callbacks import DONE
-from aiorest_ws.connection.calls import STOPPING, may_end_something
-from aiorest_ws.connection.closing import CLOSING, Closing
+from aiorest_ws.connection.calls import may_end_something
+from aiorest_ws.connection.closing import Closing, check_accepted
 from aiorest_ws.connection.connect_hooks import (
     ConnectionHook,
     run_connect_hooks,
@@ -20,11 +20,9 @@ from aiorest_ws.connection.routing import RoutingFactory
 from aiorest_ws.connection.state import CloseReason, ConnectionState
 
 __all__ = (
-    "CLOSING",
     "DONE",
     "DRAINING",
     "OPTIONS",
-    "STOPPING",
     "AccessLog",
     "CloseReason",
     "Closing",
@@ -33,6 +31,7 @@ __all__ = (
     "FlowProtocol",
     "FlowState",
     "RoutingFactory",
+    "check_accepted",
     "encode_reply",
     "may_end_something",
     "run_connect_hooks",

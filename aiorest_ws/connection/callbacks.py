@@ -6,6 +6,7 @@ Autobahn on Twisted calls them and drops what they return, so a coroutine would 
 import asyncio
 import inspect
 from collections.abc import Callable, Generator
+from contextvars import ContextVar, copy_context
 from functools import wraps
 from types import CoroutineType
 from typing import Any
@@ -19,7 +20,7 @@ from aiorest_ws.connection.options import is_changed
 from aiorest_ws.log import logger
 from aiorest_ws.status import WS_UNEXPECTED_CONDITION
 
-__all__ = ("DONE", "awaitable", "run_coroutines")
+__all__ = ("DONE", "IS_ACCEPTED", "awaitable", "run_coroutines")
 
 # Autobahn waits for the answer of this one, see `on_connect`.
 _DECIDING = "onConnect"
@@ -42,6 +43,10 @@ class _Done:
 
 
 DONE = _Done()
+
+
+# Whether the server did not stop yet when the `onMessage` of this context began.
+IS_ACCEPTED: ContextVar[bool] = ContextVar("IS_ACCEPTED", default=False)
 
 
 def awaitable(callback: Callable[..., Any]) -> Callable[..., Any]:
@@ -98,7 +103,10 @@ def _run(connection: Any, name: str, answer: Any) -> Any:
         pending: Any = answer
     else:
         try:
-            pending = drive(answer if isinstance(answer, CoroutineType) else _awaited(answer))
+            coroutine = answer if isinstance(answer, CoroutineType) else _awaited(answer)
+            context = copy_context()
+            context.run(IS_ACCEPTED.set, connection.accepts_calls)
+            pending = drive(coroutine, context)
         except (Exception, asyncio.CancelledError) as exc:  # noqa: BLE001  an application's
             _failed(Failure(exc), connection, name)
             return None

@@ -312,5 +312,5 @@ def _stop_timer(call: _Call) -> None:
 def _cancel(pending: Deferred[Any]) -> None:
     try:
         pending.cancel()
-    except Exception as exc:  # noqa: BLE001  a canceller of the application's
+    except BaseException as exc:  # noqa: BLE001  a canceller of the application's
         logger.error("a call could not be cancelled", exc_info=exc)

@@ -6,12 +6,15 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
 from aiorest_ws.awaiting import start
+from aiorest_ws.connection.callbacks import IS_ACCEPTED
+from aiorest_ws.connection.calls import STOPPING
 from aiorest_ws.dispatch.call import CALLER
+from aiorest_ws.exceptions import ServiceUnavailable
 from aiorest_ws.interfaces import Connection
 from aiorest_ws.log import logger
 from aiorest_ws.wrappers import Request
 
-__all__ = ("CLOSING", "Closing", "close_reason_bytes")
+__all__ = ("CLOSING", "Closing", "check_accepted", "close_reason_bytes")
 
 CLOSING = "The connection is being closed."
 
@@ -100,6 +103,17 @@ class Closing:
                 break
         try:
             connection.finish(code, reason)
-        except Exception as exc:  # noqa: BLE001  an application's `onMessage`
+        except BaseException as exc:  # noqa: BLE001  an application's `onMessage`
             logger.error("%s could not be closed", connection.peer, exc_info=exc)
             connection.abort_connection()
+
+
+def check_accepted(closing: Closing | None) -> None:
+    """Raise ServiceUnavailable if the connection takes no new calls; `closing` is its own.
+
+    A call of an `onMessage` that began before the server stopped is not a new one.
+    """
+    if closing is not None:
+        raise ServiceUnavailable(CLOSING)
+    if not IS_ACCEPTED.get():
+        raise ServiceUnavailable(STOPPING)

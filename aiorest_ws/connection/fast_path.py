@@ -239,7 +239,7 @@ class FastPathProtocol(GuardedProtocol):
         self._begin_turn()
         try:
             self._go_on()
-        except Exception:  # noqa: BLE001  as a transport does, in whose call this mostly is
+        except BaseException:  # noqa: BLE001  as a transport does, in whose call this mostly is
             _log.failure("a message could not be handled")
             self.transport.abortConnection()
         self._resume_reading()

@@ -25,7 +25,7 @@ def encode_reply(
         if type(payload) is not bytes:
             # Autobahn takes no subclass, and bytes(42) would be 42 zeros.
             payload = bytes(memoryview(payload))
-    except Exception as exc:  # noqa: BLE001  an override may raise anything
+    except BaseException as exc:  # noqa: BLE001  an override may raise anything
         reply = internal_error_reply(request, exc)
         payload = encode_message(reply, is_binary)
     return payload, reply

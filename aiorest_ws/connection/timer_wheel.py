@@ -62,5 +62,5 @@ class TimerWheel:
         for timer in list(self._slots.pop(due)):
             try:
                 timer.fire()
-            except Exception:  # noqa: BLE001  the other connections' are due all the same
+            except BaseException:  # noqa: BLE001  the other connections' are due all the same
                 _log.failure("a timer of a connection failed")

@@ -41,7 +41,7 @@ class Writers:
         try:
             if producer is not None:
                 producer.stopProducing()
-        except Exception as exc:  # noqa: BLE001  it is the application's
+        except BaseException as exc:  # noqa: BLE001  it is the application's
             logger.error("a producer could not stop", exc_info=exc)
 
     def pause(self) -> None:

@@ -46,7 +46,7 @@ async def drain(factory: RequestHandlerFactory) -> int:
         for connection in done:
             try:
                 connection.finish(WS_SERVICE_RESTART)
-            except Exception as exc:  # noqa: BLE001  an application's `onMessage`
+            except BaseException as exc:  # noqa: BLE001  an application's `onMessage`
                 logger.error("%s could not be closed", connection.peer, exc_info=exc)
                 connection.abort_connection()
         await deferLater(reactor, BATCH_PAUSE_SECONDS)

@@ -1,11 +1,14 @@
-"""Checks of the hooks, classes, middlewares and routes of an `Application`."""
+"""The hooks, classes, middlewares and routes of an `Application`: imported, and checked."""
 
 import importlib
 import inspect
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 from aiorest_ws.abstract import AbstractRouter
+from aiorest_ws.conf import settings
 from aiorest_ws.dispatch.failures import ErrorHandler
 from aiorest_ws.dispatch.scopes import Equipment
 from aiorest_ws.dispatch.user_rate import UserRateMiddleware
@@ -20,7 +23,8 @@ __all__ = (
     "adds_error_handler",
     "check_auth_required",
     "choose_router",
-    "import_middleware",
+    "import_object",
+    "middleware_classes",
     "set_class",
 )
 
@@ -103,8 +107,12 @@ def set_class(instance: Any, name: str, value: Any, wanted: type) -> None:
     check_and_set_subclass(instance, f"_{name}", value, wanted)
 
 
-def import_middleware(middleware: Any) -> Any:
-    """Return a middleware class of MIDDLEWARE_CLASSES, which may be a dotted name."""
+def middleware_classes() -> list[Any]:
+    """Return the classes of the setting MIDDLEWARE_CLASSES, which may be dotted names."""
+    return [_import_middleware(one) for one in settings.MIDDLEWARE_CLASSES]
+
+
+def _import_middleware(middleware: Any) -> Any:
     if not isinstance(middleware, str):
         return middleware
     module_name, _, class_name = middleware.rpartition(".")
@@ -114,3 +122,27 @@ def import_middleware(middleware: Any) -> Any:
         raise ImproperlyConfigured(
             f"MIDDLEWARE_CLASSES names {middleware!r}, which cannot be imported: {exc}."
         ) from exc
+
+
+def import_object(name: str) -> Any:
+    """Import and return `package.module:name`; raise ImproperlyConfigured.
+
+    The current directory is put first on the path.
+    """
+    module_name, colon, attribute = name.partition(":")
+    if not colon or not module_name or not attribute:
+        raise ImproperlyConfigured(f"{name!r} is not of the form package.module:name.")
+    here = str(Path.cwd())
+    if sys.path[:1] != [here]:
+        sys.path.insert(0, here)
+    try:
+        found: Any = importlib.import_module(module_name)
+    except ModuleNotFoundError as exc:
+        if exc.name is None or not f"{module_name}.".startswith(f"{exc.name}."):
+            raise  # the module exists, and an import in it fails
+        raise ImproperlyConfigured(f"There is no module {exc.name!r}.") from exc
+    for part in attribute.split("."):
+        if not hasattr(found, part):
+            raise ImproperlyConfigured(f"{module_name!r} has no {attribute!r}.")
+        found = getattr(found, part)
+    return found

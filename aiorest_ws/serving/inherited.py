@@ -5,11 +5,13 @@ import ssl
 from collections.abc import Callable
 from typing import Any, cast
 
+from aiorest_ws.abstract import AbstractRouter
 from aiorest_ws.conf import settings
 from aiorest_ws.exceptions import ImproperlyConfigured
 from aiorest_ws.transports import TLS, OwnContext, TLSFiles
+from aiorest_ws.urls.base import set_urlconf
 
-__all__ = ("check_overrides", "configure_logging", "tls_files", "tls_of")
+__all__ = ("check_overrides", "configure_logging", "configure_urls", "tls_files", "tls_of")
 
 # The functions and attributes of 1.1 that nothing calls or reads any more.
 _INSTEAD = {
@@ -50,6 +52,11 @@ def configure_logging() -> bool:
     except (AttributeError, ImportError, TypeError, ValueError) as exc:
         raise ImproperlyConfigured(f"DEFAULT_LOGGING_SETTINGS cannot be used: {exc}.") from exc
     return "level" in configuration.get("loggers", {}).get("aiorest-ws", {})
+
+
+def configure_urls(router: AbstractRouter, url: str | None) -> None:
+    """Let `aiorest_ws.urls.utils` resolve names and paths with the routes of a server."""
+    set_urlconf({"path": (url or "").rstrip("/"), "urls": router.urls, "routes": router.routes})
 
 
 def tls_files(application: Any) -> TLSFiles | None:

@@ -21,7 +21,7 @@ from twisted.internet.interfaces import (
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
-from aiorest_ws.awaiting import drive, failure_of, shield, start
+from aiorest_ws.awaiting import CANCELLED, drive, failure_of, shield, start
 from aiorest_ws.log import logger
 from aiorest_ws.request import RequestHandlerFactory
 from aiorest_ws.serving.banner import Banner
@@ -260,14 +260,15 @@ class ServerProcess:
 
     async def _start(self) -> IListeningPort | None:
         try:
-            await self.factory.topics.start()
             context = copy_context()  # which the hooks share
-            for hook in self._startup_hooks:
+            for hook in (_start_topics, *self._startup_hooks):
                 exc = await failure_of(hook, self.factory, context)
+                if self._is_start_cancelled:
+                    if exc is not None and not isinstance(exc, CANCELLED):
+                        logger.error("a start-up that was cancelled failed", exc_info=exc)
+                    return None  # also if the hook has ignored it
                 if exc is not None:
-                    # A program may end itself here.
-                    cause = exc.__cause__
-                    raise cause if isinstance(cause, SystemExit | KeyboardInterrupt) else exc
+                    raise _start_failure(exc)
             return await (self._reservation or self._endpoint).listen(self.factory)
         except GeneratorExit:
             raise
@@ -302,9 +303,7 @@ class ServerProcess:
         factory = self.factory
         if self._delayed_start is not None and self._delayed_start.active():
             self._delayed_start.cancel()
-        self._is_start_cancelled = True
-        if self._starting is not None:
-            self._starting.cancel()
+        await self._cancel_start()
         self._release()
         if not self._is_replaced:
             factory.is_stopping = True
@@ -322,6 +321,18 @@ class ServerProcess:
         await self._run_shutdown_hooks()
         await self._stop_topics()
         self.loop_watch.stop()
+
+    async def _cancel_start(self) -> None:
+        """Cancel a start-up hook that still runs, and wait for its end."""
+        self._is_start_cancelled = True
+        if self._starting is None:
+            return
+        self._starting.cancel()
+        seconds = self.factory.limits.closing_seconds
+        try:
+            await shield(self._starting).addTimeout(seconds, self.factory.reactor)
+        except DeferredTimeout:
+            logger.warning("an on_startup hook did not end in %g s", seconds)
 
     async def _finish_handshakes(self) -> None:
         """Wait for opening handshakes: other workers would have accepted these clients."""
@@ -346,12 +357,33 @@ class ServerProcess:
 
     async def _stop_topics(self) -> None:
         seconds = self.factory.limits.closing_seconds
+        stopping = start(failure_of(_stop_topics, self.factory))
         try:
-            await start(self.factory.topics.stop()).addTimeout(seconds, self.factory.reactor)
+            exc = await stopping.addTimeout(seconds, self.factory.reactor)
         except DeferredTimeout:
             logger.warning("the topics did not stop in %g s", seconds)
-        except Exception as exc:  # noqa: BLE001  everything else has stopped
+            return
+        if exc is not None:
             logger.error("the topics could not be stopped", exc_info=exc)
+
+
+def _start_topics(factory: RequestHandlerFactory) -> Any:
+    return factory.topics.start()
+
+
+def _stop_topics(factory: RequestHandlerFactory) -> Any:
+    return factory.topics.stop()
+
+
+def _start_failure(exc: BaseException) -> BaseException:
+    """Return what ends the start when a hook has raised `exc`."""
+    if isinstance(exc.__cause__, SystemExit | KeyboardInterrupt):
+        return exc.__cause__  # a program may end itself
+    if isinstance(exc, GeneratorExit):  # it would end the start without a word
+        failure = RuntimeError("a hook raised GeneratorExit")
+        failure.__cause__ = exc
+        return failure
+    return exc
 
 
 def _ignore_cancellation(failure: Failure) -> None:

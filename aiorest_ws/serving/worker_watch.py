@@ -19,7 +19,8 @@ SILENT_SECONDS = 5
 class WorkerWatch:
     """Looks once a second whether each of the workers has answered.
 
-    Only workers that listen and have not been told to stop are watched.
+    Only workers that listen and have not been told to stop are watched. One is ended at each look:
+    the stacks that several print at once would be mixed.
     """
 
     def __init__(self, reactor: Any, children: Collection[Child]) -> None:
@@ -43,9 +44,14 @@ class WorkerWatch:
         last, self._looked_at = self._looked_at, self._reactor.seconds()
         # After a late look the workers may have been late as well: the machine was suspended.
         is_late = self._looked_at - last >= 2 * LOOK_SECONDS
+        overdue = None
         for child in list(self._children):
             if child.is_ready and child.ready_at <= last and not child.is_stopping:
                 self._look_at(child, is_late)
+                if child.blocked_seconds and child.silent_seconds >= child.blocked_seconds:
+                    overdue = overdue or child
+        if overdue is not None:
+            overdue.abort()
         self._timer = self._reactor.callLater(LOOK_SECONDS, self._look)
 
     def _look_at(self, child: Child, is_late: bool) -> None:
@@ -55,7 +61,5 @@ class WorkerWatch:
             child.silent_seconds = 0
         elif not is_late:
             child.silent_seconds += LOOK_SECONDS
-            if child.blocked_seconds and child.silent_seconds >= child.blocked_seconds:
-                child.abort()
-            elif child.silent_seconds == SILENT_SECONDS:
+            if child.silent_seconds == SILENT_SECONDS:
                 logger.warning("%s has not answered for %d s", child, child.silent_seconds)

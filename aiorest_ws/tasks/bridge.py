@@ -15,6 +15,7 @@ from typing import Any
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
+from aiorest_ws.log import logger
 from aiorest_ws.tasks.asyncio_internals import running_loop_or_none
 from aiorest_ws.tasks.cancellation import note_end
 
@@ -144,7 +145,10 @@ def _fired(deferred: Deferred[Any], loop: asyncio.AbstractEventLoop) -> asyncio.
 
 def _cancel(deferred: Deferred[Any]) -> None:
     deferred.addErrback(_ignore_cancellation)
-    deferred.cancel()
+    try:
+        deferred.cancel()
+    except BaseException as exc:  # noqa: BLE001  a SystemExit would end the loop
+        logger.error("a Deferred could not be cancelled", exc_info=exc)
 
 
 def _ignore_cancellation(failure: Failure) -> None:

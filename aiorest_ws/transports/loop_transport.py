@@ -88,7 +88,7 @@ class LoopTransport(AsyncioNames, asyncio.Protocol):
         self._loop_transport = transport
         try:
             protocol = self.server.factory.buildProtocol(self.getPeer())
-        except Exception:  # noqa: BLE001  the loop would only log it
+        except BaseException:  # noqa: BLE001  the loop would only log it
             log.failure("a factory could not build a protocol")
             protocol = None
         if protocol is None:
@@ -98,7 +98,7 @@ class LoopTransport(AsyncioNames, asyncio.Protocol):
         self.protocol = protocol
         try:
             protocol.makeConnection(self)
-        except Exception as exc:  # noqa: BLE001
+        except BaseException as exc:  # noqa: BLE001
             self.fail(exc)
         if self._is_paused and self._can_read():
             # uvloop starts to read after this call, paused or not.
@@ -115,7 +115,7 @@ class LoopTransport(AsyncioNames, asyncio.Protocol):
             return False
         try:
             self._protocol.readConnectionLost()
-        except Exception as exc:  # noqa: BLE001
+        except BaseException as exc:  # noqa: BLE001
             self.fail(exc)
         return True
 
@@ -129,12 +129,12 @@ class LoopTransport(AsyncioNames, asyncio.Protocol):
         if producer is not None:
             try:
                 producer.stopProducing()
-            except Exception:  # noqa: BLE001
+            except BaseException:  # noqa: BLE001
                 log.failure("a producer could not stop")
         if protocol is not None:
             try:
                 protocol.connectionLost(Failure(reason))
-            except Exception:  # noqa: BLE001
+            except BaseException:  # noqa: BLE001
                 log.failure("a protocol could not end")
         self.server.connection_ended()
 
@@ -179,11 +179,14 @@ class LoopTransport(AsyncioNames, asyncio.Protocol):
         self.write(b"".join(data))
 
     def loseConnection(self) -> None:
-        """Close the connection when the producer has finished and everything is written."""
+        """Close the connection when the producer has finished and everything is written.
+
+        A protocol that is its own producer, to hear of the pace, has finished.
+        """
         if self.connected and not self.disconnecting:
             self.pauseProducing()
             self.disconnecting = True
-            if self._producer is None:
+            if self._producer is None or self._producer is self._protocol:
                 self._close()
 
     def loseWriteConnection(self) -> None:
@@ -284,7 +287,7 @@ class LoopTransport(AsyncioNames, asyncio.Protocol):
     def _receive(self, data: bytes) -> None:
         try:
             self._protocol.dataReceived(data)
-        except Exception as exc:  # noqa: BLE001
+        except BaseException as exc:  # noqa: BLE001
             self.fail(exc)
 
     def _buffer(self, data: bytes) -> None:
@@ -317,10 +320,10 @@ class LoopTransport(AsyncioNames, asyncio.Protocol):
         if self._protocol is not None:
             try:
                 self._protocol.writeConnectionLost()
-            except Exception as exc:  # noqa: BLE001
+            except BaseException as exc:  # noqa: BLE001
                 self.fail(exc)
 
-    def fail(self, exc: Exception) -> None:
+    def fail(self, exc: BaseException) -> None:
         """Close the connection: its protocol or producer has raised."""
         log.failure("a protocol failed, its connection is closed", Failure(exc))
         self._end(exc)

@@ -13,7 +13,7 @@ class PullTransport(Protocol):
     is_full: bool
     write: Callable[[bytes], None]
 
-    def fail(self, exc: Exception) -> None:
+    def fail(self, exc: BaseException) -> None:
         """Close the connection: the producer has raised."""
 
 
@@ -72,5 +72,5 @@ class PullAdapter:
         if not self._is_paused:
             try:
                 self._producer.resumeProducing()
-            except Exception as exc:  # noqa: BLE001
+            except BaseException as exc:  # noqa: BLE001
                 self._transport.fail(exc)

@@ -1,12 +1,12 @@
 """Auth by a token that is fetched, and refreshed before it expires."""
 
-import logging
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from networkpype._clocks import boot_clock
 from networkpype._deadline import Deadline
+from networkpype._log import get_logger
 from networkpype._single_flight import SingleFlight
 from networkpype.auth.base import RESTOnlyAuth, set_header
 from networkpype.exceptions import AuthError, ConfigurationError
@@ -15,7 +15,7 @@ from networkpype.time_synchronizer import TimeSynchronizer
 
 __all__ = ("Token", "TokenAuth")
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)

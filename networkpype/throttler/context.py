@@ -5,6 +5,7 @@ import logging
 from types import TracebackType
 from typing import Self
 
+from networkpype._log import get_logger
 from networkpype.throttler._admission_queue import AdmissionQueue
 from networkpype.throttler._window import Cost, Costs, cost_of
 
@@ -31,7 +32,7 @@ class AsyncRequestContext:
     @classmethod
     def logger(cls) -> logging.Logger:
         """Return the logger of this module."""
-        return logging.getLogger(__name__)
+        return get_logger(__name__)
 
     async def __aenter__(self) -> None:
         # Not implemented with `acquire`, to save one coroutine per request.

@@ -8,12 +8,12 @@ headers are ignored.
 
 import dataclasses
 import email.utils
-import logging
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC
 
+from networkpype._log import get_logger
 from networkpype.throttler._window import Window, end_of
 
 __all__ = (
@@ -28,7 +28,7 @@ __all__ = (
     "parse_retry_after",
 )
 
-_LOGGER = logging.getLogger(__name__)
+_LOGGER = get_logger(__name__)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

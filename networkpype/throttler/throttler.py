@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Final
 
+from networkpype._log import get_logger
 from networkpype.exceptions import ConfigurationError, UnknownLimitError
 from networkpype.throttler._admission_queue import AdmissionQueue
 from networkpype.throttler._links import consumption, index_limits
@@ -17,7 +18,7 @@ from networkpype.throttler.server_limits import ServerLimits, correct_windows
 
 __all__ = ("AsyncRequestContext", "AsyncThrottler", "Hold")
 
-_LOGGER = logging.getLogger(__name__)
+_LOGGER = get_logger(__name__)
 _DEFAULT_SERVER_LIMITS: Final = ServerLimits()
 # Servers choose the names of their reports, so there may be any number of them.
 _MAX_LOGGED_NAMES: Final = 100
@@ -74,7 +75,7 @@ class AsyncThrottler:
     @classmethod
     def logger(cls) -> logging.Logger:
         """Return the logger of this module."""
-        return logging.getLogger(__name__)
+        return get_logger(__name__)
 
     @property
     def rate_limits(self) -> list[RateLimit]:

@@ -13,6 +13,7 @@ import aiohttp
 from aiohttp import WSMsgType
 
 from networkpype._deadline import Deadline
+from networkpype._log import get_logger
 from networkpype._session import SessionSource
 from networkpype._urls import redact_url
 from networkpype.exceptions import ConfigurationError, ConnectionStateError, DisconnectedError
@@ -76,7 +77,7 @@ class WebSocketConnection:
     @classmethod
     def logger(cls) -> logging.Logger:
         """Return the logger of this module."""
-        return logging.getLogger(__name__)
+        return get_logger(__name__)
 
     @property
     def connected(self) -> bool:

@@ -2,11 +2,14 @@
 
 import asyncio
 import logging
+from contextlib import suppress
 
 import pytest
 import pytest_twisted
 from twisted.internet.defer import Deferred
 
+from aiorest_ws.app import Application
+from aiorest_ws.awaiting import maybe_await
 from aiorest_ws.request import RequestHandlerFactory, RequestHandlerProtocol
 from support.hello import HELLO, HELLO_REPLY, hello_router
 from support.waiting import until
@@ -156,3 +159,79 @@ async def test_a_protocol_that_raises_is_forgotten(network, caplog, name, end):
     await factory.last_closed()
     assert not factory.connections
     assert len(errors(caplog)) == 1
+
+
+# Hooks of the service
+
+EXITS = [exits, exits_later, interrupts, closes_a_generator]
+
+
+def service_of(app):
+    return app.service(listen="tcp:0:interface=127.0.0.1")
+
+
+@pytest.mark.parametrize("end", ENDS)
+@pytest_twisted.ensureDeferred
+async def test_a_shutdown_hook_is_logged_and_the_next_runs(caplog, end):
+    app = Application(router=hello_router())
+    called = []
+    app.on_shutdown(end)
+    app.on_shutdown(called.append)
+    service = service_of(app)
+    service.startService()
+    await service.listening
+    await service.stopService()
+    [error] = errors(caplog)
+    assert "on_shutdown" in error.getMessage()
+    assert error.exc_info
+    assert called == [service.factory]
+
+
+@pytest.mark.parametrize("end", ENDS)
+@pytest_twisted.ensureDeferred
+async def test_a_startup_hook_ends_the_start(monkeypatch, end):
+    app = Application(router=hello_router())
+    called, stopped = [], []
+    app.on_startup(end)
+    app.on_startup(called.append)
+    service = service_of(app)
+    monkeypatch.setattr(service.factory.reactor, "stop", lambda: stopped.append(True))
+    service.startService()
+    await until(lambda: stopped)
+    assert service.failure is not None
+    assert service.port is None
+    await service.stopService()
+    assert not called
+
+
+def returns(argument):
+    """End in the usual way."""
+
+
+@pytest.mark.parametrize("end", [*ENDS, returns])
+@pytest_twisted.ensureDeferred
+async def test_a_startup_hook_that_a_stop_ends_is_no_failure(monkeypatch, caplog, end):
+    """However it ends when it is cancelled: the server stops, and does not listen."""
+    app = Application(router=hello_router())
+    called, stopped, begun, ended = [], [], [], []
+
+    @app.on_startup
+    async def waits(factory):
+        begun.append(True)
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(60)
+        await maybe_await(end(factory))
+        ended.append(True)
+
+    app.on_startup(called.append)
+    app.on_shutdown(stopped.append)
+    service = service_of(app)
+    service.startService()
+    await until(lambda: begun)
+    await service.stopService()
+    assert stopped == [service.factory]
+    assert bool(ended) == (end in (returns, cancels_itself, cancels_itself_later))
+    assert len(errors(caplog)) == (end in (*EXITS, fails_in_a_group))
+    assert service.failure is None
+    assert service.port is None
+    assert not called

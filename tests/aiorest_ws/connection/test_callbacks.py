@@ -380,12 +380,15 @@ async def test_a_server_that_stops_waits_for_an_on_message_and_for_an_on_close(n
     client.send(call("/hello").encode())
     await until(lambda: order)
     stopped = service.stopService()
-    await deferLater(install_reactor(), 0.1)
+    await until(lambda: service.factory.is_stopping)
+    client.send(call("/hello").encode())  # arrives after the stop
+    await until(lambda: order.count("begun") == 2)
     go_on.callback(None)
-    assert json.loads(await client.receive())["status"] == 503  # it did not run before the stop
+    assert "status" not in json.loads(await client.receive())
+    assert json.loads(await client.receive())["status"] == 503
     assert (await client.closed)[1] == 1012
     await stopped
-    assert order == ["begun", "closed", "shutdown"]
+    assert order == ["begun", "begun", "closed", "shutdown"]
 
 
 @pytest_twisted.ensureDeferred

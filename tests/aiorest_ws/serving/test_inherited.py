@@ -12,6 +12,7 @@ from aiorest_ws.decorators import endpoint
 from aiorest_ws.exceptions import ImproperlyConfigured
 from aiorest_ws.request import RequestHandlerFactory, RequestHandlerProtocol
 from aiorest_ws.routers import SimpleRouter
+from aiorest_ws.views import MethodBasedView
 from support.certificates import Certificate
 from support.drain import call
 
@@ -68,6 +69,40 @@ async def ask(network, port, certificate=None):
 
 
 # Overrides that are refused
+
+
+@pytest.mark.parametrize("by", ["subclass", "mixin", "grandchild"])
+def test_a_router_whose_override_has_no_effect_is_refused(by):
+    inner = {"_correct_path": lambda self, path: path.lower()}
+    mixin = type("Mixin", (), inner if by == "mixin" else {})
+    kind = type("Ours", (mixin, SimpleRouter), {} if by == "mixin" else inner)
+    if by == "grandchild":
+        kind = type("Theirs", (kind,), {})
+    with pytest.raises(ImproperlyConfigured, match=r"`_correct_path`.* override extract_url"):
+        kind()
+
+
+@pytest.mark.parametrize("way", ["register", "register_endpoint", "get"])
+def test_a_router_may_override_how_it_registers_a_url(way):
+    seen = []
+
+    class Ours(SimpleRouter):
+        def _register_url(self, route):
+            seen.append(route.path)
+            super()._register_url(route)
+
+    ours, view = Ours(), endpoint("/x", "GET")(lambda request: None)
+    if way == "get":
+        ours.get("/x")(lambda request: None)
+    elif way == "register":
+        ours.register("/x", MethodBasedView, "GET")
+    else:
+        ours.register_endpoint(view)
+    assert seen == ["/x/"]
+    outer = Ours()
+    outer.include(ours)
+    assert [one.path for one in outer.urls] == ["/x/"]
+    assert seen == ["/x/"]
 
 
 @pytest.mark.parametrize(
