@@ -77,6 +77,8 @@ class _ServerSide:
     - `_call_seconds`: the view's `call_seconds`; unset if the view has not been found.
     - `_is_binary`: True if the request came in a binary message; else unset.
     - `_log_id`: set on first use of `log_id`.
+    - `_query_names`: the names of the arguments that are from the query of the URL; unset if it has
+      none. Their values are text.
     - `_started`: the `time.monotonic()` at which the message was decoded; set for the access log.
     - `_status`: the status of the failure that answers the request; unset for a success.
     """
@@ -87,6 +89,7 @@ class _ServerSide:
         "_factory",
         "_is_binary",
         "_log_id",
+        "_query_names",
         "_started",
         "_status",
     )

@@ -88,5 +88,6 @@ def read_query(request: Request) -> Any:
     for name, value in parse_qsl(query, keep_blank_values=True):
         values.setdefault(name, []).append(value)
     read = {name: found if len(found) > 1 else found[0] for name, found in values.items()}
+    request._query_names = tuple(read.keys() - request.args.keys())
     request._args = {**read, **request.args}
     return path

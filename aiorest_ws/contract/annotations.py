@@ -1,0 +1,199 @@
+"""Resolve the annotations of a function, and tell which of them can be checked."""
+
+import dataclasses
+import inspect
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from typing import (
+    Annotated,
+    Any,
+    NamedTuple,
+    TypeVar,
+    get_args,
+    get_origin,
+    get_type_hints,
+    is_typeddict,
+)
+
+import msgspec
+import msgspec.inspect as nodes
+
+from aiorest_ws.contract.data import DATA
+from aiorest_ws.views import layers
+
+__all__ = (
+    "Checked",
+    "Refused",
+    "callers_names",
+    "checked",
+    "children",
+    "is_free",
+    "resolved",
+    "split_data",
+)
+
+_PACKAGE = __package__.partition(".")[0]
+
+# Their constraints, which msgspec would ignore.
+_FOREIGN_METADATA = frozenset({"annotated_types", "pydantic"})
+
+
+class Refused(Exception):
+    """An annotation cannot be checked; the text says why."""
+
+
+class Checked(NamedTuple):
+    """A type of which values are checked, by msgspec if it has a node, else by pydantic."""
+
+    type: Any
+    node: nodes.Type | None
+
+
+def callers_names() -> Mapping[str, Any]:
+    """Return the local names where the program calls this package."""
+    frame = sys._getframe()
+    while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] == _PACKAGE:
+        frame = frame.f_back
+    return dict(frame.f_locals)
+
+
+def resolved(function: Callable[..., Any], annotation: Any, names: Mapping[str, Any]) -> Any:
+    """Return an annotation of a function, with `names` as local ones; raise Refused."""
+
+    def holder() -> None: ...
+
+    holder.__annotations__ = {"it": annotation}
+    *_, innermost = layers(function)
+    module = getattr(innermost, "__globals__", {})
+    try:
+        return get_type_hints(holder, module, dict(names), include_extras=True)["it"]
+    except NameError as exc:
+        raise Refused(f"{exc.name!r} is not defined; define it above this line") from None
+    except Exception as exc:
+        raise Refused("it is no type") from exc
+
+
+def is_free(annotation: Any) -> bool:
+    """Tell whether an annotation allows any value."""
+    return annotation is inspect.Parameter.empty or annotation is Any or annotation is object
+
+
+def split_data(annotation: Any) -> tuple[Any, bool]:
+    """Return an annotation without DATA, and whether it had it; raise Refused."""
+    metadata: tuple[Any, ...] = getattr(annotation, "__metadata__", ())
+    if get_origin(annotation) is not Annotated or DATA not in metadata:
+        if annotation is DATA or any(
+            DATA in getattr(p, "__metadata__", ()) for p in _parts(annotation)
+        ):
+            raise Refused("`Data[...]` must be the whole annotation")
+        return annotation, False
+    base = get_args(annotation)[0]
+    if isinstance(base, TypeVar):
+        raise Refused("`Data` needs a type, as in `Data[NewOrder]`")
+    others = tuple(one for one in metadata if one is not DATA)
+    return (Annotated[(base, *others)] if others else base), True
+
+
+def checked(annotation: Any) -> Checked:
+    """Return what checks values of a type; raise Refused."""
+    parts = list(_parts(annotation))
+    models = [part for part in parts if hasattr(part, "__pydantic_validator__")]
+    if models:
+        return _checked_by_pydantic(annotation, parts)
+    for part in _arguments(annotation):
+        if isinstance(part, TypeVar):
+            raise Refused(f"{part} is a type variable")
+    for part in parts:
+        for one in getattr(part, "__metadata__", ()):
+            if type(one).__module__.partition(".")[0] in _FOREIGN_METADATA:
+                raise Refused(f"{type(one).__name__} is not known here; use msgspec.Meta")
+    try:
+        node = nodes.type_info(annotation)
+        msgspec.json.Decoder(annotation)
+    except NameError as exc:
+        raise Refused(f"{exc.name!r}, a name in it, is not defined") from None
+    except Exception as exc:
+        raise Refused(str(exc)) from exc
+    for inner in _inner(node, set()):
+        if isinstance(inner, nodes.CustomType):
+            raise Refused(f"no JSON becomes a {_name(inner.cls)}")
+        if isinstance(inner, (nodes.RawType, nodes.ExtType)):
+            raise Refused("a part of it cannot be checked")
+    return Checked(annotation, node)
+
+
+def _checked_by_pydantic(annotation: Any, parts: list[Any]) -> Checked:
+    for part in parts:
+        if inspect.isclass(part) and issubclass(part, msgspec.Struct):
+            raise Refused(f"it mixes models of pydantic with {part.__name__}, a Struct")
+    return Checked(annotation, None)
+
+
+def _arguments(annotation: Any) -> Iterator[Any]:
+    """Yield a type and all that stand in its brackets."""
+    yield annotation
+    for one in get_args(annotation):
+        if isinstance(one, list):
+            continue
+        yield from _arguments(one)
+
+
+def _parts(annotation: Any, seen: list[Any] | None = None) -> Iterator[Any]:
+    """Yield a type and all that its values are made of."""
+    seen = [] if seen is None else seen
+    for one in _arguments(annotation):
+        one = getattr(one, "__value__", getattr(one, "__supertype__", one))
+        if any(one is known for known in seen):
+            continue
+        seen.append(one)
+        yield one
+        if get_args(one):
+            yield from _parts(one, seen)
+        elif _has_fields(one):
+            try:
+                hints = get_type_hints(one, include_extras=True)
+            except Exception:  # noqa: BLE001  `checked` says what is wrong
+                continue
+            for hint in hints.values():
+                yield from _parts(hint, seen)
+
+
+def _has_fields(kind: Any) -> bool:
+    return inspect.isclass(kind) and (
+        issubclass(kind, msgspec.Struct)
+        or dataclasses.is_dataclass(kind)
+        or is_typeddict(kind)
+        or hasattr(kind, "__attrs_attrs__")
+        or hasattr(kind, "_fields")
+        or hasattr(kind, "__pydantic_validator__")
+    )
+
+
+def _inner(node: nodes.Type, seen: set[int]) -> Iterator[nodes.Type]:
+    if id(node) in seen:
+        return
+    seen.add(id(node))
+    yield node
+    for child in children(node):
+        yield from _inner(child, seen)
+
+
+def children(node: nodes.Type) -> list[nodes.Type]:
+    """Return the nodes that a node is made of."""
+    match node:
+        case nodes.Metadata():
+            return [node.type]
+        case nodes.UnionType():
+            return list(node.types)
+        case nodes.TupleType():
+            return list(node.item_types)
+        case nodes.DictType():
+            return [node.key_type, node.value_type]
+        case nodes.CollectionType():
+            return [node.item_type]
+        case _:
+            return [field.type for field in getattr(node, "fields", ())]
+
+
+def _name(kind: Any) -> str:
+    return getattr(kind, "__name__", None) or repr(kind)
