@@ -64,6 +64,7 @@ def test_a_call_can_cancel_another_of_its_slot_and_make_a_new_one(clock, fired):
     assert fired == ["first", "third"]
 
 
+@pytest.mark.logs_errors
 def test_a_call_that_fails_is_logged_and_the_others_are_made(clock, fired, caplog):
     wheel = TimerWheel(clock)
     wheel.call_later(1, lambda: 1 / 0)

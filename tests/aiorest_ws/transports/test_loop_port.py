@@ -10,7 +10,7 @@ import pytest
 import pytest_twisted
 from twisted.internet.defer import maybeDeferred
 from twisted.internet.error import CannotListenError, ConnectionDone, ConnectionLost
-from twisted.internet.protocol import Factory
+from twisted.internet.protocol import Factory, Protocol
 
 from aiorest_ws.transports import install_reactor, unix_endpoint
 from support.transports import (
@@ -256,10 +256,10 @@ async def test_what_fails_on_the_loop_besides_goes_where_it_went_before(native, 
 @pytest_twisted.ensureDeferred
 async def test_a_lock_file_keeps_a_second_server_away(tmp_path):
     reactor, path = install_reactor(), str(tmp_path / "s")
-    first = await unix_endpoint(reactor, path, lockfile=True).listen(Factory())
+    first = await unix_endpoint(reactor, path, lockfile=True).listen(Factory.forProtocol(Protocol))
     with pytest.raises(CannotListenError):
-        await unix_endpoint(reactor, path, lockfile=True).listen(Factory())
+        await unix_endpoint(reactor, path, lockfile=True).listen(Factory.forProtocol(Protocol))
     await maybeDeferred(first.stopListening)
     assert list(tmp_path.iterdir()) == []
-    again = await unix_endpoint(reactor, path, lockfile=True).listen(Factory())
+    again = await unix_endpoint(reactor, path, lockfile=True).listen(Factory.forProtocol(Protocol))
     await maybeDeferred(again.stopListening)
