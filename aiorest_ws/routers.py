@@ -5,6 +5,8 @@ from contextvars import copy_context
 from typing import Any, TypeVar, Unpack
 
 from aiorest_ws.abstract import AbstractEndpoint, AbstractRouter
+from aiorest_ws.contract.binder import body_of
+from aiorest_ws.contract.bodies import STRAIGHT_BYTES, Body, decode_typed
 from aiorest_ws.decorators import EndpointFunction
 from aiorest_ws.dispatch.dispatcher import Dispatcher
 from aiorest_ws.dispatch.failures import ErrorHandler
@@ -25,7 +27,7 @@ from aiorest_ws.topics.routes import TopicRoute, TopicRoutes
 from aiorest_ws.urls.utils import reverse
 from aiorest_ws.validators import RouteArgumentsValidator, check_methods, check_path
 from aiorest_ws.views import MethodBasedView
-from aiorest_ws.wrappers import Request
+from aiorest_ws.wrappers import Request, normalize_method
 
 __all__ = ("SimpleRouter",)
 
@@ -59,12 +61,12 @@ class SimpleRouter(AbstractRouter):
         self.topics = TopicRoutes()
         self.scopes = Scopes(self)
         self._route_table = RouteTable()
-        has_own_search = (
+        self._has_own_search = (
             type(self).extract_url is not SimpleRouter.extract_url
             or type(self).search_handler is not SimpleRouter.search_handler
         )
         self._reply_in_context = Dispatcher(
-            self, self._route_table, asks_router=has_own_search
+            self, self._route_table, asks_router=self._has_own_search
         ).reply
 
     # Registration
@@ -211,6 +213,11 @@ class SimpleRouter(AbstractRouter):
         if endpoint.name:
             self._check_name(endpoint.name)
         self._route_table.add(endpoint, self.scopes.add(endpoint, scope))
+        for method in () if self._has_own_search else endpoint.methods:
+            body = body_of(endpoint.handler, normalize_method(method))
+            if body is not None:
+                plain = 0 if body.every_message else STRAIGHT_BYTES
+                self.plain_bytes = min(plain, self.plain_bytes)
         self._urls.append(endpoint)
         if endpoint.name:
             self._routes[endpoint.name] = endpoint
@@ -228,6 +235,24 @@ class SimpleRouter(AbstractRouter):
         return reverse(name, {"path": "", "routes": self._routes}, args, query, relative=True)
 
     # Look-up
+
+    def decode(self, payload: bytes, is_binary: bool = False) -> Request:
+        """Return the request in a message; raise MalformedMessage if there is none.
+
+        Its `data` may be decoded already for its view.
+        """
+        if len(payload) <= self.plain_bytes:
+            return super().decode(payload, is_binary)
+        return decode_typed(payload, is_binary, self._body_for)
+
+    def _body_for(self, method: object, url: object) -> Body | None:
+        if not isinstance(url, str):
+            return None
+        route, _ = self._route_table.find(normalize_path(url.partition("?")[0]))
+        word = normalize_method(method)
+        if route is None or word not in route.handlers:
+            return None
+        return body_of(route.handlers[word].view_class, word)
 
     def extract_url(self, request: Request) -> str:
         """Return the URL of a request, without its query, stripped and with a trailing slash."""

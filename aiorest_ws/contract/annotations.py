@@ -141,8 +141,8 @@ def _arguments(annotation: Any) -> Iterator[Any]:
 def _parts(annotation: Any, seen: list[Any] | None = None) -> Iterator[Any]:
     """Yield a type and all that its values are made of."""
     seen = [] if seen is None else seen
-    for one in _arguments(annotation):
-        one = getattr(one, "__value__", getattr(one, "__supertype__", one))
+    for named in _arguments(annotation):
+        one = getattr(named, "__value__", getattr(named, "__supertype__", named))
         if any(one is known for known in seen):
             continue
         seen.append(one)
@@ -150,12 +150,15 @@ def _parts(annotation: Any, seen: list[Any] | None = None) -> Iterator[Any]:
         if get_args(one):
             yield from _parts(one, seen)
         elif _has_fields(one):
-            try:
-                hints = get_type_hints(one, include_extras=True)
-            except Exception:  # noqa: BLE001  `checked` says what is wrong
-                continue
-            for hint in hints.values():
+            for hint in _hints(one).values():
                 yield from _parts(hint, seen)
+
+
+def _hints(kind: Any) -> dict[str, Any]:
+    try:
+        return get_type_hints(kind, include_extras=True)
+    except Exception:  # noqa: BLE001  `checked` finds the same, and says what it is
+        return {}
 
 
 def _has_fields(kind: Any) -> bool:

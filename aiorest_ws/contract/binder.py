@@ -8,84 +8,17 @@ from typing import Any, cast
 
 import msgspec
 
-from aiorest_ws.contract.annotations import Checked
-from aiorest_ws.contract.faults import (
-    MAX_FAULTS,
-    Fault,
-    Place,
-    faults,
-    has_only_decimals,
-    holds_decimals,
-    wanted,
-)
+from aiorest_ws.contract.bodies import Body
+from aiorest_ws.contract.faults import MAX_FAULTS, Fault
 from aiorest_ws.contract.handlers import Handler, Parameter
-from aiorest_ws.contract.models import ModelChecker
-from aiorest_ws.contract.spelling import Misspelt, spelled
+from aiorest_ws.contract.spelling import spelled
+from aiorest_ws.contract.values import UNFIT, Value
 from aiorest_ws.exceptions import ValidationError
+from aiorest_ws.wrappers import Request
 
-__all__ = ("bound",)
+__all__ = ("body_of", "bound")
 
 _EMPTY = inspect.Parameter.empty
-_UNFIT = (msgspec.ValidationError, Misspelt)
-
-
-class _Value:
-    """A parameter whose values are checked."""
-
-    def __init__(self, parameter: Parameter, check: Checked, path_name: str | None) -> None:
-        self.name = parameter.name
-        self.is_data = parameter.is_data
-        self.path_name = path_name
-        self.node: Any = check.node
-        self.type = check.type
-        self.models = ModelChecker(check.type) if check.node is None else None
-        self.has_decimals = check.node is not None and holds_decimals(check.node)
-        self._box = msgspec.defstruct("Box", [("value", check.type)], array_like=True)
-
-    def make(self, value: Any) -> Any:
-        """Return what the type makes of a JSON value; raise what is in `unfit`."""
-        if self.models is not None:
-            return self.models.make(value)
-        box: Any = msgspec.convert((value,), self._box, str_keys=True)
-        return box.value
-
-    def read(self, text: str) -> Any:
-        """Return what the type makes of a text in a URL."""
-        return self.make(spelled(self.node, text))
-
-    def check_decimals(self, value: Any) -> None:
-        if not has_only_decimals(self.node, value):
-            raise Misspelt
-
-    def faults(self, value: Any, *, is_text: bool) -> Iterator[Fault]:
-        """Yield what is wrong with a JSON value, or a text in a URL."""
-        place = Place("data") if self.is_data else Place(f"args.{self.name}")
-        if self.path_name is not None:
-            place = Place(f"url.{self.path_name}")
-        if is_text and self.models is None:
-            try:
-                value = spelled(self.node, value)
-            except Misspelt:
-                yield Fault(place.path, f"must be {wanted(self.node)}")
-                return
-        found = False
-        for fault in self._faults(value, place):
-            found = True
-            yield Fault(place.path, "is missing") if self.is_data and value is None else fault
-        if not found and not self._fits(value):
-            yield Fault(place.path, "is not valid")
-
-    def _faults(self, value: Any, place: Place) -> Iterator[Fault]:
-        if self.models is not None:
-            return self.models.faults(value, place)
-        return faults(self.node, value, place)
-
-    def _fits(self, value: Any) -> bool:
-        try:
-            self.make(value)
-        except _UNFIT:
-            return False
-        return True
 
 
 class _Binding:
@@ -99,7 +32,7 @@ class _Binding:
         self.in_path = in_path
         names = dict(zip([one.name for one in in_path], path_names, strict=False))
         self.values = {
-            one.name: _Value(one, one.check, names.get(one.name))
+            one.name: Value(one, one.check, names.get(one.name))
             for one in handler.parameters
             # Any text in a URL is a `str`.
             if one.check is not None and not (one.name in names and one.check.type is str)
@@ -111,14 +44,14 @@ class _Binding:
         ]
 
     def refusal(
-        self, request: Any, texts: Sequence[str], arguments: Mapping[str, Any]
+        self, request: Request, texts: Sequence[str], arguments: Mapping[str, Any]
     ) -> ValidationError:
         """Return the error with all faults of a call, in the order of the parameters."""
         found = islice(self._faults(request, texts, arguments), MAX_FAULTS)
         return ValidationError(errors=[one._asdict() for one in found])
 
     def _faults(
-        self, request: Any, texts: Sequence[str], arguments: Mapping[str, Any]
+        self, request: Request, texts: Sequence[str], arguments: Mapping[str, Any]
     ) -> Iterator[Fault]:
         text_of = dict(zip([one.name for one in self.in_path], texts, strict=False))
         for name, value in self.values.items():
@@ -132,7 +65,7 @@ class _Binding:
                 is_text = name in names_in_query(request)
                 yield from value.faults(arguments[name], is_text=is_text)
 
-    def read_query(self, request: Any, arguments: dict[str, Any]) -> None:
+    def read_query(self, request: Request, arguments: dict[str, Any]) -> None:
         """Replace the texts of a query by the values that they spell."""
         for name in names_in_query(request):
             value = self.values.get(name)
@@ -140,7 +73,7 @@ class _Binding:
                 arguments[name] = spelled(value.node, arguments[name])
 
 
-def names_in_query(request: Any) -> Sequence[str]:
+def names_in_query(request: Request) -> Sequence[str]:
     """Return the names of the arguments that are from the query of the URL."""
     return cast("Sequence[str]", getattr(request, "_query_names", ()))
 
@@ -158,6 +91,12 @@ def bound(
     if not binding.values and handler.data is None:
         return None
     return _Compiler(binding).function()
+
+
+def body_of(view_class: Any, word: str) -> Body | None:
+    """Return what decodes messages to a method of a view class; None without `Data[T]`."""
+    body = getattr(getattr(view_class, word, None), "body", None)
+    return body if isinstance(body, Body) else None
 
 
 class _Compiler:
@@ -184,8 +123,8 @@ class _Compiler:
         given.update(self._arguments(request))
         if handler.data is not None:
             given[handler.data.name] = self._data(handler.data, request)
-        self._decimals(request)
-        unfit = [*_UNFIT, *(one.models.unfit for one in binding.values.values() if one.models)]
+        self._decimals()
+        unfit = [*UNFIT, *(one.models.unfit for one in binding.values.values() if one.models)]
         self._names["unfit"] = tuple(dict.fromkeys(unfit))
         source = [
             f"def call({', '.join([*own, *texts, '/', '**arguments'])}):",
@@ -199,6 +138,8 @@ class _Compiler:
         call: Any = functools.update_wrapper(self._names["call"], handler.function)
         call.__signature__ = self._signature(own)
         call.contract = handler
+        data = None if handler.data is None else binding.values.get(handler.data.name)
+        call.body = None if data is None else Body(data)
         return cast("Callable[..., Any]", call)
 
     def _path_values(self, texts: Sequence[str]) -> dict[str, str]:
@@ -217,13 +158,16 @@ class _Compiler:
         arguments, values = self._binding.arguments, self._binding.values
         if not any(one.name in values for one in arguments):
             return {}
-        fields = []
+        fields: list[Any] = []
         for one in arguments:
             value = values.get(one.name)
             is_converted = value is not None and value.models is None
             kind = value.type if value is not None and is_converted else Any
-            default = {} if one.is_required else {"default_factory": _always(one.default)}
-            fields.append((one.name, kind, msgspec.field(**default)))
+            default = functools.partial(_itself, one.default)
+            field = (one.name, kind)
+            fields.append(
+                field if one.is_required else (*field, msgspec.field(default_factory=default))
+            )
         self._names["Arguments"] = msgspec.defstruct("Arguments", fields, kw_only=True)
         self._checks += [
             f"if {request}.url and '?' in {request}.url:",
@@ -242,27 +186,37 @@ class _Compiler:
 
     def _data(self, parameter: Parameter, request: str) -> str:
         value = self._binding.values.get(parameter.name)
-        made = f"{request}.data"
-        if value is not None:
-            self._names["make"] = value.make
-            made = f"make({request}.data)"
-            if inspect.isclass(value.type) and issubclass(value.type, msgspec.Struct):
-                self._names["Body"] = value.type
-                made = f"convert({request}.data, Body, str_keys=True)"
+        if value is None:
+            lines = [f"data = {request}.data"]
+        else:
+            self._names.update(missing=object(), Request=Request, check=value.check_decimals)
+            is_default = "" if parameter.is_required else "default if plain is None else "
+            lines = [
+                f"data = missing if type({request}) is Request else {request}.take(missing)",
+                "if data is missing:",
+                f"    plain = {request}.data",
+                "    check(plain)" if value.decimals else "",
+                f"    data = {is_default}{self._conversion(value)}",
+            ]
         if not parameter.is_required:
             self._names["default"] = parameter.default
-            made = f"default if {request}.data is None else {made}"
-        self._checks.append(f"data = {made}")
+            lines.append("data = default if data is None else data")
+        self._checks += filter(None, lines)
         return "data"
 
-    def _decimals(self, request: str) -> None:
-        for index, value in enumerate(self._binding.values.values()):
-            if value.has_decimals and value.path_name is None:
-                self._names[f"decimals{index}"] = value.check_decimals
-                given = "data" if value.is_data else f"arguments.get({value.name!r})"
-                if value.is_data:
-                    given = f"{request}.data"
-                self._checks.append(f"decimals{index}({given})")
+    def _conversion(self, value: Value) -> str:
+        if inspect.isclass(value.type) and issubclass(value.type, msgspec.Struct):
+            self._names["Body"] = value.type
+            return "convert(plain, Body, str_keys=True)"
+        self._names["make"] = value.make
+        return "make(plain)"
+
+    def _decimals(self) -> None:
+        for index, one in enumerate(self._binding.arguments):
+            value = self._binding.values.get(one.name)
+            if value is not None and value.decimals:
+                self._names[f"check{index}"] = value.check_decimals
+                self._checks.append(f"check{index}(arguments.get({one.name!r}))")
 
     def _passed(self, given: Mapping[str, str], texts: Sequence[str]) -> list[str]:
         """Return what the handler is called with."""
@@ -307,5 +261,5 @@ class _Compiler:
         return inspect.Signature(parameters)
 
 
-def _always(value: Any) -> Callable[[], Any]:
-    return lambda: value
+def _itself(value: Any) -> Any:
+    return value

@@ -5,26 +5,25 @@ msgspec reports the first fault only. What it has rejected is walked through her
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from datetime import datetime, time
 from itertools import chain
 from typing import Any, NamedTuple
 
 import msgspec
 import msgspec.inspect as nodes
 
-from aiorest_ws.contract.annotations import children
+from aiorest_ws.contract.kinds import (
+    bare,
+    json_type,
+    members_for,
+    python_type,
+    tag_field,
+    tag_of,
+    takes,
+    wanted,
+)
 from aiorest_ws.contract.spelling import is_decimal
 
-__all__ = (
-    "MAX_FAULTS",
-    "Fault",
-    "Place",
-    "faults",
-    "has_only_decimals",
-    "holds_decimals",
-    "own_text",
-    "wanted",
-)
+__all__ = ("MAX_FAULTS", "Fault", "Place", "faults", "own_text")
 
 MAX_FAULTS = 20
 
@@ -71,142 +70,39 @@ def faults(node: Any, value: Any, place: Place) -> Iterator[Fault]:
         yield from faults(node.type, value, place)
     elif isinstance(node, nodes.UnionType):
         yield from _union_faults(node, value, place)
-    elif not _takes(node, value):
-        yield Fault(place.path, f"must be {wanted(node)}, not {_json_type(value)}")
+    elif not takes(node, value):
+        yield Fault(place.path, f"must be {wanted(node)}, not {json_type(value)}")
     else:
-        yield from _FAULTS.get(type(node), _text_faults)(node, value, place)
-
-
-def wanted(node: Any) -> str:
-    """Return what a value of a type must be: `an integer or null`."""
-    if isinstance(node, nodes.Metadata):
-        return wanted(node.type)
-    if isinstance(node, nodes.UnionType):
-        words = list(dict.fromkeys(wanted(one) for one in node.types))
-        *others, last = sorted(words, key="null".__eq__)
-        return f"{', '.join(others)} or {last}" if others else last
-    if isinstance(node, (nodes.EnumType, nodes.LiteralType)):
-        words = [repr(one) if isinstance(one, str) else _json_word(one) for one in _values(node)]
-        return f"one of {', '.join(words)}" if len(words) > 1 else ", ".join(words)
-    if getattr(node, "array_like", False):
-        return "an array"
-    return _KINDS[type(node)].wanted
-
-
-def holds_decimals(node: Any, seen: tuple[int, ...] = ()) -> bool:
-    """Tell whether a Decimal can be in a value."""
-    if isinstance(node, nodes.DecimalType):
-        return True
-    if id(node) in seen:
-        return False
-    return any(holds_decimals(child, (*seen, id(node))) for child in children(node))
-
-
-def has_only_decimals(node: Any, value: Any) -> bool:
-    """Tell whether each string for a Decimal is a number as in JSON, unlike `1_000` and `NaN`."""
-    if isinstance(value, (list, dict)) or isinstance(node, (nodes.UnionType, nodes.Metadata)):
-        return not any(
-            one.fault.startswith(_KINDS[nodes.DecimalType].fault)
-            for one in faults(node, value, Place(""))
-        )
-    return not (isinstance(node, nodes.DecimalType) and isinstance(value, str)) or is_decimal(
-        value
-    )
-
-
-# By what JSON shows
-
-
-class _Kind(NamedTuple):
-    wanted: str
-    accepted: tuple[type, ...]
-
-    @property
-    def fault(self) -> str:
-        return f"must be {self.wanted}"
-
-
-_OBJECT = _Kind("an object", (dict,))
-_ARRAY = _Kind("an array", (list,))
-
-_KINDS: dict[type, _Kind] = {
-    nodes.AnyType: _Kind("anything", (object,)),
-    nodes.NoneType: _Kind("null", (type(None),)),
-    nodes.BoolType: _Kind("true or false", (bool,)),
-    nodes.IntType: _Kind("an integer", (int,)),
-    nodes.FloatType: _Kind("a number", (int, float)),
-    nodes.StrType: _Kind("a string", (str,)),
-    nodes.BytesType: _Kind("bytes in base64", (str,)),
-    nodes.ByteArrayType: _Kind("bytes in base64", (str,)),
-    nodes.MemoryViewType: _Kind("bytes in base64", (str,)),
-    nodes.DateTimeType: _Kind("a date and time (RFC 3339)", (str,)),
-    nodes.DateType: _Kind("a date (RFC 3339)", (str,)),
-    nodes.TimeType: _Kind("a time (RFC 3339)", (str,)),
-    nodes.TimeDeltaType: _Kind("a duration (ISO 8601)", (str,)),
-    nodes.UUIDType: _Kind("a UUID", (str,)),
-    nodes.DecimalType: _Kind("a decimal number", (str, int, float)),
-    nodes.ListType: _ARRAY,
-    nodes.SetType: _ARRAY,
-    nodes.FrozenSetType: _ARRAY,
-    nodes.VarTupleType: _ARRAY,
-    nodes.TupleType: _ARRAY,
-    nodes.NamedTupleType: _ARRAY,
-    nodes.DictType: _OBJECT,
-    nodes.StructType: _OBJECT,
-    nodes.TypedDictType: _OBJECT,
-    nodes.DataclassType: _OBJECT,
-}
-
-_JSON_TYPES = {
-    bool: "a boolean",
-    int: "an integer",
-    float: "a number",
-    str: "a string",
-    list: "an array",
-    dict: "an object",
-    type(None): "null",
-}
-
-
-def _json_type(value: Any) -> str:
-    return _JSON_TYPES.get(type(value), "what it is")
-
-
-def _json_word(value: Any) -> str:
-    return {None: "null", True: "true", False: "false"}.get(value, str(value))
-
-
-def _values(node: Any) -> list[Any]:
-    if isinstance(node, nodes.EnumType):
-        return [member.value for member in node.cls]
-    return list(node.values)
-
-
-def _takes(node: Any, value: Any) -> bool:
-    """Tell whether a value of this JSON type can be one of a type."""
-    if isinstance(node, (nodes.EnumType, nodes.LiteralType)):
-        return type(value) in map(type, _values(node))
-    accepted = (list,) if getattr(node, "array_like", False) else _KINDS[type(node)].accepted
-    return isinstance(value, accepted) and (
-        bool in accepted or type(value) is not bool or accepted == (object,)
-    )
+        yield from _FAULTS.get(type(node), _simple_faults)(node, value, place)
 
 
 # What is wrong with a value of the right JSON type
 
 
-def _convert_faults(kind: Any, node: Any, value: Any, place: Place) -> Iterator[Fault]:
+def _simple_faults(node: Any, value: Any, place: Place) -> Iterator[Fault]:
+    kind = python_type(node)
+    if kind is None:
+        return
     try:
-        msgspec.convert(value, kind, str_keys=True)
-    except (msgspec.ValidationError, ValueError, OverflowError):
+        if isinstance(node, nodes.DecimalType) and not _is_decimal_if_text(value):
+            raise ValueError
+        made = msgspec.convert(value, kind)
+    except ValueError:
         yield Fault(place.path, f"must be {wanted(node)}")
+        return
+    needs_zone = getattr(node, "tz", None)
+    if needs_zone is not None and (made.tzinfo is not None) is not needs_zone:
+        yield Fault(place.path, f"must have {'a' if needs_zone else 'no'} time zone")
+
+
+def _is_decimal_if_text(value: Any) -> bool:
+    return not isinstance(value, str) or is_decimal(value)
 
 
 def _number_faults(node: Any, value: Any, place: Place) -> Iterator[Fault]:
-    kind = float if isinstance(node, nodes.FloatType) else int
-    broken = list(_convert_faults(kind, node, value, place))
+    broken = list(_simple_faults(node, value, place))
+    yield from broken
     if broken:
-        yield from broken
         return
     factor = node.multiple_of
     for is_kept, fault in (
@@ -220,20 +116,6 @@ def _number_faults(node: Any, value: Any, place: Place) -> Iterator[Fault]:
             yield Fault(place.path, fault)
 
 
-def _text_faults(node: Any, value: Any, place: Place) -> Iterator[Fault]:
-    kind = _TEXTS.get(type(node))
-    if isinstance(node, nodes.DecimalType) and isinstance(value, str) and not is_decimal(value):
-        yield Fault(place.path, f"must be {wanted(node)}")
-    elif kind is not None:
-        broken = list(_convert_faults(kind, node, value, place))
-        yield from broken
-        needs_zone = getattr(node, "tz", None)
-        if broken or needs_zone is None:
-            return
-        if (msgspec.convert(value, kind).tzinfo is not None) is not needs_zone:
-            yield Fault(place.path, f"must have {'a' if needs_zone else 'no'} time zone")
-
-
 def _string_faults(node: Any, value: str, place: Place) -> Iterator[Fault]:
     yield from _size_faults(node, len(value), "character", place)
     if node.pattern is not None and re.search(node.pattern, value) is None:
@@ -241,7 +123,7 @@ def _string_faults(node: Any, value: str, place: Place) -> Iterator[Fault]:
 
 
 def _bytes_faults(node: Any, value: str, place: Place) -> Iterator[Fault]:
-    broken = list(_convert_faults(bytes, node, value, place))
+    broken = list(_simple_faults(node, value, place))
     yield from broken
     if not broken:
         yield from _size_faults(node, len(msgspec.convert(value, bytes)), "byte", place)
@@ -257,10 +139,6 @@ def _size_faults(node: Any, size: int, unit: str, place: Place) -> Iterator[Faul
 
 def _count(number: int, unit: str) -> str:
     return f"{number} {unit}{'' if number == 1 else 's'}"
-
-
-def _enum_faults(node: Any, value: Any, place: Place) -> Iterator[Fault]:
-    return _convert_faults(node.cls, node, value, place)
 
 
 def _literal_faults(node: Any, value: Any, place: Place) -> Iterator[Fault]:
@@ -355,9 +233,8 @@ def _tag_faults(node: Any, value: Any, place: Place) -> Iterator[Fault]:
 
 
 def _tag(node: Any, value: Any, place: Place) -> tuple[Any, Place]:
-    if isinstance(value, list):
-        return (value[0] if value else None), place.item(0)
-    return value.get(node.tag_field), place.field(node.tag_field)
+    there = place.item(0) if isinstance(value, list) else place.field(node.tag_field)
+    return tag_of(node, value), there
 
 
 def _own_faults(kind: Any, value: Any, place: Place) -> Iterator[Fault]:
@@ -380,50 +257,30 @@ def own_text(cause: BaseException | None) -> str:
 
 
 def _union_faults(node: Any, value: Any, place: Place) -> Iterator[Fault]:
-    members = [one for one in node.types if _takes(_bare(one), value)]
+    members = members_for(node, value)
     if not members:
-        yield Fault(place.path, f"must be {wanted(node)}, not {_json_type(value)}")
-        return
-    tagged = [one for one in members if getattr(_bare(one), "tag_field", None)]
-    if len(tagged) > 1:
-        found, there = _tag(_bare(tagged[0]), value, place)
-        members = [one for one in tagged if _bare(one).tag == found]
-        if not members:
-            tags = ", ".join(repr(_bare(one).tag) for one in tagged)
-            fault = "is missing" if found is None else f"must be one of {tags}"
-            yield Fault(there.path, fault)
+        tagged = [bare(one) for one in node.types if tag_field(one)]
+        if not any(takes(one, value) for one in tagged):
+            yield Fault(place.path, f"must be {wanted(node)}, not {json_type(value)}")
             return
+        found, there = _tag(tagged[0], value, place)
+        tags = ", ".join(repr(one.tag) for one in tagged)
+        yield Fault(there.path, "is missing" if found is None else f"must be one of {tags}")
+        return
     found_in = [list(faults(one, value, place)) for one in members]
-    if all(found_in):
-        # Of numbers that are also integers, and of choices beside strings.
-        yield from (
-            found_in[0] if len(members) == 1 else [Fault(place.path, f"must be {wanted(node)}")]
-        )
+    if len(members) == 1:
+        yield from found_in[0]
+    elif all(found_in):  # an integer that is a number too, a choice beside strings
+        yield Fault(place.path, f"must be {wanted(node)}")
 
 
-def _bare(node: Any) -> Any:
-    return node.type if isinstance(node, nodes.Metadata) else node
-
-
-def _no_faults(node: Any, value: Any, place: Place) -> Iterator[Fault]:
-    return iter(())
-
-
-_TEXTS: dict[type, Any] = {
-    nodes.DateTimeType: datetime,
-    nodes.TimeType: time,
-}
 _FAULTS: dict[type, Callable[[Any, Any, Place], Iterator[Fault]]] = {
-    nodes.AnyType: _no_faults,
-    nodes.NoneType: _no_faults,
-    nodes.BoolType: _no_faults,
     nodes.IntType: _number_faults,
     nodes.FloatType: _number_faults,
     nodes.StrType: _string_faults,
     nodes.BytesType: _bytes_faults,
     nodes.ByteArrayType: _bytes_faults,
     nodes.MemoryViewType: _bytes_faults,
-    nodes.EnumType: _enum_faults,
     nodes.LiteralType: _literal_faults,
     nodes.ListType: _array_faults,
     nodes.SetType: _array_faults,

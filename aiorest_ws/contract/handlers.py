@@ -44,7 +44,8 @@ class Handler:
 
     `own` are its parameters before those that a request can fill: `self` and the request. `filled`
     are the names of those that the server fills, whatever their annotations. `names` are local
-    ones of the program. It is called as `call`, by default itself. Raises InvalidHandler for an annotation that cannot be checked.
+    ones of the program. It is called as `call`, by default itself. Raises InvalidHandler for an
+    annotation that cannot be checked.
     """
 
     def __init__(
@@ -131,7 +132,8 @@ class Handler:
             )
         check = parameter.check
         if check is not None and (check.node is None or not is_spellable(check.node)):
+            shown = inspect.formatannotation(check.type)
             raise InvalidHandler(
-                f"{self.label} takes {parameter.name!r} as {inspect.formatannotation(check.type)}, "
-                f"which no text in the URL {path!r} can spell."
+                f"{self.label} takes {parameter.name!r} as {shown}, which no text in "
+                f"the URL {path!r} can spell."
             )

@@ -83,7 +83,7 @@ def _is_text(node: nodes.Type) -> bool:
     return isinstance(node, nodes.StrType)
 
 
-def _spelled_int(node: nodes.Type, text: str) -> int:
+def _spelled_int(_node: nodes.Type, text: str) -> int:
     try:
         if _integer(text):
             return int(text)
@@ -92,14 +92,14 @@ def _spelled_int(node: nodes.Type, text: str) -> int:
     raise Misspelt
 
 
-def _spelled_float(node: nodes.Type, text: str) -> float:
+def _spelled_float(_node: nodes.Type, text: str) -> float:
     value = float(text) if _number(text) else math.inf
     if math.isinf(value):
         raise Misspelt
     return value
 
 
-def _spelled_bool(node: nodes.Type, text: str) -> bool:
+def _spelled_bool(_node: nodes.Type, text: str) -> bool:
     if text not in ("true", "false"):
         raise Misspelt
     return text == "true"
@@ -119,7 +119,7 @@ def _spelling(value: Any) -> str:
 
 
 def _checked_by(matches: Callable[[str], Any]) -> Callable[[nodes.Type, str], str]:
-    def spell(node: nodes.Type, text: str) -> str:
+    def spell(_node: nodes.Type, text: str) -> str:
         if not matches(text):
             raise Misspelt
         return text

@@ -43,6 +43,7 @@ from aiorest_ws.wrappers import (
     TOPIC_METHODS,
     Request,
     Response,
+    TypedRequest,
     normalize_method,
 )
 
@@ -90,7 +91,8 @@ class Dispatcher:
         context: Context | None = None
         handler: BoundHandler | None = None
         try:
-            if self._middlewares or type(request) is not Request:
+            kind: Any = type(request)
+            if self._middlewares or (kind is not Request and kind is not TypedRequest):
                 return self._reply_step_by_step(request)
             arguments = request._args or NO_ARGUMENTS
             result: CallResult | None = None

@@ -1,0 +1,109 @@
+"""Decode the `data` of a request straight into the type of its view."""
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from aiorest_ws.codecs import check_reserved, decode_base64, decode_message, is_too_deep
+from aiorest_ws.contract.values import Value
+from aiorest_ws.wrappers import Request, TypedRequest
+
+__all__ = ("STRAIGHT_BYTES", "Body", "decode_typed")
+
+# A larger message is decoded straight into the type of its view. Of a small one, to look for the
+# view first takes longer than to convert the values.
+STRAIGHT_BYTES = 2048
+
+
+class Body:
+    """Decodes messages to a view with `Data[T]`; raises for a value that does not fit.
+
+    For Decimals, and for models of pydantic, `every_message` is decoded so: a plain value has lost
+    digits.
+    """
+
+    def __init__(self, value: Value) -> None:
+        self.every_message = value.models is not None or bool(value.decimals)
+        self._value = value
+        kind = value.type if value.models is None else msgspec.Raw
+        others = [
+            (field.name, field.type, msgspec.field(name=field.encode_name, default=None))
+            for field in msgspec.structs.fields(Request)
+            if field.name != "data"
+        ]
+        message = msgspec.defstruct(
+            "Message",
+            [*others, ("data", kind)],
+            kw_only=True,
+            # Extra keys are attributes of a request. The ordinary way has seen to them by then.
+            forbid_unknown_fields=not self.every_message,
+        )
+        # Returns an object with the fields of a Request.
+        self.decode: Callable[[bytes], Any] = msgspec.json.Decoder(message).decode
+
+    def exactly(self, payload: bytes, data: object) -> Any:
+        """Return what the type makes of `data` in the message, which is `data` but for digits."""
+        self._value.check_decimals(data)
+        message: Any = self.decode(payload)
+        models = self._value.models
+        return message.data if models is None else models.read(bytes(message.data))
+
+
+class _Head(msgspec.Struct):
+    method: Any = None
+    url: Any = None
+
+
+class _Plain(msgspec.Struct):
+    data: Any = None
+
+
+_head_decoder = msgspec.json.Decoder(_Head)
+_data_decoder = msgspec.json.Decoder(_Plain)
+
+
+def decode_typed(
+    payload: bytes,
+    is_binary: bool,
+    body_for: Callable[[object, object], Body | None],
+) -> Request:
+    """Return the request in `payload`, with `data` as the type of its view where that is better.
+
+    `body_for` is asked with a method and a URL. What it cannot decode is left as it is: the
+    view's own check finds the fault. Raises MalformedMessage.
+    """
+    if is_binary:
+        payload = decode_base64(payload)
+    if len(payload) > STRAIGHT_BYTES:
+        try:
+            head = _head_decoder.decode(payload)
+            body = body_for(head.method, head.url)
+            if body is not None and not body.every_message:
+                whole = body.decode(payload)
+                if not is_too_deep(payload):
+                    return _typed_request(whole, {}, whole.data, payload)
+        # Of msgspec, or of the program: its classes may check their values.
+        except Exception:  # noqa: BLE001
+            return decode_message(payload)
+    request = decode_message(payload)
+    body = None if request.data is None else body_for(request.method, request.url)
+    if body is None or not body.every_message:
+        return request
+    try:
+        made = body.exactly(payload, request.data)
+    except Exception:  # noqa: BLE001  as above
+        return request
+    extra = {name: getattr(request, name) for name in request.extra_names}
+    return _typed_request(request, extra, made, payload)
+
+
+def _typed_request(whole: Any, extra: dict[str, Any], made: Any, payload: bytes) -> Request:
+    request = TypedRequest(
+        *(whole.method, whole.url, whole._args, None, whole.event_name, whole.id, whole.timeout),
+        *(whole.token, whole.since),
+        **extra,
+    )
+    check_reserved(request)
+    request.keep(made, lambda: _data_decoder.decode(payload).data)
+    return request

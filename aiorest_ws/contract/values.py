@@ -1,0 +1,79 @@
+"""Check the values of one parameter."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from aiorest_ws.contract.annotations import Checked
+from aiorest_ws.contract.decimals import Decimals
+from aiorest_ws.contract.faults import Fault, Place, faults
+from aiorest_ws.contract.handlers import Parameter
+from aiorest_ws.contract.kinds import wanted
+from aiorest_ws.contract.models import ModelChecker
+from aiorest_ws.contract.spelling import Misspelt, spelled
+
+__all__ = ("UNFIT", "Value")
+
+# Raised for a value that does not fit, besides what pydantic raises.
+UNFIT = (msgspec.ValidationError, Misspelt)
+
+
+class Value:
+    """A parameter whose values are checked."""
+
+    def __init__(self, parameter: Parameter, check: Checked, path_name: str | None) -> None:
+        self.name = parameter.name
+        self.is_data = parameter.is_data
+        self.path_name = path_name
+        self.node: Any = check.node
+        self.type = check.type
+        self.models = ModelChecker(check.type) if check.node is None else None
+        self.decimals = None if check.node is None else Decimals(check.node)
+        self._box = msgspec.defstruct("Box", [("value", check.type)], array_like=True)
+
+    def make(self, value: Any) -> Any:
+        """Return what the type makes of a JSON value; raise what is in `unfit`."""
+        if self.models is not None:
+            return self.models.make(value)
+        box: Any = msgspec.convert((value,), self._box, str_keys=True)
+        return box.value
+
+    def read(self, text: str) -> Any:
+        """Return what the type makes of a text in a URL."""
+        return self.make(spelled(self.node, text))
+
+    def check_decimals(self, value: Any) -> None:
+        """Raise Misspelt for a text that is no Decimal here, but is one for msgspec."""
+        if self.decimals is not None and not self.decimals.fit(value):
+            raise Misspelt
+
+    def faults(self, value: Any, *, is_text: bool) -> Iterator[Fault]:
+        """Yield what is wrong with a JSON value, or a text in a URL."""
+        place = Place("data") if self.is_data else Place(f"args.{self.name}")
+        if self.path_name is not None:
+            place = Place(f"url.{self.path_name}")
+        if is_text and self.models is None:
+            try:
+                value = spelled(self.node, value)
+            except Misspelt:
+                yield Fault(place.path, f"must be {wanted(self.node)}")
+                return
+        found = False
+        for fault in self._faults(value, place):
+            found = True
+            yield Fault(place.path, "is missing") if self.is_data and value is None else fault
+        if not found and not self._fits(value):
+            yield Fault(place.path, "is not valid")
+
+    def _faults(self, value: Any, place: Place) -> Iterator[Fault]:
+        if self.models is not None:
+            return self.models.faults(value, place)
+        return faults(self.node, value, place)
+
+    def _fits(self, value: Any) -> bool:
+        try:
+            self.make(value)
+        except UNFIT:
+            return False
+        return True
