@@ -19,6 +19,8 @@ import msgspec
 import msgspec.inspect as nodes
 
 from aiorest_ws.contract.data import DATA
+from aiorest_ws.contract.models import ModelChecker
+from aiorest_ws.contract.spelling import is_spellable
 from aiorest_ws.views import layers
 
 __all__ = (
@@ -29,6 +31,7 @@ __all__ = (
     "children",
     "is_free",
     "resolved",
+    "shown",
     "split_data",
 )
 
@@ -43,10 +46,11 @@ class Refused(Exception):
 
 
 class Checked(NamedTuple):
-    """A type of which values are checked, by msgspec if it has a node, else by pydantic."""
+    """A type of which values are checked, by msgspec (then it has a node) or as models."""
 
     type: Any
-    node: nodes.Type | None
+    node: nodes.Type | None = None
+    models: ModelChecker | None = None
 
 
 def callers_names() -> Mapping[str, Any]:
@@ -78,20 +82,27 @@ def is_free(annotation: Any) -> bool:
     return annotation is inspect.Parameter.empty or annotation is Any or annotation is object
 
 
+def shown(annotation: Any) -> str:
+    """Return an annotation as a program writes it, or nearly so."""
+    try:
+        return inspect.formatannotation(annotation)
+    except AttributeError:  # it is Annotated, and no type
+        return repr(get_args(annotation)[0])
+
+
 def split_data(annotation: Any) -> tuple[Any, bool]:
     """Return an annotation without DATA, and whether it had it; raise Refused."""
-    metadata: tuple[Any, ...] = getattr(annotation, "__metadata__", ())
-    if get_origin(annotation) is not Annotated or DATA not in metadata:
-        if annotation is DATA or any(
-            DATA in getattr(p, "__metadata__", ()) for p in _parts(annotation)
-        ):
-            raise Refused("`Data[...]` must be the whole annotation")
-        return annotation, False
-    base = get_args(annotation)[0]
-    if isinstance(base, TypeVar):
-        raise Refused("`Data` needs a type, as in `Data[NewOrder]`")
-    others = tuple(one for one in metadata if one is not DATA)
-    return (Annotated[(base, *others)] if others else base), True
+    is_data = get_origin(annotation) is Annotated and DATA in annotation.__metadata__
+    if is_data:
+        others = tuple(one for one in annotation.__metadata__ if one is not DATA)
+        base = get_args(annotation)[0]
+        if isinstance(base, TypeVar):
+            raise Refused("`Data` needs a type, as in `Data[NewOrder]`")
+        annotation = Annotated[(base, *others)] if others else base
+    marked = [one for one in _parts(annotation) if DATA in getattr(one, "__metadata__", ())]
+    if marked or annotation is DATA:
+        raise Refused("`Data[...]` must be the whole annotation")
+    return annotation, is_data
 
 
 def checked(annotation: Any) -> Checked:
@@ -115,18 +126,43 @@ def checked(annotation: Any) -> Checked:
     except Exception as exc:
         raise Refused(str(exc)) from exc
     for inner in _inner(node, set()):
-        if isinstance(inner, nodes.CustomType):
-            raise Refused(f"no JSON becomes a {_name(inner.cls)}")
-        if isinstance(inner, (nodes.RawType, nodes.ExtType)):
-            raise Refused("a part of it cannot be checked")
+        _check_node(inner)
     return Checked(annotation, node)
+
+
+def _check_node(node: Any) -> None:
+    """Refuse what msgspec takes, and fails for with each value."""
+    if isinstance(node, nodes.CustomType):
+        raise Refused(f"JSON has no {getattr(node.cls, '__name__', node.cls)}")
+    if isinstance(node, (nodes.RawType, nodes.ExtType)):
+        raise Refused("msgspec leaves a part of it undecoded")
+    if isinstance(node, nodes.DictType) and not is_spellable(node.key_type):
+        raise Refused("names in an object of JSON are texts")
+    if isinstance(node, (nodes.SetType, nodes.FrozenSetType)) and not _is_hashable(node.item_type):
+        raise Refused("a set cannot hold its items")
+
+
+def _is_hashable(node: Any, seen: tuple[int, ...] = ()) -> bool:
+    if isinstance(node, (nodes.ListType, nodes.SetType, nodes.DictType, nodes.TypedDictType)):
+        return False
+    if isinstance(node, nodes.StructType):
+        config = node.cls.__struct_config__
+        if config.eq and not config.frozen:
+            return False
+    elif isinstance(node, nodes.DataclassType) and node.cls.__hash__ is None:
+        return False
+    here = (*seen, id(node))
+    return all(_is_hashable(child, here) for child in children(node) if id(child) not in here)
 
 
 def _checked_by_pydantic(annotation: Any, parts: list[Any]) -> Checked:
     for part in parts:
         if inspect.isclass(part) and issubclass(part, msgspec.Struct):
             raise Refused(f"it mixes models of pydantic with {part.__name__}, a Struct")
-    return Checked(annotation, None)
+    try:
+        return Checked(annotation, models=ModelChecker(annotation))
+    except Exception as exc:
+        raise Refused(f"pydantic does not take it ({type(exc).__name__})") from exc
 
 
 def _arguments(annotation: Any) -> Iterator[Any]:
@@ -196,7 +232,3 @@ def children(node: nodes.Type) -> list[nodes.Type]:
             return [node.item_type]
         case _:
             return [field.type for field in getattr(node, "fields", ())]
-
-
-def _name(kind: Any) -> str:
-    return getattr(kind, "__name__", None) or repr(kind)

@@ -139,7 +139,7 @@ class _Compiler:
         call.__signature__ = self._signature(own)
         call.contract = handler
         data = None if handler.data is None else binding.values.get(handler.data.name)
-        call.body = None if data is None else Body(data)
+        call.body = None if data is None or data.models is not None else Body(data)
         return cast("Callable[..., Any]", call)
 
     def _path_values(self, texts: Sequence[str]) -> dict[str, str]:

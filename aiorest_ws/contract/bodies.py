@@ -19,14 +19,12 @@ STRAIGHT_BYTES = 2048
 class Body:
     """Decodes messages to a view with `Data[T]`; raises for a value that does not fit.
 
-    For Decimals, and for models of pydantic, `every_message` is decoded so: a plain value has lost
-    digits.
+    For Decimals `every_message` is decoded so: a plain value has lost digits.
     """
 
     def __init__(self, value: Value) -> None:
-        self.every_message = value.models is not None or bool(value.decimals)
+        self.every_message = bool(value.decimals)
         self._value = value
-        kind = value.type if value.models is None else msgspec.Raw
         others = [
             (field.name, field.type, msgspec.field(name=field.encode_name, default=None))
             for field in msgspec.structs.fields(Request)
@@ -34,7 +32,7 @@ class Body:
         ]
         message = msgspec.defstruct(
             "Message",
-            [*others, ("data", kind)],
+            [*others, ("data", value.type)],
             kw_only=True,
             # Extra keys are attributes of a request. The ordinary way has seen to them by then.
             forbid_unknown_fields=not self.every_message,
@@ -45,9 +43,7 @@ class Body:
     def exactly(self, payload: bytes, data: object) -> Any:
         """Return what the type makes of `data` in the message, which is `data` but for digits."""
         self._value.check_decimals(data)
-        message: Any = self.decode(payload)
-        models = self._value.models
-        return message.data if models is None else models.read(bytes(message.data))
+        return self.decode(payload).data
 
 
 class _Head(msgspec.Struct):
@@ -55,12 +51,7 @@ class _Head(msgspec.Struct):
     url: Any = None
 
 
-class _Plain(msgspec.Struct):
-    data: Any = None
-
-
 _head_decoder = msgspec.json.Decoder(_Head)
-_data_decoder = msgspec.json.Decoder(_Plain)
 
 
 def decode_typed(
@@ -75,7 +66,7 @@ def decode_typed(
     """
     if is_binary:
         payload = decode_base64(payload)
-    if len(payload) > STRAIGHT_BYTES:
+    if len(payload) > STRAIGHT_BYTES and _is_sound(payload, is_binary):
         try:
             head = _head_decoder.decode(payload)
             body = body_for(head.method, head.url)
@@ -98,6 +89,21 @@ def decode_typed(
     return _typed_request(request, extra, made, payload)
 
 
+def _is_sound(payload: bytes, is_binary: bool) -> bool:
+    """Tell whether text that the type leaves out, and is not decoded, is known to be valid.
+
+    A number out of range is not looked for: that would take longer than to decode it.
+    """
+    if b"\\ud" in payload or b"\\uD" in payload:  # maybe half of a surrogate pair
+        return False
+    if is_binary:  # the UTF-8 of a text message has been checked
+        try:
+            payload.decode()
+        except UnicodeDecodeError:
+            return False
+    return True
+
+
 def _typed_request(whole: Any, extra: dict[str, Any], made: Any, payload: bytes) -> Request:
     request = TypedRequest(
         *(whole.method, whole.url, whole._args, None, whole.event_name, whole.id, whole.timeout),
@@ -105,5 +111,5 @@ def _typed_request(whole: Any, extra: dict[str, Any], made: Any, payload: bytes)
         **extra,
     )
     check_reserved(request)
-    request.keep(made, lambda: _data_decoder.decode(payload).data)
+    request.keep(made, lambda: decode_message(payload).data)
     return request

@@ -10,6 +10,7 @@ from aiorest_ws.contract.annotations import (
     checked,
     is_free,
     resolved,
+    shown,
     split_data,
 )
 from aiorest_ws.contract.spelling import is_spellable
@@ -91,10 +92,9 @@ class Handler:
                 return plain
             check = None if is_free(annotation) else checked(annotation)
         except Refused as exc:
-            shown = inspect.formatannotation(parameter.annotation)
             raise InvalidHandler(
-                f"{self.label} takes {parameter.name!r} as {shown}, which cannot be checked: "
-                f"{exc}."
+                f"{self.label} takes {parameter.name!r} as {shown(parameter.annotation)}, which "
+                f"cannot be checked: {exc}."
             ) from exc.__cause__
         return plain._replace(check=check, is_data=is_data)
 
@@ -132,8 +132,7 @@ class Handler:
             )
         check = parameter.check
         if check is not None and (check.node is None or not is_spellable(check.node)):
-            shown = inspect.formatannotation(check.type)
             raise InvalidHandler(
-                f"{self.label} takes {parameter.name!r} as {shown}, which no text in "
+                f"{self.label} takes {parameter.name!r} as {shown(check.type)}, which no text in "
                 f"the URL {path!r} can spell."
             )

@@ -70,6 +70,10 @@ _JSON_TYPES = {
 }
 
 
+# The order in which a client is told what it can choose.
+_CHOICES = (str, int, bool, type(None))
+
+
 def json_type(value: Any) -> str:
     """Return what a JSON value is."""
     return _JSON_TYPES.get(type(value), f"of the type {type(value).__name__}")
@@ -79,7 +83,7 @@ def choices(node: Any) -> list[Any]:
     """Return the values of an enumeration or a Literal."""
     if isinstance(node, nodes.EnumType):
         return [member.value for member in node.cls]
-    return list(node.values)
+    return sorted(node.values, key=lambda one: _CHOICES.index(type(one)))
 
 
 def bare(node: Any) -> Any:

@@ -58,17 +58,17 @@ _WORDS = {
 
 
 class ModelChecker:
-    """Make values of a type with models in it, `read` of JSON. It raises `unfit`."""
+    """Make values of a type with models in it. Its errors are `unfit`."""
 
     def __init__(self, kind: Any) -> None:
         pydantic: Any = import_module("pydantic")
         self.unfit: type[Exception] = pydantic.ValidationError
         # Not `validate_python`: a strict model would not take a date, for example.
-        self.read: Callable[[bytes], Any] = pydantic.TypeAdapter(kind).validate_json
+        self._read: Callable[[bytes], Any] = pydantic.TypeAdapter(kind).validate_json
 
     def make(self, value: Any) -> Any:
         """Return what the type makes of a JSON value."""
-        return self.read(_encode(value))
+        return self._read(_encode(value))
 
     def faults(self, value: Any, place: Place) -> Iterator[Fault]:
         """Yield what is wrong with a JSON value."""

@@ -10,7 +10,6 @@ from aiorest_ws.contract.decimals import Decimals
 from aiorest_ws.contract.faults import Fault, Place, faults
 from aiorest_ws.contract.handlers import Parameter
 from aiorest_ws.contract.kinds import wanted
-from aiorest_ws.contract.models import ModelChecker
 from aiorest_ws.contract.spelling import Misspelt, spelled
 
 __all__ = ("UNFIT", "Value")
@@ -28,7 +27,7 @@ class Value:
         self.path_name = path_name
         self.node: Any = check.node
         self.type = check.type
-        self.models = ModelChecker(check.type) if check.node is None else None
+        self.models = check.models
         self.decimals = None if check.node is None else Decimals(check.node)
         self._box = msgspec.defstruct("Box", [("value", check.type)], array_like=True)
 
