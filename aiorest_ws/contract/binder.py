@@ -195,8 +195,8 @@ class _Compiler:
                 f"data = missing if type({request}) is Request else {request}.take(missing)",
                 "if data is missing:",
                 f"    plain = {request}.data",
-                "    check(plain)" if value.decimals else "",
                 f"    data = {is_default}{self._conversion(value)}",
+                "    check(plain)" if value.decimals else "",
             ]
         if not parameter.is_required:
             self._names["default"] = parameter.default

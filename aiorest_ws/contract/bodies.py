@@ -42,8 +42,9 @@ class Body:
 
     def exactly(self, payload: bytes, data: object) -> Any:
         """Return what the type makes of `data` in the message, which is `data` but for digits."""
+        made = self.decode(payload).data
         self._value.check_decimals(data)
-        return self.decode(payload).data
+        return made
 
 
 class _Head(msgspec.Struct):

@@ -4,7 +4,7 @@ import json
 import math
 from datetime import date, datetime, timedelta
 from decimal import Decimal
-from typing import Annotated, Any, Literal, TypedDict
+from typing import Annotated, Any, Literal, TypedDict, Union
 from uuid import UUID
 
 import msgspec
@@ -54,11 +54,9 @@ def typed_dict_of(fields):
     return TypedDict("Made", dict(zip(NAMES, fields, strict=False)), total=False)
 
 
-def unions(types):
+def union_of(types):
     """Return the union of types if msgspec takes it, else the first."""
-    union = types[0]
-    for one in types[1:]:
-        union = union | one
+    union = Union[tuple(types)]
     try:
         msgspec.json.Decoder(union)
     except TypeError:
@@ -81,7 +79,7 @@ types = st.recursive(
             array_like=st.booleans(),
         ),
         st.lists(st.sampled_from([int, str, None, bool, list[int], Colour]), min_size=1).map(
-            unions
+            union_of
         ),
     ),
     max_leaves=4,
