@@ -5,8 +5,6 @@ from contextvars import copy_context
 from typing import Any, TypeVar, Unpack
 
 from aiorest_ws.abstract import AbstractEndpoint, AbstractRouter
-from aiorest_ws.contract.binder import body_of
-from aiorest_ws.contract.bodies import STRAIGHT_BYTES, Body, decode_typed
 from aiorest_ws.decorators import EndpointFunction
 from aiorest_ws.dispatch.dispatcher import Dispatcher
 from aiorest_ws.dispatch.failures import ErrorHandler
@@ -27,7 +25,7 @@ from aiorest_ws.topics.routes import TopicRoute, TopicRoutes
 from aiorest_ws.urls.utils import reverse
 from aiorest_ws.validators import RouteArgumentsValidator, check_methods, check_path
 from aiorest_ws.views import MethodBasedView
-from aiorest_ws.wrappers import Request, normalize_method
+from aiorest_ws.wrappers import Request
 
 __all__ = ("SimpleRouter",)
 
@@ -213,11 +211,8 @@ class SimpleRouter(AbstractRouter):
         if endpoint.name:
             self._check_name(endpoint.name)
         self._route_table.add(endpoint, self.scopes.add(endpoint, scope))
-        for method in () if self._has_own_search else endpoint.methods:
-            body = body_of(endpoint.handler, normalize_method(method))
-            if body is not None:
-                plain = 0 if body.every_message else STRAIGHT_BYTES
-                self.plain_bytes = min(plain, self.plain_bytes)
+        if not self._has_own_search:
+            self.plain_bytes = self._route_table.plain_bytes
         self._urls.append(endpoint)
         if endpoint.name:
             self._routes[endpoint.name] = endpoint
@@ -243,16 +238,7 @@ class SimpleRouter(AbstractRouter):
         """
         if len(payload) <= self.plain_bytes:
             return super().decode(payload, is_binary)
-        return decode_typed(payload, is_binary, self._body_for)
-
-    def _body_for(self, method: object, url: object) -> Body | None:
-        if not isinstance(url, str):
-            return None
-        route, _ = self._route_table.find(normalize_path(url.partition("?")[0]))
-        word = normalize_method(method)
-        if route is None or word not in route.handlers:
-            return None
-        return body_of(route.handlers[word].view_class, word)
+        return self._route_table.decode(payload, is_binary)
 
     def extract_url(self, request: Request) -> str:
         """Return the URL of a request, without its query, stripped and with a trailing slash."""

@@ -29,6 +29,7 @@ __all__ = (
     "callers_names",
     "checked",
     "children",
+    "every_part",
     "is_free",
     "resolved",
     "shown",
@@ -125,7 +126,7 @@ def checked(annotation: Any) -> Checked:
         raise Refused(f"{exc.name!r}, a name in it, is not defined") from None
     except Exception as exc:
         raise Refused(str(exc)) from exc
-    for inner in _inner(node, set()):
+    for inner in every_part(node):
         _check_node(inner)
     return Checked(annotation, node)
 
@@ -208,13 +209,14 @@ def _has_fields(kind: Any) -> bool:
     )
 
 
-def _inner(node: nodes.Type, seen: set[int]) -> Iterator[nodes.Type]:
-    if id(node) in seen:
-        return
-    seen.add(id(node))
-    yield node
-    for child in children(node):
-        yield from _inner(child, seen)
+def every_part(node: nodes.Type, seen: set[int] | None = None) -> Iterator[nodes.Type]:
+    """Yield a node and all that it is made of, each once."""
+    seen = set() if seen is None else seen
+    if id(node) not in seen:
+        seen.add(id(node))
+        yield node
+        for child in children(node):
+            yield from every_part(child, seen)
 
 
 def children(node: nodes.Type) -> list[nodes.Type]:

@@ -1,8 +1,8 @@
 """Compile, for a handler and a path, the function that checks values and calls the handler."""
 
-import functools
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial, update_wrapper
 from itertools import islice
 from typing import Any, cast
 
@@ -12,11 +12,11 @@ from aiorest_ws.contract.bodies import Body
 from aiorest_ws.contract.faults import MAX_FAULTS, Fault
 from aiorest_ws.contract.handlers import Handler, Parameter
 from aiorest_ws.contract.spelling import spelled
-from aiorest_ws.contract.values import UNFIT, Value
+from aiorest_ws.contract.values import UNFIT, Value, convert_for
 from aiorest_ws.exceptions import ValidationError
 from aiorest_ws.wrappers import Request
 
-__all__ = ("body_of", "bound")
+__all__ = ("bound",)
 
 _EMPTY = inspect.Parameter.empty
 
@@ -93,12 +93,6 @@ def bound(
     return _Compiler(binding).function()
 
 
-def body_of(view_class: Any, word: str) -> Body | None:
-    """Return what decodes messages to a method of a view class; None without `Data[T]`."""
-    body = getattr(getattr(view_class, word, None), "body", None)
-    return body if isinstance(body, Body) else None
-
-
 class _Compiler:
     """Write the function. One that takes `*values` and loops over parameters is much slower."""
 
@@ -108,7 +102,6 @@ class _Compiler:
         self._names: dict[str, Any] = {
             "handler": binding.handler.call,
             "binding": binding,
-            "convert": msgspec.convert,
             "refusal": binding.refusal,
         }
         self._checks: list[str] = []
@@ -123,7 +116,6 @@ class _Compiler:
         given.update(self._arguments(request))
         if handler.data is not None:
             given[handler.data.name] = self._data(handler.data, request)
-        self._decimals()
         unfit = [*UNFIT, *(one.models.unfit for one in binding.values.values() if one.models)]
         self._names["unfit"] = tuple(dict.fromkeys(unfit))
         source = [
@@ -135,7 +127,7 @@ class _Compiler:
             f"    return handler({', '.join([*own, *self._passed(given, texts)])})",
         ]
         exec("\n".join(source), self._names)  # noqa: S102  its names are identifiers of a signature
-        call: Any = functools.update_wrapper(self._names["call"], handler.function)
+        call: Any = update_wrapper(self._names["call"], handler.function)
         call.__signature__ = self._signature(own)
         call.contract = handler
         data = None if handler.data is None else binding.values.get(handler.data.name)
@@ -156,32 +148,36 @@ class _Compiler:
     def _arguments(self, request: str) -> dict[str, str]:
         """Convert all arguments at once, as the fields of a Struct."""
         arguments, values = self._binding.arguments, self._binding.values
-        if not any(one.name in values for one in arguments):
+        checked = [values[one.name] for one in arguments if one.name in values]
+        if not checked:
             return {}
-        fields: list[Any] = []
-        for one in arguments:
-            value = values.get(one.name)
-            is_converted = value is not None and value.models is None
-            kind = value.type if value is not None and is_converted else Any
-            default = functools.partial(_itself, one.default)
-            field = (one.name, kind)
-            fields.append(
-                field if one.is_required else (*field, msgspec.field(default_factory=default))
-            )
-        self._names["Arguments"] = msgspec.defstruct("Arguments", fields, kw_only=True)
+        fields = [_field(one, values.get(one.name)) for one in arguments]
+        kind = msgspec.defstruct("Arguments", fields, kw_only=True)
+        self._names.update(
+            Arguments=kind,
+            # Without arguments, all are the defaults.
+            default_arguments=None if any(one.is_required for one in arguments) else kind(),
+            convert_arguments=convert_for([one.check for one in checked]),
+        )
         self._checks += [
-            f"if {request}.url and '?' in {request}.url:",
-            f"    binding.read_query({request}, arguments)",
-            "found = convert(arguments, Arguments, str_keys=True)",
+            "if arguments or default_arguments is None:",
+            f"    if {request}.url and '?' in {request}.url:",
+            f"        binding.read_query({request}, arguments)",
+            "    found = convert_arguments(arguments, Arguments)",
         ]
-        for index, one in enumerate(arguments):
-            value = values.get(one.name)
-            if value is not None and value.models is not None:
-                self._names[f"make{index}"] = value.make
+        for index, value in enumerate(checked):
+            self._names[f"make{index}"], self._names[f"check{index}"] = (
+                value.make,
+                value.check_decimals,
+            )
+            if value.models is not None:
                 self._checks += [
-                    f"if {one.name!r} in arguments:",
-                    f"    found.{one.name} = make{index}(found.{one.name})",
+                    f"    if {value.name!r} in arguments:",
+                    f"        found.{value.name} = make{index}(found.{value.name})",
                 ]
+            elif value.decimals:
+                self._checks.append(f"    check{index}(arguments.get({value.name!r}))")
+        self._checks += ["else:", "    found = default_arguments"]
         return {one.name: f"found.{one.name}" for one in arguments}
 
     def _data(self, parameter: Parameter, request: str) -> str:
@@ -206,17 +202,10 @@ class _Compiler:
 
     def _conversion(self, value: Value) -> str:
         if inspect.isclass(value.type) and issubclass(value.type, msgspec.Struct):
-            self._names["Body"] = value.type
-            return "convert(plain, Body, str_keys=True)"
+            self._names.update(Body=value.type, convert=value.convert)
+            return "convert(plain, Body)"
         self._names["make"] = value.make
         return "make(plain)"
-
-    def _decimals(self) -> None:
-        for index, one in enumerate(self._binding.arguments):
-            value = self._binding.values.get(one.name)
-            if value is not None and value.decimals:
-                self._names[f"check{index}"] = value.check_decimals
-                self._checks.append(f"check{index}(arguments.get({one.name!r}))")
 
     def _passed(self, given: Mapping[str, str], texts: Sequence[str]) -> list[str]:
         """Return what the handler is called with."""
@@ -261,5 +250,14 @@ class _Compiler:
         return inspect.Signature(parameters)
 
 
-def _itself(value: Any) -> Any:
+def _field(parameter: Parameter, value: Value | None) -> Any:
+    """Return the field of a Struct for an argument."""
+    kind = Any if value is None or value.models is not None else value.check.type
+    if parameter.is_required:
+        return parameter.name, kind
+    # Not `default`: a mutable one would be copied, or refused.
+    return parameter.name, kind, msgspec.field(default_factory=partial(_same, parameter.default))
+
+
+def _same(value: Any) -> Any:
     return value

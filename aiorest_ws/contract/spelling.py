@@ -3,11 +3,12 @@
 import math
 import re
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import msgspec.inspect as nodes
 
-__all__ = ("Misspelt", "is_decimal", "is_spellable", "spelled")
+__all__ = ("Misspelt", "is_decimal", "is_spellable", "reader", "spelled")
 
 _integer = re.compile(r"-?(?:0|[1-9][0-9]*)").fullmatch
 _number = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?").fullmatch
@@ -57,6 +58,12 @@ def spelled(node: nodes.Type, text: Any) -> Any:
         return text
     spell = _SPELLINGS.get(type(node))
     return text if spell is None else spell(node, text)
+
+
+def reader(node: nodes.Type) -> Callable[[str], Any] | None:
+    """Return what makes a value of a text, if nothing else of the type is to be checked."""
+    is_simple = node in (nodes.IntType(), nodes.FloatType(), nodes.BoolType())
+    return partial(_SPELLINGS[type(node)], node) if is_simple else None
 
 
 def _spelled_items(node: Any, texts: list[Any]) -> list[Any]:

@@ -1,21 +1,33 @@
 """Check the values of one parameter."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
+import msgspec.inspect as nodes
 
-from aiorest_ws.contract.annotations import Checked
+from aiorest_ws.contract.annotations import Checked, every_part
 from aiorest_ws.contract.decimals import Decimals
 from aiorest_ws.contract.faults import Fault, Place, faults
 from aiorest_ws.contract.handlers import Parameter
 from aiorest_ws.contract.kinds import wanted
-from aiorest_ws.contract.spelling import Misspelt, spelled
+from aiorest_ws.contract.spelling import Misspelt, reader, spelled
 
-__all__ = ("UNFIT", "Value")
+__all__ = ("UNFIT", "Value", "convert_for")
 
 # Raised for a value that does not fit, besides what pydantic raises.
 UNFIT = (msgspec.ValidationError, Misspelt)
+
+
+def convert_for(checks: Sequence[Checked]) -> Callable[[Any, Any], Any]:
+    """Return msgspec's `convert` for some types. It is slower if it looks for numbers in names."""
+    every = [part for one in checks if one.node is not None for part in every_part(one.node)]
+    has_other_names = any(
+        isinstance(part, nodes.DictType) and not isinstance(part.key_type, nodes.StrType)
+        for part in every
+    )
+    return partial(msgspec.convert, str_keys=True) if has_other_names else msgspec.convert
 
 
 class Value:
@@ -25,21 +37,23 @@ class Value:
         self.name = parameter.name
         self.is_data = parameter.is_data
         self.path_name = path_name
+        self.check = check
         self.node: Any = check.node
         self.type = check.type
         self.models = check.models
         self.decimals = None if check.node is None else Decimals(check.node)
+        self.convert = convert_for([check])
         self._box = msgspec.defstruct("Box", [("value", check.type)], array_like=True)
+        # Returns what the type makes of a text in a URL.
+        self.read: Callable[[str], Any] = (check.node and reader(check.node)) or self._read
 
     def make(self, value: Any) -> Any:
         """Return what the type makes of a JSON value; raise what is in `unfit`."""
         if self.models is not None:
             return self.models.make(value)
-        box: Any = msgspec.convert((value,), self._box, str_keys=True)
-        return box.value
+        return self.convert((value,), self._box).value
 
-    def read(self, text: str) -> Any:
-        """Return what the type makes of a text in a URL."""
+    def _read(self, text: str) -> Any:
         return self.make(spelled(self.node, text))
 
     def check_decimals(self, value: Any) -> None:

@@ -1,7 +1,6 @@
 """For random types and values: small and large messages, and msgspec, agree."""
 
 import json
-import math
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Annotated, Any, Literal, TypedDict, Union
@@ -30,7 +29,7 @@ SIMPLE = [
     Decimal,
     Colour,
     Level,
-    Literal["a", 1, None],
+    Literal["a", 1, None],  # noqa: PYI061  another type than the union
     Annotated[int, Meta(ge=-5, lt=100)],
     Annotated[int, Meta(multiple_of=3)],
     Annotated[float, Meta(gt=0)],
@@ -56,7 +55,7 @@ def typed_dict_of(fields):
 
 def union_of(types):
     """Return the union of types if msgspec takes it, else the first."""
-    union = Union[tuple(types)]
+    union = Union[tuple(types)]  # noqa: UP007  of a list
     try:
         msgspec.json.Decoder(union)
     except TypeError:
@@ -86,8 +85,10 @@ types = st.recursive(
 )
 
 texts = st.sampled_from(
-    ["", "a", "red", "NaN", "1_0", "1.5", "2026-01-02", "2026-01-02T03:04:05Z", "PT5S", "YWI="]
-    + ["12345678-1234-5678-1234-567812345678", "\u0665", "street"]
+    [
+        *("", "a", "red", "NaN", "1_0", "1.5", "2026-01-02", "2026-01-02T03:04:05Z", "PT5S"),
+        *("YWI=", "12345678-1234-5678-1234-567812345678", "\u0665", "street"),
+    ]
 )
 values = st.recursive(
     st.one_of(
@@ -127,34 +128,41 @@ def _described(schema, definitions, depth):
     if "enum" in schema:
         return st.sampled_from(schema["enum"])
     match schema.get("type"):
-        case "integer":
-            return st.integers(0, 90).map(lambda number: number * 3)
-        case "number":
-            return st.floats(0.1, 100)
-        case "boolean":
-            return st.booleans()
-        case "null":
-            return st.none()
-        case "string":
-            return texts
         case "array":
-            if "prefixItems" in schema:
-                items = [_described(one, definitions, depth) for one in schema["prefixItems"]]
-                return st.tuples(*items).map(list)
-            item = schema.get("items")
-            one = _described(item if isinstance(item, dict) else {}, definitions, depth)
-            return st.lists(one, max_size=3)
+            return _described_array(schema, definitions, depth)
         case "object":
-            fields = {
-                name: _described(one, definitions, depth)
-                for name, one in schema.get("properties", {}).items()
-            }
-            required = set(schema.get("required", ()))
-            needed = {name: one for name, one in fields.items() if name in required}
-            others = {name: one for name, one in fields.items() if name not in required}
-            return st.fixed_dictionaries(needed, optional=others)
-        case _:
-            return values
+            return _described_object(schema, definitions, depth)
+        case kind:
+            return PLAIN.get(kind, values)
+
+
+PLAIN = {
+    "integer": st.integers(0, 90).map(lambda number: number * 3),
+    "number": st.floats(0.1, 100),
+    "boolean": st.booleans(),
+    "null": st.none(),
+    "string": texts,
+}
+
+
+def _described_array(schema, definitions, depth):
+    if "prefixItems" in schema:
+        items = [_described(one, definitions, depth) for one in schema["prefixItems"]]
+        return st.tuples(*items).map(list)
+    item = schema.get("items")
+    one = _described(item if isinstance(item, dict) else {}, definitions, depth)
+    return st.lists(one, max_size=3)
+
+
+def _described_object(schema, definitions, depth):
+    fields = {
+        name: _described(one, definitions, depth)
+        for name, one in schema.get("properties", {}).items()
+    }
+    required = set(schema.get("required", ()))
+    needed = {name: one for name, one in fields.items() if name in required}
+    others = {name: one for name, one in fields.items() if name not in required}
+    return st.fixed_dictionaries(needed, optional=others)
 
 
 def reply_to(router, text, blanks):
@@ -181,7 +189,7 @@ def test_small_and_large_messages_are_answered_alike(data):
         assert small == large
         assert len(made) in (0, 2)
         if made:
-            assert made[0] == made[1] or math.nan in made
+            assert made[0] == made[1]
             assert small["data"] is None
         else:
             assert small["status"] == 422

@@ -393,11 +393,6 @@ def test_any_callable_is_read(form):
     ]  # fmt: skip
 
 
-class Descriptor:
-    def __get__(self, view, owner=None):
-        return functools.partial(plain) if view is None else functools.partial(plain)
-
-
 KINDS = {
     "method": lambda self, request, id, limit=5: [id, limit],
     "static": staticmethod(plain),

@@ -9,7 +9,6 @@ from aiorest_ws import Data, Request, SimpleRouter
 from aiorest_ws.contract.bodies import STRAIGHT_BYTES
 from support.contracts import CASES, reply_of
 
-# Two of the table are about what a message must not lose: see the test with sockets.
 IDS = [f"{index}-{text[:30]}" for index, (_, text, _) in enumerate(CASES)]
 
 
