@@ -59,6 +59,7 @@ EXCHANGES = {
     "csv_exchange.txt": "csv_views",
     "error_handlers_exchange.txt": "error_handlers",
     "reply_values_exchange.txt": "reply_values",
+    "validation_exchange.txt": "validation",
     "xml_exchange.txt": "xml_views",
     "wire_arguments.txt": "wire",
     "wire_base64.txt": "wire",
