@@ -235,9 +235,9 @@ class Application:
         factory.protocol = self.protocol
         given = self._router if router is None else router
         factory.router = choose_router(given, self._own_router, factory.router)
-        self._equip(factory.router)
+        factory.equip(self._middlewares, self._error_handlers)
         if not (self._startup_hooks or self._connect_hooks):  # these may authenticate
-            check_auth_required(factory.router)
+            check_auth_required(factory.router, factory.equipment)
         factory.connect_hooks = self._connect_hooks
         factory.disconnect_hooks = self._disconnect_hooks
         if compress:
@@ -370,13 +370,6 @@ class Application:
             make_url=make_url,
             print_line=print_line,
         )
-
-    def _equip(self, router: AbstractRouter) -> None:
-        """Add this application's middlewares, before the router's own, and error handlers."""
-        theirs = router.middlewares
-        theirs[:0] = [ours for ours in self._middlewares if ours not in theirs]
-        if self._error_handlers:
-            router.error_handlers.update(self._error_handlers)  # type: ignore[attr-defined]
 
     def _get_ssl_context(self) -> ssl.SSLContext | None:
         # Of 1.1: a subclass may override it, on the asyncio reactor.

@@ -11,7 +11,7 @@ import types
 from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context, copy_context
 from threading import get_ident
-from typing import Any
+from typing import Any, TypeAlias, TypeVar, cast
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.python import threadable
@@ -26,6 +26,7 @@ __all__ = (
     "PLAIN_TYPES",
     "Outcome",
     "Ready",
+    "Steps",
     "drive",
     "explain_await_error",
     "failure_of",
@@ -36,7 +37,14 @@ __all__ = (
     "shield",
     "start",
     "stepped",
+    "take",
 )
+
+_T = TypeVar("_T")
+
+# A generator that yields each awaitable and receives its result: one function for what may have
+# to wait and mostly does not.
+Steps: TypeAlias = Generator[Any, Any, _T]
 
 # What views mostly return. A look-up in this set is faster than looking for __await__.
 PLAIN_TYPES = frozenset({bool, bytes, dict, float, int, list, str, tuple, type(None)})
@@ -61,6 +69,31 @@ class Ready(bytes):
     def __await__(self) -> Generator[Any, Any, bytes]:
         return bytes(self)
         yield  # makes this a generator
+
+
+def take(steps: Steps[_T]) -> _T | Coroutine[Any, Any, _T]:
+    """Return what `steps` return, or from the first one that waits on a coroutine of it."""
+    try:
+        waiting = next(steps)
+    except StopIteration as stop:
+        return cast("_T", stop.value)
+    return _take_later(steps, waiting)
+
+
+async def _take_later(steps: Steps[_T], waiting: Any) -> _T:
+    try:
+        while True:
+            step: Callable[[Any], Any] = steps.send
+            try:
+                result = await waiting
+            except BaseException as exc:  # noqa: BLE001  the steps handle it
+                step, result = steps.throw, exc
+            try:
+                waiting = step(result)
+            except StopIteration as stop:
+                return cast("_T", stop.value)
+    finally:
+        steps.close()
 
 
 def settled(answer: Deferred[Any]) -> tuple[bool, Any]:

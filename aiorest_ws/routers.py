@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import copy_context
+from functools import partial
 from typing import Any, TypeVar, Unpack
 
 from aiorest_ws.abstract import AbstractEndpoint, AbstractRouter
 from aiorest_ws.decorators import EndpointFunction
-from aiorest_ws.dispatch.dispatcher import Dispatcher
+from aiorest_ws.dispatch.dispatcher import Dispatcher, Dispatchers
 from aiorest_ws.dispatch.failures import ErrorHandler
 from aiorest_ws.dispatch.route_table import RouteTable, normalize_path
 from aiorest_ws.dispatch.scopes import Scope, Scopes
@@ -63,9 +64,14 @@ class SimpleRouter(AbstractRouter):
             type(self).extract_url is not SimpleRouter.extract_url
             or type(self).search_handler is not SimpleRouter.search_handler
         )
-        self._reply_in_context = Dispatcher(
-            self, self._route_table, asks_router=self._has_own_search
-        ).reply
+        make = partial(
+            Dispatcher,
+            self,
+            self._route_table,
+            asks_router=self._has_own_search,
+            may_await=type(self).process_request is not SimpleRouter.process_request,
+        )
+        self.dispatchers = Dispatchers(make)
 
     # Registration
 
@@ -273,4 +279,4 @@ class SimpleRouter(AbstractRouter):
         Every exception becomes a failure; nothing is raised.
         """
         # A context variable that a view sets must not reach the connection's next request.
-        return copy_context().run(self._reply_in_context, request)
+        return copy_context().run(self.dispatchers.reply, request)

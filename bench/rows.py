@@ -70,6 +70,12 @@ PLAIN = Peer("plain view", "ours", OURS.needs)
 ONE_ROUTE = Peer("1 route", "ours", OURS.needs, ("--routes", "0"))
 MANY_ROUTES = Peer("2,001 routes", "ours", OURS.needs, ("--routes", "1000"))
 
+# Middlewares that do nothing: what it takes to call them.
+MIDDLEWARES = {
+    kind: Peer(f"{kind} middleware", "ours", OURS.needs, ("--middlewares", kind))
+    for kind in ("one", "three", "response", "asynchronous")
+}
+
 # Topics, and what each is compared with. REDIS_URL stands for a server made for the run.
 REDIS_URL = "{redis}"
 TOPICS = Peer("ours", "topics", OURS.needs)
@@ -171,6 +177,30 @@ ROWS = (
         "a coroutine view that does not suspend, against the same plain view",
         own=(COROUTINE, PLAIN),
         goals=(Goal("rate", PLAIN.name, least=0.85),),
+    ),
+    Row(
+        "middleware",
+        "one synchronous middleware, against the same view without",
+        own=(MIDDLEWARES["one"], PLAIN),
+        goals=(Goal("rate", PLAIN.name, least=0.95),),
+    ),
+    Row(
+        "middleware-three",
+        "three synchronous middlewares, against the same view without",
+        own=(MIDDLEWARES["three"], PLAIN),
+        goals=(Goal("rate", PLAIN.name, least=0.93),),
+    ),
+    Row(
+        "middleware-response",
+        "a middleware with process_response, against the same view without",
+        own=(MIDDLEWARES["response"], PLAIN),
+        goals=(Goal("rate", PLAIN.name, least=0.9),),
+    ),
+    Row(
+        "middleware-asynchronous",
+        "an asynchronous middleware that does not suspend, against the same view without",
+        own=(MIDDLEWARES["asynchronous"], PLAIN),
+        goals=(Goal("rate", PLAIN.name, least=0.75),),
     ),
     Row(
         "routes",

@@ -5,10 +5,10 @@ from typing import Any
 from aiorest_ws.abstract import AbstractPermission
 from aiorest_ws.auth.exceptions import PermissionDeniedException
 from aiorest_ws.auth.token.exceptions import TokenNotProvidedException
-from aiorest_ws.awaiting import maybe_await
+from aiorest_ws.awaiting import Steps, is_awaitable, maybe_await, take
 from aiorest_ws.wrappers import Request
 
-__all__ = ("AuthRequired", "check_access", "is_authenticated", "is_guarded")
+__all__ = ("AuthRequired", "access", "check_access", "is_authenticated", "is_guarded")
 
 
 def is_guarded(view: Any) -> bool:
@@ -16,21 +16,28 @@ def is_guarded(view: Any) -> bool:
     return bool(getattr(view, "auth_required", False) or getattr(view, "permission_classes", ()))
 
 
-async def check_access(request: Request, view: Any) -> None:
+def access(request: Request, view: Any) -> Steps[None]:
     """Raise TokenNotProvidedException (401) or PermissionDeniedException (403), or do nothing.
 
     The middlewares have set `request.user` and `request.token_payload` before, if they know them.
     """
     if getattr(view, "auth_required", False):
         user = getattr(request, "user", None)
-        has_token = getattr(request, "token_payload", None) is not None
-        if not has_token and not await maybe_await(is_authenticated(user)):
-            raise TokenNotProvidedException
+        if getattr(request, "token_payload", None) is None:
+            answer = is_authenticated(user)
+            if not ((yield answer) if is_awaitable(answer) else answer):
+                raise TokenNotProvidedException
         if not getattr(user, "is_active", True):
             raise PermissionDeniedException
     for permission in getattr(view, "permission_classes", ()):
-        if not await maybe_await(permission.check(request, view)):
+        answer = permission.check(request, view)
+        if not ((yield answer) if is_awaitable(answer) else answer):
             raise PermissionDeniedException
+
+
+async def check_access(request: Request, view: Any) -> None:
+    """Raise what `access` raises."""
+    await maybe_await(take(access(request, view)))
 
 
 class AuthRequired(AbstractPermission):

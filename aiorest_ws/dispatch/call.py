@@ -26,7 +26,8 @@ class Call(msgspec.Struct, frozen=True):
     """What all steps from a view's answer to the reply have in common.
 
     `values` are the path values. `keywords` are what the view's `get_renderer` is called with.
-    `scope` is that of the view's route.
+    `route` is the view's, None for a view that the router's search has not found there, and
+    `scope` is the route's.
     """
 
     request: Any
@@ -34,6 +35,7 @@ class Call(msgspec.Struct, frozen=True):
     values: Sequence[str]
     keywords: Mapping[str, Any]
     scope: Scope
+    route: Any = None
 
     def content(self, answer: object) -> dict[str, Any]:
         """Return the content of the reply for what the view has returned."""
@@ -88,6 +90,7 @@ def read_query(request: Request) -> Any:
     for name, value in parse_qsl(query, keep_blank_values=True):
         values.setdefault(name, []).append(value)
     read = {name: found if len(found) > 1 else found[0] for name, found in values.items()}
-    request._query_names = tuple(read.keys() - request.args.keys())
+    if not hasattr(request, "_query_names"):  # a call without a plan is read again
+        request._query_names = tuple(read.keys() - request.args.keys())
     request._args = {**read, **request.args}
     return path

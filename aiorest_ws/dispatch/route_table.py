@@ -1,29 +1,19 @@
 """Find the route of a URL."""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
+from weakref import WeakSet
 
 from aiorest_ws.abstract import AbstractEndpoint
 from aiorest_ws.contract.bodies import Body, body_of, decode_typed
-from aiorest_ws.dispatch.routes import BoundHandler, Route
+from aiorest_ws.dispatch.routes import Route
 from aiorest_ws.dispatch.scopes import Scope
 from aiorest_ws.dispatch.segments import SegmentTree
 from aiorest_ws.endpoints import DynamicEndpoint, PlainEndpoint
 from aiorest_ws.wrappers import Request, normalize_method
 
 __all__ = ("RouteTable", "normalize_path")
-
-# The URLs that were requested last are remembered with their routes: at most so many, of at most
-# this length. Together they take at most 2 MB.
-MAX_REMEMBERED_URLS = 4096
-MAX_REMEMBERED_URL_LENGTH = 128
-
-# A subclass of these may match in its own way.
-_INDEXED = (PlainEndpoint, DynamicEndpoint)
-
-# The handlers of a route by method, and the path values.
-Found = tuple[Mapping[str, BoundHandler], tuple[str, ...]]
 
 
 def normalize_path(path: str) -> str:
@@ -36,13 +26,13 @@ class RouteTable:
     """The routes of a router.
 
     Plain paths come first, then templates, then endpoints of other classes, each in the order of
-    registration. `plain_bytes` are those of AbstractRouter. `remembered` has the URLs that
-    `find_simple` has found before.
+    registration. What is made of them is forgotten when there is one more: `caches`. `plain_bytes`
+    are those of AbstractRouter.
     """
 
     def __init__(self) -> None:
         self.plain_bytes = sys.maxsize
-        self.remembered: dict[Any, Found] = {}
+        self.caches: WeakSet[Any] = WeakSet()
         self._plain: dict[str, Route] = {}
         self._tree: SegmentTree[Route] = SegmentTree()
         self._others: list[Route] = []
@@ -54,7 +44,8 @@ class RouteTable:
             if body is not None:
                 self.plain_bytes = min(self.plain_bytes, body.plain_bytes)
         route = Route(endpoint, scope)
-        self.remembered.clear()
+        for cache in self.caches:
+            cache.clear()
         if type(endpoint) is PlainEndpoint:
             earlier = self._plain.setdefault(endpoint.path, route)
         elif type(endpoint) is DynamicEndpoint:
@@ -89,35 +80,4 @@ class RouteTable:
             return None
         route, _ = self.find(normalize_path(url.partition("?")[0]))
         handler = None if route is None else route.handlers.get(normalize_method(method))
-        return None if handler is None else body_of(handler.view_class, normalize_method(method))
-
-    def find_simple(
-        self, url: object, method: object
-    ) -> tuple[BoundHandler, tuple[str, ...]] | None:
-        """Return the handler of a simple call and the path values, and remember the URL.
-
-        Returns None for every other call.
-        """
-        if type(url) is not str or type(method) is not str:
-            return None
-        found = self.remembered.get(url)
-        if found is None:
-            route, values = self.find(normalize_path(url))
-            if route is None:
-                return None
-            found = (route.handlers, tuple(values))
-            # The pattern of a program's own parser may give fewer values than there are
-            # parameters.
-            is_whole = len(values) == len(getattr(route.endpoint, "parameters", ()))
-            is_short = len(url) <= MAX_REMEMBERED_URL_LENGTH
-            if is_whole and is_short and type(route.endpoint) in _INDEXED:
-                if len(self.remembered) >= MAX_REMEMBERED_URLS:
-                    self.remembered.clear()
-                self.remembered[url] = found
-        handler = found[0].get(method)
-        if handler is None:
-            return None
-        is_simple = handler.is_simple
-        if is_simple is None:
-            is_simple = handler.settle()
-        return (handler, found[1]) if is_simple else None
+        return None if handler is None else body_of(handler.view_class, handler.word)

@@ -1,17 +1,16 @@
 """Routes, and what is settled about their views at registration."""
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NoReturn, cast
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, cast
 
 from aiorest_ws.abstract import AbstractEndpoint
-from aiorest_ws.auth.guard import is_guarded
-from aiorest_ws.dispatch.scopes import NO_ROUTER, Scope
+from aiorest_ws.dispatch.scopes import Scope
 from aiorest_ws.endpoints import DynamicEndpoint, PlainEndpoint
 from aiorest_ws.views import MethodBasedView, signature_of
 from aiorest_ws.wrappers import normalize_method
 
-__all__ = ("NO_ARGUMENTS", "BoundHandler", "CallResult", "NotSimple", "Route", "has_handler")
+__all__ = ("NO_ARGUMENTS", "BoundHandler", "CallResult", "Route", "has_handler")
 
 NO_ARGUMENTS: Mapping[str, Any] = {}
 
@@ -26,69 +25,35 @@ CallResult = tuple[Any, Any, Mapping[str, Any]]
 _Call = Callable[[Any, Sequence[str], Any], CallResult | None]
 
 
-class NotSimple(Exception):
-    """A call turns out to need more than its view: a middleware, a permission."""
-
-
 class BoundHandler:
     """A view class and a method, with what all their calls have in common.
 
     `attribute` names the function that is called: the one named like the method, or `dispatch` if
-    the class overrides it. A call is simple if the view is neither `blocking` nor `ordered`,
-    nobody is to be judged, and no included router has middlewares; None if this is not settled
-    yet. `calls` has the functions compiled for calls, by their number of arguments.
+    the class overrides it. `calls` has the functions compiled for calls, by their number of
+    arguments.
     """
 
     __slots__ = (
         "_accepted",
-        "_has_own_init",
-        "_later_middlewares",
-        "_path_names",
         "_required",
         "_signature",
         "attribute",
         "calls",
-        "has_default_renderer",
-        "is_simple",
-        "scope",
+        "path_names",
         "view_class",
+        "word",
     )
 
-    def __init__(
-        self,
-        view_class: type[Any],
-        word: str,
-        path_names: tuple[str, ...] = (),
-        *,
-        scope: Scope = NO_ROUTER,
-    ) -> None:
+    def __init__(self, view_class: type[Any], word: str, path_names: Collection[str] = ()) -> None:
         self.view_class = view_class
-        self.scope = scope
-        # The lists: they may be empty now.
-        self._later_middlewares = scope.included_middlewares
-        # An instance may demand more than its class.
-        self._has_own_init = any(
-            "__init__" in vars(ancestor) or "__new__" in vars(ancestor)
-            for ancestor in view_class.__mro__[:-1]
-        )
+        self.word = word
         has_own_dispatch = view_class.dispatch is not MethodBasedView.dispatch
         self.attribute = "dispatch" if has_own_dispatch else word
-        self.is_simple = False if view_class.blocking or view_class.ordered else None
-        self.has_default_renderer = (
-            view_class.get_renderer is MethodBasedView.get_renderer
-            and isinstance(view_class.renderers, (list, tuple))
-            and not view_class.renderers
-        )
         self.calls: dict[int, _Call] = {}
-        self._path_names = frozenset(path_names)
+        self.path_names = tuple(path_names)
         own = "dispatch" if has_own_dispatch else ""
         self._signature = signature_of(view_class, word, own)  # type: ignore[arg-type]
-        self._accepted, self._required = self._signature.keywords_after(path_names)
-
-    def settle(self) -> bool:
-        """Settle at the first call whether calls are simple."""
-        self.is_simple = not is_guarded(self.view_class) and not any(self._later_middlewares)
-        return self.is_simple
+        self._accepted, self._required = self._signature.keywords_after(self.path_names)
 
     def bind(self, values_in_path: int, arguments: Mapping[str, Any] | None) -> Mapping[str, Any]:
         """Return the keywords to call the view with.
@@ -104,33 +69,29 @@ class BoundHandler:
                     break
             else:
                 return arguments
-        return self._signature.bind(values_in_path, arguments, self._path_names)
+        return self._signature.bind(values_in_path, arguments, self.path_names)
 
     def call(
         self, request: Any, values: Sequence[str], arguments: Mapping[str, Any]
     ) -> CallResult:
         """Call a new view, and add a function for such calls to `calls`.
 
-        Raises what `bind` and the view raise, and NotSimple.
+        Raises what `bind` and the view raise.
         """
-        if self._later_middlewares and any(self._later_middlewares):
-            self._not_simple()
         keywords = self.bind(len(values), arguments)
-        if len(arguments) not in self.calls and len(values) == len(self._path_names):
-            # Only names in the signature are compiled, and only ASCII: Python normalizes others.
-            if self._accepted.issuperset(arguments) and "".join(arguments).isascii():
-                self.calls[len(arguments)] = self._compiled(len(values), tuple(arguments))
-            elif not self._accepted and len(arguments) < MAX_REMEMBERED_ARGUMENTS:
-                self.calls[len(arguments)] = self.call  # takes any names
+        self.remember(values, arguments)
         view = self.view_class()
-        if self._has_own_init and is_guarded(view):
-            self._not_simple()
         return view, getattr(view, self.attribute)(request, *values, **keywords), keywords
 
-    def _not_simple(self) -> NoReturn:
-        self.is_simple = False
-        self.calls.clear()
-        raise NotSimple
+    def remember(self, values: Sequence[str], arguments: Mapping[str, Any]) -> None:
+        """Add a function for calls with such values and arguments to `calls`."""
+        if len(arguments) in self.calls or len(values) != len(self.path_names):
+            return
+        # Only names in the signature are compiled, and only ASCII: Python normalizes others.
+        if self._accepted.issuperset(arguments) and "".join(arguments).isascii():
+            self.calls[len(arguments)] = self._compiled(len(values), tuple(arguments))
+        elif not self._accepted and len(arguments) < MAX_REMEMBERED_ARGUMENTS:
+            self.calls[len(arguments)] = self.call  # takes any names
 
     def _compiled(self, values_in_path: int, names: tuple[str, ...]) -> _Call:
         """Compile a function for calls with this number of path values and these arguments.
@@ -139,37 +100,30 @@ class BoundHandler:
         """
         given = [f"values[{index}]" for index in range(values_in_path)]
         given += [f"{name}=given{index}" for index, name in enumerate(names)]
-        lists = {f"list{index}": one for index, one in enumerate(self._later_middlewares)}
-        lines = ["def call(request, values, arguments):"]
-        if lists:
-            lines += [f"    if {' or '.join(lists)}:", "        not_simple()"]
-        if names:
-            lines.append("    try:")
-            lines += [
-                f"        given{index} = arguments[{name!r}]" for index, name in enumerate(names)
-            ]
-            lines += ["    except KeyError:", "        return None"]
-        keywords = "arguments" if names else "no_arguments"
+        take = [f"given{index} = arguments[{name!r}]" for index, name in enumerate(names)]
         answer = f"view.{self.attribute}({', '.join(['request', *given])})"
-        lines.append("    view = view_class()")
-        if self._has_own_init:
-            lines += [
-                "    if view.auth_required or view.permission_classes:",
-                "        not_simple()",
-            ]
-        lines.append(f"    return view, {answer}, {keywords}")
+        body, namespace = self._body(take, answer)
+        lines = ["def call(request, values, arguments):", *(f"    {line}" for line in body)]
         try:
             code = compile("\n".join(lines), "<call of a view>", "exec")
         except SyntaxError:  # a forged signature
             return self.call
-        namespace = {
-            "view_class": self.view_class,
-            "no_arguments": NO_ARGUMENTS,
-            "not_simple": self._not_simple,
-            **lists,
-        }
+        namespace = {"view_class": self.view_class, "no_arguments": NO_ARGUMENTS, **namespace}
         exec(code, namespace)  # noqa: S102  its names are identifiers of a signature
         return cast("_Call", namespace["call"])
+
+    def _body(
+        self, take: Sequence[str], answer: str, check: Sequence[str] = ()
+    ) -> tuple[list[str], dict[str, Any]]:
+        """Return the lines of a compiled function, and the names in them.
+
+        `take` are those that take the arguments, or raise KeyError if they have other names.
+        `check` are those before the view is called, `answer` is that call.
+        """
+        lines = [f"    {line}" for line in take]
+        lines = ["try:", *lines, "except KeyError:", "    return None"] if take else []
+        keywords = "arguments" if take else "no_arguments"
+        return [*lines, "view = view_class()", *check, f"return view, {answer}, {keywords}"], {}
 
 
 class Route:
@@ -200,7 +154,7 @@ class Route:
                 continue
             names = endpoint.parameters if isinstance(endpoint, DynamicEndpoint) else ()
             if has_handler(view_class, word):
-                handler = BoundHandler(view_class, word, names, scope=scope)
+                handler = BoundHandler(view_class, word, names)
                 self.handlers[word] = self.handlers[word.upper()] = handler
 
     def endpoint_for(self, method: object) -> AbstractEndpoint:

@@ -3,19 +3,43 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ("NO_ROUTER", "Scope", "Scopes")
+__all__ = ("NO_EQUIPMENT", "NO_ROUTER", "Equipment", "Scope", "Scopes")
+
+
+class Equipment:
+    """What a server adds to its router, which other servers may have too.
+
+    The middlewares `before` go before the router's own, those in `after` behind them. Of two error
+    handlers for one exception, that of the server is asked.
+    """
+
+    __slots__ = ("after", "before", "error_handlers")
+
+    def __init__(
+        self,
+        before: Sequence[Any] = (),
+        after: Sequence[Any] = (),
+        error_handlers: Mapping[type[BaseException], Any] | None = None,
+    ) -> None:
+        self.before = before
+        self.after = after
+        self.error_handlers = {} if error_handlers is None else error_handlers
+
+
+NO_EQUIPMENT = Equipment()
 
 
 class Scope:
-    """The routers of a route, each included by the one before it.
+    """The routers of a route, each included by the one before it, and what a server adds.
 
     Their middlewares and error handlers are read anew for each request.
     """
 
-    __slots__ = ("_routers",)
+    __slots__ = ("_equipment", "_routers")
 
-    def __init__(self, *routers: Any) -> None:
+    def __init__(self, *routers: Any, equipment: Equipment = NO_EQUIPMENT) -> None:
         self._routers = routers
+        self._equipment = equipment
 
     def around(self, inner: "Scope") -> "Scope":
         """Return the scope of a route that a router of this scope includes."""
@@ -23,33 +47,47 @@ class Scope:
         more = [router for router in inner._routers if all(router is not one for one in own)]
         return Scope(*own, *more)
 
+    def equipped(self, equipment: Equipment) -> "Scope":
+        """Return the scope of the same route for a server."""
+        return Scope(*self._routers, equipment=equipment)
+
     @property
     def middlewares(self) -> Sequence[Any]:
         """The middlewares in the order in which they get a request; those of two routers once."""
-        if len(self._routers) == 1:
-            own: Sequence[Any] = self._routers[0].middlewares
-            return own
         found: list[Any] = []
-        for router in self._routers:
-            new = [one for one in router.middlewares if all(one is not known for known in found)]
-            found += new
+        for index, router in enumerate(self._routers):
+            own = router.middlewares
+            if index == 0:
+                found += _without(self._equipment.before, own)
+            found += _without(own, found)
+            if index == 0:
+                found += _without(self._equipment.after, found)
         return found
 
     @property
-    def included_middlewares(self) -> list[list[Any]]:
-        """The lists of middlewares of all routers but the outermost."""
-        return [router.middlewares for router in self._routers[1:]]
+    def lists(self) -> list[Sequence[Any]]:
+        """The lists that `middlewares` is made of, which a program may change."""
+        before = self._equipment.before
+        own = [router.middlewares for router in self._routers]
+        return own if isinstance(before, tuple) else [before, *own]
 
     @property
     def error_handlers(self) -> Sequence[Mapping[type[BaseException], Any]]:
         """The error handlers of each router, the innermost first."""
         # An AbstractRouter of a program's own need not have any.
-        return [getattr(router, "error_handlers", {}) for router in reversed(self._routers)]
+        found = [getattr(router, "error_handlers", {}) for router in reversed(self._routers)]
+        if self._equipment.error_handlers:
+            found[-1:] = [{**found[-1], **self._equipment.error_handlers}]
+        return found
 
     def route_of(self, request: Any) -> str | None:
         """Return the path or the template that a request is for, if the router knows."""
         tell = getattr(self._routers[0], "route_of", None) if self._routers else None
         return None if tell is None else tell(request)
+
+
+def _without(middlewares: Sequence[Any], known: Sequence[Any]) -> list[Any]:
+    return [one for one in middlewares if all(one is not other for other in known)]
 
 
 NO_ROUTER = Scope()

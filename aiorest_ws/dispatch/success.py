@@ -6,11 +6,11 @@ import msgspec
 
 from aiorest_ws.codecs import for_javascript
 from aiorest_ws.conf import settings
-from aiorest_ws.dispatch.routes import BoundHandler
 from aiorest_ws.values import encoder
+from aiorest_ws.views import MethodBasedView
 from aiorest_ws.wrappers import Request
 
-__all__ = ("success_reply",)
+__all__ = ("has_default_renderer", "success_reply")
 
 # The settings that have been read. `settings` reads them on demand, which is slower; the first
 # reply, which is made by a renderer, reads the two that are needed here.
@@ -28,10 +28,23 @@ class _IdentifiedSuccess(_Success, gc=False):
     id: str | int
 
 
-def success_reply(request: Request, handler: BoundHandler, answer: object) -> bytes | None:
-    """Return the reply, or None if a renderer has to make it."""
+def has_default_renderer(view: Any) -> bool:
+    """Tell whether a view, or the views of a class, have no renderer of their own."""
+    chooses = view.get_renderer
+    return (
+        getattr(chooses, "__func__", chooses) is MethodBasedView.get_renderer
+        and isinstance(view.renderers, (list, tuple))
+        and not view.renderers
+    )
+
+
+def success_reply(request: Request, is_default: bool, answer: object) -> bytes | None:
+    """Return the reply, or None if a renderer has to make it.
+
+    `is_default` tells that the view has no renderer of its own.
+    """
     try:
-        if not handler.has_default_renderer or not _SETTINGS["COMPACT_JSON"]:
+        if not is_default or not _SETTINGS["COMPACT_JSON"]:
             return None
     except KeyError:  # not read yet
         return None

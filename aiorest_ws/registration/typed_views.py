@@ -75,6 +75,8 @@ def _subclass(
         "__module__": view_class.__module__,
         "__qualname__": view_class.__qualname__,
         "methods": view_class.methods,
+        # Of an `ordered` class with two paths.
+        "taking_turns_with": getattr(view_class, "taking_turns_with", view_class),
         **handlers,
     }
     kind: Any = type(view_class)  # a metaclass of the program's own, maybe

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from aiorest_ws.abstract import AbstractRouter
 from aiorest_ws.dispatch.failures import ErrorHandler
+from aiorest_ws.dispatch.scopes import Equipment
 from aiorest_ws.dispatch.user_rate import UserRateMiddleware
 from aiorest_ws.exceptions import ImproperlyConfigured
 from aiorest_ws.routers import SimpleRouter
@@ -52,7 +53,7 @@ def adds_error_handler(
     return register
 
 
-def check_auth_required(router: Any) -> None:
+def check_auth_required(router: Any, equipment: Equipment) -> None:
     """Raise ImproperlyConfigured if no middleware can authenticate for an `auth_required`.
 
     A router that processes requests in a way of its own is not checked.
@@ -60,7 +61,7 @@ def check_auth_required(router: Any) -> None:
     if type(router).process_request is not SimpleRouter.process_request:
         return
     for endpoint in router.urls:
-        middlewares = router.scopes.of(endpoint).middlewares
+        middlewares = router.scopes.of(endpoint).equipped(equipment).middlewares
         if getattr(endpoint.handler, "auth_required", None) is True and all(
             isinstance(one, UserRateMiddleware) for one in middlewares
         ):

@@ -29,6 +29,7 @@ from aiorest_ws.serving.drain import drain
 from aiorest_ws.serving.failure import end_with, report
 from aiorest_ws.serving.loop_watch import LoopWatch
 from aiorest_ws.serving.watchdog import SignalWatch, Watchdog
+from aiorest_ws.transports.forked import guard_port
 from aiorest_ws.transports.reactor import is_main_thread, run_reactor
 from aiorest_ws.transports.reserved import Reservation, reserve
 
@@ -292,6 +293,7 @@ class ServerProcess:
         if port is None:
             return
         self.port = port
+        guard_port(port)
         self._banner.show(port)
         self.factory.reactor.callWhenRunning(self.loop_watch.start)
         self.listening.callback(port)

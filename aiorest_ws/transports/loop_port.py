@@ -21,6 +21,7 @@ from zope.interface import implementer
 from aiorest_ws.internals.twisted_private import loop_of
 from aiorest_ws.internals.uvloop_private import is_uvloop
 from aiorest_ws.transports.acceptor import Acceptor
+from aiorest_ws.transports.forked import fork_guard
 from aiorest_ws.transports.loop_tls import DirectTransport, LoopTLSTransport, LoopUNIXTransport
 from aiorest_ws.transports.loop_transport import LoopTransport, log
 from aiorest_ws.transports.sockets import (
@@ -127,6 +128,8 @@ class LoopPort:
         sockets = self._where.open_all()
         self._name = sockets[0].getsockname()
         self._kind = self._kind_for(sockets[0])
+        for one in sockets:
+            fork_guard().add(one.getsockname())
         self.factory.doStart()
         if self._tls is not None and IProtocolNegotiationFactory.providedBy(self.factory):
             names = self.factory.acceptableProtocols()

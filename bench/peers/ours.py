@@ -30,6 +30,30 @@ class Other(MethodBasedView):
         return values
 
 
+class Passing:
+    def process_request(self, _request: Any, _handler: Any) -> None:
+        pass
+
+
+class PassingBack(Passing):
+    def process_response(self, _request: Any, _response: Any) -> None:
+        pass
+
+
+class PassingLater:
+    async def process_request(self, _request: Any, _handler: Any) -> None:
+        pass
+
+
+MIDDLEWARES: dict[str | None, tuple[type[Any], ...]] = {
+    None: (),
+    "one": (Passing,),
+    "three": (Passing, Passing, Passing),
+    "response": (PassingBack,),
+    "asynchronous": (PassingLater,),
+}
+
+
 def make_router(routes: int | None, *, coroutine: bool) -> SimpleRouter:
     """Return a router; with `routes`, that many plain and dynamic ones before the one measured."""
     router = SimpleRouter()
@@ -50,9 +74,15 @@ def main() -> None:
     parser.add_argument("--key")
     parser.add_argument("--coroutine", action="store_true")
     parser.add_argument("--routes", type=int)
+    parser.add_argument("--middlewares", choices=[name for name in MIDDLEWARES if name])
     given = parser.parse_args()
     router = make_router(given.routes, coroutine=given.coroutine)
-    application = Application(certificate=given.certificate, key=given.key, router=router)
+    application = Application(
+        certificate=given.certificate,
+        key=given.key,
+        middlewares=MIDDLEWARES[given.middlewares],
+        router=router,
+    )
     application.run(port=0)
 
 

@@ -240,13 +240,25 @@ def test_an_unknown_factory_option_is_a_type_error():
 
 
 def test_the_applications_middlewares_run_before_the_routers_and_once():
-    app = Application(middlewares=[Recorder])
+    seen = []
+
+    class First(Recorder):
+        def process_request(self, request, handler):
+            seen.append("application")
+
+    class Own(Recorder):
+        def process_request(self, request, handler):
+            seen.append("router")
+
+    app = Application(middlewares=[First])
     router = hello_router()
-    own = SecondRecorder()
+    own = Own()
     router.middlewares.append(own)
     for _ in range(2):
         app.generate_factory(router=router)
-    assert router.middlewares == [*app.middlewares, own]
+    router.process_request(Request("GET", "/hello"))
+    assert seen == ["application", "router"]
+    assert router.middlewares == [own]
 
 
 def test_generating_a_factory_sets_the_urlconf():

@@ -47,13 +47,13 @@ class RedisBroker(Broker):
     is_shared = True
 
     def __init__(self, url: str, reactor: Any, *, lease_seconds: float = LEASE_SECONDS) -> None:
+        self._url = RedisURL(url)
         loop = loop_of(reactor)
         if loop is None:
             raise ImproperlyConfigured(
                 f"Topics on Redis need the asyncio reactor, this is {type(reactor).__name__}."
             )
         self._loop = loop
-        self._url = RedisURL(url)
         self._keys = Keys(self._url.prefix)
         self._lease_seconds = lease_seconds
         self._process = secrets.token_hex(8)

@@ -591,6 +591,42 @@ async def test_all_kinds_of_views_are_checked(network, kind, blanks):
     )
 
 
+@pytest_twisted.ensureDeferred
+async def test_an_ordered_class_with_two_paths_takes_turns(network):
+    begun, gates = [], [Deferred(), Deferred()]
+
+    class View(MethodBasedView):
+        ordered = True
+
+        async def get(self, request, id: int, shop: int = 0):
+            begun.append(id)
+            await gates[id]
+            return id
+
+    router = SimpleRouter()
+    router.register("/a/{id}", View, "GET")
+    router.register("/b/{id}/{shop}", View, "GET")
+    router.get("/last")(lambda request: list(begun))
+    client = await network.connect(await network.serve(router))
+    client.send({"method": "GET", "url": "/a/0"})
+    client.send({"method": "GET", "url": "/b/1/2"})
+    assert json.loads(await client.ask({"method": "GET", "url": "/last"})) == success([0])
+    gates[1].callback(None)
+    gates[0].callback(None)
+    assert json.loads(await client.receive()) == success(0)
+    assert json.loads(await client.receive()) == success(1)
+
+
+@pytest.mark.parametrize("kind", ["blocking", "ordered", "sync"])
+@pytest_twisted.ensureDeferred
+async def test_a_query_is_text_for_each_kind_of_view(network, kind):
+    client = await network.connect(await network.serve(kinds()))
+    call = {"method": "POST", "url": f"/{kind}/5?limit=7", "data": {"item": "x"}}
+    assert json.loads(await client.ask(call)) == success(["x", 1, 7])
+    call["url"] = f"/{kind}/5?limit=x"
+    assert json.loads(await client.ask(call)) == invalid(("args.limit", INTEGER))
+
+
 def test_an_error_handler_may_answer_for_what_does_not_fit():
     router = by_decorator()
     router.error_handlers[ValidationError] = lambda request, exc: BaseAPIException(
