@@ -88,7 +88,7 @@ def bound(
     """
     in_path = handler.in_path(path, path_names, by_name=by_name)
     binding = _Binding(handler, path_names, in_path)
-    if not binding.values and handler.data is None:
+    if not binding.values and handler.data is None and handler.reply is None:
         return None
     return _Compiler(binding).function()
 
@@ -103,6 +103,7 @@ class _Compiler:
             "handler": binding.handler.call,
             "binding": binding,
             "refusal": binding.refusal,
+            "reply": binding.handler.reply,
         }
         self._checks: list[str] = []
 
@@ -118,13 +119,14 @@ class _Compiler:
             given[handler.data.name] = self._data(handler.data, request)
         unfit = [*UNFIT, *(one.models.unfit for one in binding.values.values() if one.models)]
         self._names["unfit"] = tuple(dict.fromkeys(unfit))
+        answer = f"handler({', '.join([*own, *self._passed(given, texts)])})"
         source = [
             f"def call({', '.join([*own, *texts, '/', '**arguments'])}):",
             "    try:",
-            *(f"        {line}" for line in self._checks),
+            *(f"        {line}" for line in self._checks or ["pass"]),
             "    except unfit:",
             f"        raise refusal({request}, [{', '.join(texts)}], arguments) from None",
-            f"    return handler({', '.join([*own, *self._passed(given, texts)])})",
+            f"    return {answer if handler.reply is None else f'reply({answer})'}",
         ]
         exec("\n".join(source), self._names)  # noqa: S102  its names are identifiers of a signature
         call: Any = update_wrapper(self._names["call"], handler.function)

@@ -13,6 +13,7 @@ from aiorest_ws.contract.annotations import (
     shown,
     split_data,
 )
+from aiorest_ws.contract.replies import reply_maker
 from aiorest_ws.contract.spelling import is_spellable
 from aiorest_ws.exceptions import InvalidHandler
 
@@ -78,6 +79,7 @@ class Handler:
                 f"{self.label} takes the `data` of a request twice, as {data[0]!r} and "
                 f"as {data[1]!r}."
             )
+        self.reply = reply_maker(function, names)
         self.data = next((one for one in self.parameters if one.is_data), None)
 
     def _read(self, parameter: inspect.Parameter, names: Mapping[str, Any]) -> Parameter:

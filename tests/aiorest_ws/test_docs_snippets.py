@@ -58,6 +58,7 @@ EXCHANGES = {
     "method_views_exchange.txt": "method_views",
     "csv_exchange.txt": "csv_views",
     "error_handlers_exchange.txt": "error_handlers",
+    "orm_rows_exchange.txt": "orm_rows",
     "reply_values_exchange.txt": "reply_values",
     "validation_exchange.txt": "validation",
     "xml_exchange.txt": "xml_views",
