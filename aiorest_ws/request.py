@@ -152,7 +152,7 @@ class RequestHandlerProtocol(FlowProtocol):
 
     def _decode_message(self, payload: bytes, isBinary: bool = False) -> Request:
         """Return the request in a message; raise MalformedMessage if there is none."""
-        return self.factory.router.decode(payload, isBinary)  # type: ignore[no-any-return]
+        return (self.factory.router.decode if self.factory else decode_message)(payload, isBinary)
 
     def _encode_message(self, response: bytes, isBinary: bool = False) -> bytes:
         """Return a reply in the form of its request."""

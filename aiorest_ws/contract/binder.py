@@ -13,7 +13,7 @@ from aiorest_ws.contract.faults import MAX_FAULTS, Fault
 from aiorest_ws.contract.handlers import Handler, Parameter
 from aiorest_ws.contract.spelling import spelled
 from aiorest_ws.contract.values import UNFIT, Value, convert_for
-from aiorest_ws.exceptions import ValidationError
+from aiorest_ws.exceptions import InvalidHandler, ValidationError
 from aiorest_ws.wrappers import Request
 
 __all__ = ("bound",)
@@ -84,11 +84,16 @@ def bound(
     """Return a function that is called like the handler, with values that are still to be checked.
 
     Path values are passed in the order of the path. The function raises ValidationError. Returns
-    None for a handler without demands.
+    None for a handler without demands. Raises InvalidHandler for one that the path does not fit.
     """
     in_path = handler.in_path(path, path_names, by_name=by_name)
     binding = _Binding(handler, path_names, in_path)
-    if not binding.values and handler.data is None and handler.reply is None:
+    has_demands = bool(binding.values) or handler.data is not None
+    if has_demands and len(in_path) < len(path_names) and not handler.takes_any_value:
+        raise InvalidHandler(
+            f"{path!r} has {len(path_names)} values, and {handler.label} takes {len(in_path)}."
+        )
+    if not has_demands and handler.reply is None:
         return None
     return _Compiler(binding).function()
 

@@ -110,7 +110,7 @@ class Handler:
     def in_path(self, path: str, names: Collection[str], *, by_name: bool) -> list[Parameter]:
         """Return the parameters that get the values in a path; raise InvalidHandler.
 
-        There are fewer than values if the handler takes the others as `*values`.
+        They are fewer than the values if the handler takes fewer, or the others as `*values`.
         """
         if by_name:
             known = {one.name: one for one in self.parameters}
@@ -118,10 +118,6 @@ class Handler:
         else:
             free = [one for one in self.parameters if one.is_positional and not one.is_data]
             found = free[: len(names)]
-            if len(found) < len(names) and not self.takes_any_value:
-                raise InvalidHandler(
-                    f"{path!r} has {len(names)} values, and {self.label} takes {len(found)}."
-                )
         for one in found:
             self._check_in_path(path, one)
         return found
