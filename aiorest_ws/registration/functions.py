@@ -31,12 +31,12 @@ class FunctionView(MethodBasedView):
 
     methods: ClassVar[list[str]] = []
     function: ClassVar[Callable[..., Any]]
-    parameters: ClassVar["_Parameters"]
+    _parameters: ClassVar["_Parameters"]
 
     @classmethod
     def at(cls, path: str, names: Sequence[str]) -> type["FunctionView"]:
         """Return the view for a path that names these values; raise InvalidHandler."""
-        handler = cls.parameters.bound_by_name(path, names)
+        handler = cls._parameters.bound_by_name(path, names)
         namespace = {
             "__doc__": cls.__doc__,
             "__module__": cls.__module__,
@@ -75,7 +75,7 @@ def function_view(
         "__doc__": function.__doc__,
         "__module__": getattr(function, "__module__", __name__),
         "function": staticmethod(function),
-        "parameters": _Parameters(function, options.get("injected", ())),
+        "_parameters": _Parameters(function, options.get("injected", ())),
         "methods": [normalize_method(word) for word in words],
     }
     name = getattr(function, "__name__", type(function).__name__)

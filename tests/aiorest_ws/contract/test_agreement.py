@@ -1,5 +1,6 @@
 """For random types and values: small and large messages, and msgspec, agree."""
 
+import itertools
 import json
 from datetime import date, datetime, timedelta
 from decimal import Decimal
@@ -42,15 +43,20 @@ SIMPLE = [
     Any,
 ]
 
+# msgspec's schemas tell classes apart by name.
+numbers = itertools.count()
+
 NAMES = ["x", "name", "value"]
 
 
 def struct_of(fields, **options):
-    return msgspec.defstruct("Made", list(zip(NAMES, fields, strict=False)), **options)
+    return msgspec.defstruct(
+        f"Made{next(numbers)}", list(zip(NAMES, fields, strict=False)), **options
+    )
 
 
 def typed_dict_of(fields):
-    return TypedDict("Made", dict(zip(NAMES, fields, strict=False)), total=False)
+    return TypedDict(f"Made{next(numbers)}", dict(zip(NAMES, fields, strict=False)), total=False)
 
 
 def union_of(types):
