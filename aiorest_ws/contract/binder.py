@@ -11,6 +11,7 @@ import msgspec
 from aiorest_ws.contract.bodies import Body
 from aiorest_ws.contract.faults import MAX_FAULTS, Fault
 from aiorest_ws.contract.handlers import Handler, Parameter
+from aiorest_ws.contract.kinds import exact_types
 from aiorest_ws.contract.spelling import spelled
 from aiorest_ws.contract.values import UNFIT, Value, convert_for
 from aiorest_ws.exceptions import InvalidHandler, ValidationError
@@ -71,6 +72,14 @@ class _Binding:
             value = self.values.get(name)
             if value is not None and value.node is not None and name in arguments:
                 arguments[name] = spelled(value.node, arguments[name])
+
+    def convert_all(self, request: Request, arguments: dict[str, Any]) -> None:
+        """Replace arguments by what their types make of them."""
+        if request.url and "?" in request.url:
+            self.read_query(request, arguments)
+        for name, value in self.values.items():
+            if name in arguments:
+                arguments[name] = value.make(arguments[name])
 
 
 def names_in_query(request: Request) -> Sequence[str]:
@@ -158,6 +167,8 @@ class _Compiler:
         checked = [values[one.name] for one in arguments if one.name in values]
         if not checked:
             return {}
+        if all(exact_types(value.node) for value in checked):
+            return self._exact_arguments(checked, request)
         fields = [_field(one, values.get(one.name)) for one in arguments]
         kind = msgspec.defstruct("Arguments", fields, kw_only=True)
         self._names.update(
@@ -186,6 +197,23 @@ class _Compiler:
                 self._checks.append(f"    check{index}(arguments.get({value.name!r}))")
         self._checks += ["else:", "    found = default_arguments"]
         return {one.name: f"found.{one.name}" for one in arguments}
+
+    def _exact_arguments(self, checked: Sequence[Value], request: str) -> dict[str, str]:
+        """Look at the types of simple arguments, which takes less time than to convert them."""
+        conditions = []
+        for index, value in enumerate(checked):
+            exact = exact_types(value.node)
+            self._names[f"exact{index}"] = exact[0] if len(exact) == 1 else exact
+            # One that is missing has its default.
+            self._names[f"sample{index}"] = None if exact[0] is type(None) else exact[0]()
+            found = f"type(arguments.get({value.name!r}, sample{index}))"
+            conditions.append(f"{found} {'is' if len(exact) == 1 else 'in'} exact{index}")
+        self._names["convert_all"] = self._binding.convert_all
+        self._checks += [
+            f"if not ({' and '.join(conditions)}):",
+            f"    convert_all({request}, arguments)",
+        ]
+        return {}
 
     def _data(self, parameter: Parameter, request: str) -> str:
         value = self._binding.values.get(parameter.name)

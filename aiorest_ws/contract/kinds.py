@@ -10,6 +10,7 @@ import msgspec.inspect as nodes
 __all__ = (
     "bare",
     "choices",
+    "exact_types",
     "json_type",
     "members_for",
     "python_type",
@@ -74,6 +75,15 @@ _JSON_TYPES = {
 _CHOICES = (str, int, bool, type(None))
 
 
+_EXACT = (
+    (nodes.IntType(), int),
+    (nodes.FloatType(), float),
+    (nodes.StrType(), str),
+    (nodes.BoolType(), bool),
+    (nodes.NoneType(), type(None)),
+)
+
+
 def json_type(value: Any) -> str:
     """Return what a JSON value is."""
     return _JSON_TYPES.get(type(value), f"of the type {type(value).__name__}")
@@ -129,6 +139,17 @@ def _word(value: Any) -> str:
     if isinstance(value, str):
         return repr(value)
     return "null" if value is None else str(value).lower()
+
+
+def exact_types(node: Any) -> tuple[type, ...]:
+    """Return the types whose values need no check for a simple type; none for another one.
+
+    That is so for text of a query too.
+    """
+    members = node.types if isinstance(node, nodes.UnionType) else (node,)
+    found = tuple(kind for member in members for simple, kind in _EXACT if member == simple)
+    is_mixed = str in found and not {str, type(None)}.issuperset(found)  # `5` would be an integer
+    return () if is_mixed or len(found) < len(members) else found
 
 
 def members_for(node: nodes.UnionType, value: Any) -> list[nodes.Type]:

@@ -91,6 +91,8 @@ def _is_text(node: nodes.Type) -> bool:
 
 
 def _spelled_int(_node: nodes.Type, text: str) -> int:
+    if text.isdigit() and text.isascii() and text[0] != "0" and len(text) < 19:
+        return int(text)  # most are such, and this is faster
     try:
         if _integer(text):
             return int(text)

@@ -511,6 +511,36 @@ def test_a_message_that_is_wrong_otherwise_is_refused_as_ever(large):
         assert refusals[0] == refusals[1]
 
 
+@pytest.mark.parametrize(
+    "keys",
+    [
+        ["method", "url", "data"],
+        ["data", "url", "method"],
+        ["url", "data", "method"],
+        ["method", "url", "data", "url"],
+        ["method", "url", "data", "method"],
+    ],
+)
+def test_the_last_of_repeated_keys_counts_in_large_messages(keys):
+    router = SimpleRouter()
+
+    @router.post("/x")
+    def typed(request: Request, order: Data[NewOrder]):
+        return "typed"
+
+    router.put("/x")(lambda request: "put")
+    router.post("/y")(lambda request: "y")
+    first = {"method": '"POST"', "url": '"/x"', "data": '{"item": "x"}' + " " * STRAIGHT_BYTES}
+    last = {"method": '"PUT"', "url": '"/y"'}
+    pairs = [
+        f'"{key}": {last[key] if key in keys[:index] else first[key]}'
+        for index, key in enumerate(keys)
+    ]
+    payload = f"{{{', '.join(pairs)}}}".encode()
+    expected = {"url": "y", "method": "put"}[keys[-1]] if len(keys) > 3 else "typed"
+    assert json.loads(router.process_request(router.decode(payload))) == success(expected)
+
+
 # All kinds of views, over sockets
 
 
