@@ -23,38 +23,55 @@ from aiorest_ws.contract.kinds import (
 )
 from aiorest_ws.contract.spelling import is_decimal
 
-__all__ = ("MAX_FAULTS", "Fault", "Place", "faults", "own_text")
+__all__ = ("MAX_FAULTS", "Fault", "Place", "TooLong", "faults", "own_text")
 
 MAX_FAULTS = 20
 
 # What a failure repeats of the names that the client has sent, and of an application's own text.
 MAX_REPEATED = 100
 
+# To look for faults in all of a large message would stop the server for a second.
+MAX_VISITED = 30_000
+
 # A class that checks its values itself is asked once more down to this depth, not below: each
 # level checks all values below it again.
 MAX_RECHECKED_DEPTH = 16
 
 
+class TooLong(Exception):
+    """A value has been looked at for as long as it may take."""
+
+
 class Place(NamedTuple):
-    """Where a value is: `data.items[0].price`. `repeated` counts what the client has named."""
+    """Where a value is: `data.items[0].price`.
+
+    `repeated` counts what the client has named. `left` is how many values may still be looked at.
+    """
 
     path: str
     repeated: int = 0
     depth: int = 0
+    left: Iterator[int] = iter(())
+
+    @classmethod
+    def first(cls, path: str) -> "Place":
+        """Return the place of a parameter."""
+        return cls(path, left=iter(range(MAX_VISITED)))
 
     def field(self, name: str) -> "Place":
         """Return the place of a field of the type."""
-        return Place(f"{self.path}.{name}", self.repeated, self.depth + 1)
+        return Place(f"{self.path}.{name}", self.repeated, self.depth + 1, self.left)
 
     def item(self, index: int) -> "Place":
         """Return the place of an item of an array."""
-        return Place(f"{self.path}[{index}]", self.repeated, self.depth + 1)
+        return Place(f"{self.path}[{index}]", self.repeated, self.depth + 1, self.left)
 
     def key(self, name: str) -> "Place":
         """Return the place of a key that the client has chosen; a long one is cut."""
         room = MAX_REPEATED - self.repeated
         shown = name if len(name) <= room else f"{name[:room]}..."
-        return Place(f"{self.path}.{shown}", self.repeated + min(len(name), room), self.depth + 1)
+        repeated = self.repeated + min(len(name), room)
+        return Place(f"{self.path}.{shown}", repeated, self.depth + 1, self.left)
 
 
 class Fault(NamedTuple):
@@ -65,7 +82,12 @@ class Fault(NamedTuple):
 
 
 def faults(node: Any, value: Any, place: Place) -> Iterator[Fault]:
-    """Yield what is wrong with a value, in the order in which its type declares it."""
+    """Yield what is wrong with a value, in the order in which its type declares it.
+
+    Raises TooLong.
+    """
+    if next(place.left, None) is None:
+        raise TooLong
     if isinstance(node, nodes.Metadata):
         yield from faults(node.type, value, place)
     elif isinstance(node, nodes.UnionType):
@@ -246,6 +268,7 @@ def _own_faults(kind: Any, value: Any, place: Place) -> Iterator[Fault]:
 
 
 def own_text(cause: BaseException | None) -> str:
+    """Return what a class says of a value that it refuses."""
     text = "" if cause is None else str(cause)
     trace = None if cause is None else cause.__traceback__
     while trace is not None and trace.tb_next is not None:

@@ -36,7 +36,7 @@ _OBJECT = _Kind("an object", (dict,))
 _KINDS: dict[type, _Kind] = {
     nodes.NoneType: _Kind("null", (type(None),)),
     nodes.BoolType: _Kind("true or false", (bool,)),
-    nodes.IntType: _Kind("an integer", (int,), int),
+    nodes.IntType: _Kind("an integer", (int,)),
     nodes.FloatType: _Kind("a number", (int, float), float),
     nodes.StrType: _Kind("a string", (str,)),
     nodes.BytesType: _BYTES,

@@ -1,6 +1,8 @@
 """Check the values of one parameter."""
 
+import re
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -9,7 +11,7 @@ import msgspec.inspect as nodes
 
 from aiorest_ws.contract.annotations import Checked, every_part
 from aiorest_ws.contract.decimals import Decimals
-from aiorest_ws.contract.faults import Fault, Place, faults
+from aiorest_ws.contract.faults import Fault, Place, TooLong, faults
 from aiorest_ws.contract.handlers import Parameter
 from aiorest_ws.contract.kinds import wanted
 from aiorest_ws.contract.spelling import Misspelt, reader, spelled
@@ -63,9 +65,8 @@ class Value:
 
     def faults(self, value: Any, *, is_text: bool) -> Iterator[Fault]:
         """Yield what is wrong with a JSON value, or a text in a URL."""
-        place = Place("data") if self.is_data else Place(f"args.{self.name}")
-        if self.path_name is not None:
-            place = Place(f"url.{self.path_name}")
+        start = "data" if self.is_data else f"args.{self.name}"
+        place = Place.first(start if self.path_name is None else f"url.{self.path_name}")
         if is_text and self.models is None:
             try:
                 value = spelled(self.node, value)
@@ -73,20 +74,26 @@ class Value:
                 yield Fault(place.path, f"must be {wanted(self.node)}")
                 return
         found = False
-        for fault in self._faults(value, place):
-            found = True
-            yield Fault(place.path, "is missing") if self.is_data and value is None else fault
-        if not found and not self._fits(value):
-            yield Fault(place.path, "is not valid")
+        with suppress(TooLong):
+            for fault in self._faults(value, place):
+                found = True
+                yield Fault(place.path, "is missing") if self.is_data and value is None else fault
+        where = None if found else self._where_unfit(value)
+        if where is not None:
+            yield Fault(f"{place.path}{where}", "is not valid")
 
     def _faults(self, value: Any, place: Place) -> Iterator[Fault]:
         if self.models is not None:
             return self.models.faults(value, place)
         return faults(self.node, value, place)
 
-    def _fits(self, value: Any) -> bool:
+    def _where_unfit(self, value: Any) -> str | None:
+        """Return the place in a value that msgspec finds first; None if the value fits."""
         try:
             self.make(value)
-        except UNFIT:
-            return False
-        return True
+        except Misspelt:
+            return ""
+        except msgspec.ValidationError as exc:
+            found = re.search(r" - at `\$\[0\](\S*)`$", str(exc))
+            return found[1] if found else ""
+        return None

@@ -384,6 +384,23 @@ def test_at_most_20_faults_and_100_characters_of_the_client_are_sent():
     assert "ccc" not in json.dumps(reply)
 
 
+def test_a_fault_late_in_a_large_message_is_found_without_a_look_at_all_of_it():
+    router = SimpleRouter()
+
+    @router.post("/x")
+    def view(request: Request, rows: Data[list[dict[str, int]]], limit: int = 1):
+        return len(rows)
+
+    rows = [{"a": 1}] * 60_000
+    assert ask(router, "POST", data=rows) == success(60_000)
+    assert ask(router, "POST", data=[*rows, {"a": "x"}], args={"limit": "x"}) == invalid(
+        ("data[60000][...]", "is not valid"), ("args.limit", "must be an integer, not a string")
+    )
+    assert ask(router, "POST", data=[{"a": "x"}, *rows]) == invalid(
+        ("data[0].a", "must be an integer, not a string")
+    )
+
+
 @pytest.mark.logs_errors
 def test_a_fault_of_the_program_in_a_type_is_500():
     class Broken(msgspec.Struct):
