@@ -658,9 +658,9 @@ async def test_an_ordered_class_with_two_paths_takes_turns(network):
     client.send({"method": "GET", "url": "/a/0"})
     client.send({"method": "GET", "url": "/b/1/2"})
     assert json.loads(await client.ask({"method": "GET", "url": "/last"})) == success([0])
-    gates[1].callback(None)
     gates[0].callback(None)
     assert json.loads(await client.receive()) == success(0)
+    gates[1].callback(None)
     assert json.loads(await client.receive()) == success(1)
 
 
