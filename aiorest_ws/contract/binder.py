@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial, update_wrapper
+from functools import update_wrapper
 from itertools import islice
 from typing import Any, cast
 
@@ -13,13 +13,11 @@ from aiorest_ws.contract.faults import MAX_FAULTS, Fault
 from aiorest_ws.contract.handlers import Handler, Parameter
 from aiorest_ws.contract.kinds import exact_types
 from aiorest_ws.contract.spelling import spelled
-from aiorest_ws.contract.values import UNFIT, Value, convert_for
+from aiorest_ws.contract.values import UNFIT, Value
 from aiorest_ws.exceptions import InvalidHandler, ValidationError
 from aiorest_ws.wrappers import Request
 
 __all__ = ("bound",)
-
-_EMPTY = inspect.Parameter.empty
 
 
 class _Binding:
@@ -66,7 +64,7 @@ class _Binding:
                 is_text = name in names_in_query(request)
                 yield from value.faults(arguments[name], is_text=is_text)
 
-    def read_query(self, request: Request, arguments: dict[str, Any]) -> None:
+    def _read_query(self, request: Request, arguments: dict[str, Any]) -> None:
         """Replace the texts of a query by the values that they spell."""
         for name in names_in_query(request):
             value = self.values.get(name)
@@ -74,12 +72,15 @@ class _Binding:
                 arguments[name] = spelled(value.node, arguments[name])
 
     def convert_all(self, request: Request, arguments: dict[str, Any]) -> None:
-        """Replace arguments by what their types make of them."""
+        """Replace arguments by what their types make of them, if all fit."""
         if request.url and "?" in request.url:
-            self.read_query(request, arguments)
+            self._read_query(request, arguments)
+        made = {}
         for name, value in self.values.items():
             if name in arguments:
-                arguments[name] = value.make(arguments[name])
+                made[name] = value.make(arguments[name])
+                value.check_decimals(arguments[name])
+        arguments.update(made)
 
 
 def names_in_query(request: Request) -> Sequence[str]:
@@ -115,7 +116,6 @@ class _Compiler:
         self._handler = binding.handler
         self._names: dict[str, Any] = {
             "handler": binding.handler.call,
-            "binding": binding,
             "refusal": binding.refusal,
             "reply": binding.handler.reply,
         }
@@ -128,9 +128,9 @@ class _Compiler:
         own = own or ["request"]
         texts = [f"text{index}" for index in range(len(binding.path_names))]
         given = self._path_values(texts)
-        given.update(self._arguments(request))
         if handler.data is not None:
             given[handler.data.name] = self._data(handler.data, request)
+        self._arguments(request)
         unfit = [*UNFIT, *(one.models.unfit for one in binding.values.values() if one.models)]
         self._names["unfit"] = tuple(dict.fromkeys(unfit))
         answer = f"handler({', '.join([*own, *self._passed(given, texts)])})"
@@ -161,45 +161,23 @@ class _Compiler:
                 given[parameter.name] = f"value{index}"
         return given
 
-    def _arguments(self, request: str) -> dict[str, str]:
-        """Convert all arguments at once, as the fields of a Struct."""
-        arguments, values = self._binding.arguments, self._binding.values
-        checked = [values[one.name] for one in arguments if one.name in values]
-        if not checked:
-            return {}
-        if all(exact_types(value.node) for value in checked):
-            return self._exact_arguments(checked, request)
-        fields = [_field(one, values.get(one.name)) for one in arguments]
-        kind = msgspec.defstruct("Arguments", fields, kw_only=True)
-        self._names.update(
-            Arguments=kind,
-            # Without arguments, all are the defaults.
-            default_arguments=None if any(one.is_required for one in arguments) else kind(),
-            convert_arguments=convert_for([one.check for one in checked]),
-        )
-        self._checks += [
-            "if arguments or default_arguments is None:",
-            f"    if {request}.url and '?' in {request}.url:",
-            f"        binding.read_query({request}, arguments)",
-            "    found = convert_arguments(arguments, Arguments)",
+    def _arguments(self, request: str) -> None:
+        checked = [
+            self._binding.values[one.name]
+            for one in self._binding.arguments
+            if one.name in self._binding.values
         ]
-        for index, value in enumerate(checked):
-            self._names[f"make{index}"], self._names[f"check{index}"] = (
-                value.make,
-                value.check_decimals,
-            )
-            if value.models is not None:
-                self._checks += [
-                    f"    if {value.name!r} in arguments:",
-                    f"        found.{value.name} = make{index}(found.{value.name})",
-                ]
-            elif value.decimals:
-                self._checks.append(f"    check{index}(arguments.get({value.name!r}))")
-        self._checks += ["else:", "    found = default_arguments"]
-        return {one.name: f"found.{one.name}" for one in arguments}
+        if not checked:
+            return
+        is_exact = all(exact_types(value.node) for value in checked)
+        self._names["convert_all"] = self._binding.convert_all
+        self._checks += [
+            f"if {self._type_check(checked) if is_exact else 'arguments'}:",
+            f"    convert_all({request}, arguments)",
+        ]
 
-    def _exact_arguments(self, checked: Sequence[Value], request: str) -> dict[str, str]:
-        """Look at the types of simple arguments, which takes less time than to convert them."""
+    def _type_check(self, checked: Sequence[Value]) -> str:
+        """Return the test that simple arguments pass if they need not be converted, negated."""
         conditions = []
         for index, value in enumerate(checked):
             exact = exact_types(value.node)
@@ -208,12 +186,7 @@ class _Compiler:
             self._names[f"sample{index}"] = None if exact[0] is type(None) else exact[0]()
             found = f"type(arguments.get({value.name!r}, sample{index}))"
             conditions.append(f"{found} {'is' if len(exact) == 1 else 'in'} exact{index}")
-        self._names["convert_all"] = self._binding.convert_all
-        self._checks += [
-            f"if not ({' and '.join(conditions)}):",
-            f"    convert_all({request}, arguments)",
-        ]
-        return {}
+        return f"not ({' and '.join(conditions)})"
 
     def _data(self, parameter: Parameter, request: str) -> str:
         value = self._binding.values.get(parameter.name)
@@ -256,16 +229,7 @@ class _Compiler:
                 in_order.append(value)
             else:
                 by_name.append(f"{one.name}={value}")
-        return [*in_order, *more, *by_name, *self._rest(given)]
-
-    def _rest(self, given: Mapping[str, str]) -> list[str]:
-        names = [one.name for one in self._binding.arguments]
-        if not any(name in given for name in names):
-            return ["**arguments"]
-        if self._handler.any_keyword or self._handler.filled:
-            self._names["known"] = frozenset(names)
-            return ["**{name: arguments[name] for name in arguments if name not in known}"]
-        return []
+        return [*in_order, *more, *by_name, "**arguments"]
 
     def _signature(self, own: Sequence[str]) -> inspect.Signature:
         binding, handler = self._binding, self._handler
@@ -283,16 +247,3 @@ class _Compiler:
                 inspect.Parameter(handler.any_keyword, inspect.Parameter.VAR_KEYWORD)
             )
         return inspect.Signature(parameters)
-
-
-def _field(parameter: Parameter, value: Value | None) -> Any:
-    """Return the field of a Struct for an argument."""
-    kind = Any if value is None or value.models is not None else value.check.type
-    if parameter.is_required:
-        return parameter.name, kind
-    # Not `default`: a mutable one would be copied, or refused.
-    return parameter.name, kind, msgspec.field(default_factory=partial(_same, parameter.default))
-
-
-def _same(value: Any) -> Any:
-    return value

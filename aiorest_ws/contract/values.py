@@ -1,7 +1,7 @@
 """Check the values of one parameter."""
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -16,18 +16,17 @@ from aiorest_ws.contract.handlers import Parameter
 from aiorest_ws.contract.kinds import wanted
 from aiorest_ws.contract.spelling import Misspelt, reader, spelled
 
-__all__ = ("UNFIT", "Value", "convert_for")
+__all__ = ("UNFIT", "Value")
 
 # Raised for a value that does not fit, besides what pydantic raises.
 UNFIT = (msgspec.ValidationError, Misspelt)
 
 
-def convert_for(checks: Sequence[Checked]) -> Callable[[Any, Any], Any]:
-    """Return msgspec's `convert` for some types. It is slower if it looks for numbers in names."""
-    every = [part for one in checks if one.node is not None for part in every_part(one.node)]
-    has_other_names = any(
+def _convert_for(check: Checked) -> Callable[[Any, Any], Any]:
+    """Return msgspec's `convert` for a type. It is slower if it looks for numbers in names."""
+    has_other_names = check.node is not None and any(
         isinstance(part, nodes.DictType) and not isinstance(part.key_type, nodes.StrType)
-        for part in every
+        for part in every_part(check.node)
     )
     return partial(msgspec.convert, str_keys=True) if has_other_names else msgspec.convert
 
@@ -39,12 +38,11 @@ class Value:
         self.name = parameter.name
         self.is_data = parameter.is_data
         self.path_name = path_name
-        self.check = check
         self.node: Any = check.node
         self.type = check.type
         self.models = check.models
         self.decimals = None if check.node is None else Decimals(check.node)
-        self.convert = convert_for([check])
+        self.convert = _convert_for(check)
         self._box = msgspec.defstruct("Box", [("value", check.type)], array_like=True)
         # Returns what the type makes of a text in a URL.
         self.read: Callable[[str], Any] = (check.node and reader(check.node)) or self._read

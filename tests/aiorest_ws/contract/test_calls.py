@@ -350,6 +350,45 @@ def test_what_is_injected_is_not_checked():
     assert ask(router, url="/y/1", args={"limit": "2"})["status"] == 422
 
 
+def test_a_value_that_fits_is_no_fault_beside_one_that_does_not():
+    router = SimpleRouter()
+
+    @router.post("/x")
+    def view(
+        request: Request,
+        id: UUID,
+        price: Decimal,
+        order: Data[NewOrder],
+        tags: list[Colour] = (),
+        day: date | None = None,
+    ):
+        return [id, price, tags, day]
+
+    args = {"id": UUID_TEXT, "price": "1.10", "tags": ["red"], "day": "2026-01-02"}
+    data = {"item": "x"}
+    assert ask(router, "POST", args=args, data=data) == success(
+        [UUID_TEXT, "1.10", ["red"], "2026-01-02"]
+    )
+    assert ask(router, "POST", args=args, data={}) == invalid(("data.item", "is missing"))
+    assert ask(router, "POST", args={**args, "day": "x"}, data=data) == invalid(
+        ("args.day", "must be a date (RFC 3339)")
+    )
+    assert ask(router, "POST", args={**args, "price": "1_0"}, data={}) == invalid(
+        ("args.price", "must be a decimal number"), ("data.item", "is missing")
+    )
+
+
+def test_a_view_may_take_the_request_among_others():
+    router = SimpleRouter()
+
+    @router.get("/x/{id}")
+    def view(*values, id: int, limit: int = 1):
+        return [type(values[0]).__name__, id, limit]
+
+    assert ask(router, url="/x/5", args={"limit": 2}) == success(["Request", 5, 2])
+    assert ask(router, url="/x/x", args={"limit": 2}) == invalid(("url.id", INTEGER))
+
+
 def test_models_of_pydantic_are_made_of_arguments_too():
     class Filter(BaseModel):
         name: str
