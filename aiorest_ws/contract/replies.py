@@ -66,7 +66,8 @@ async def _later(make: Callable[[Any], Any], waiting: Any) -> Any:
 
 
 def _of(kind: Any, found: type, value: Any) -> Any:
-    if isinstance(value, (found, _PLAIN)) or hasattr(value, "keys"):
+    is_plain = isinstance(value, (found, _PLAIN)) or hasattr(value, "keys")
+    if is_plain or hasattr(value, "__aiter__"):  # the last is a stream
         return value
     return msgspec.convert(value, kind, from_attributes=True)
 

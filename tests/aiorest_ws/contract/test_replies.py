@@ -13,6 +13,7 @@ import pytest
 from twisted.internet.defer import succeed
 
 from aiorest_ws import MethodBasedView, Request, SimpleRouter
+from aiorest_ws.dispatch.streams import Stream, discard
 from support.routers import ask, success
 
 if TYPE_CHECKING:
@@ -131,6 +132,19 @@ def test_a_row_of_sqlite_is_a_mapping():
     row = connection.execute("SELECT 1 AS id").fetchone()
     connection.close()
     assert ask(views(Point, row), url="/sync") == success({"id": 1})
+
+
+@pytest.mark.parametrize("annotation", [Person, list[Person]])
+def test_a_stream_is_left_alone(annotation):
+    router = SimpleRouter()
+
+    @router.get("/x")
+    async def view(request: Request) -> annotation:
+        yield 1
+
+    stream = router.process_request(Request("GET", "/x"))
+    assert isinstance(stream, Stream)
+    discard(stream)
 
 
 @pytest.mark.logs_errors
