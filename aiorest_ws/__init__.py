@@ -10,6 +10,7 @@ TYPE_CHECKING = False
 
 if TYPE_CHECKING:
     from aiorest_ws.app import Application
+    from aiorest_ws.contract import DATA, Data
     from aiorest_ws.decorators import endpoint
     from aiorest_ws.exceptions import BaseAPIException, ValidationError
     from aiorest_ws.limits import Limits
@@ -19,8 +20,10 @@ if TYPE_CHECKING:
     from aiorest_ws.wrappers import Request, Response
 
 __all__ = (
+    "DATA",
     "Application",
     "BaseAPIException",
+    "Data",
     "Limits",
     "MethodBasedView",
     "Request",
@@ -34,8 +37,10 @@ __all__ = (
 )
 
 _MODULES = {
+    "DATA": "aiorest_ws.contract",
     "Application": "aiorest_ws.app",
     "BaseAPIException": "aiorest_ws.exceptions",
+    "Data": "aiorest_ws.contract",
     "Limits": "aiorest_ws.limits",
     "MethodBasedView": "aiorest_ws.views",
     "Request": "aiorest_ws.wrappers",

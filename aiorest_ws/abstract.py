@@ -1,8 +1,10 @@
 """Base classes of endpoints, routers, middlewares and permissions."""
 
+import sys
 from abc import ABC, abstractmethod
 from typing import Any
 
+from aiorest_ws.codecs import decode_message
 from aiorest_ws.wrappers import Request
 
 __all__ = ("AbstractEndpoint", "AbstractMiddleware", "AbstractPermission", "AbstractRouter")
@@ -28,7 +30,12 @@ class AbstractEndpoint(ABC):
 
 
 class AbstractRouter(ABC):
-    """Make the reply to a request."""
+    """Make the reply to a request.
+
+    Messages of up to `plain_bytes` are decoded in the same way for all views.
+    """
+
+    plain_bytes: int = sys.maxsize
 
     def __init__(self) -> None:
         self._urls: list[AbstractEndpoint] = []
@@ -49,6 +56,10 @@ class AbstractRouter(ABC):
     def middlewares(self) -> list[Any]:
         """The middlewares of this router, in the order in which they get a request."""
         return self._middlewares
+
+    def decode(self, payload: bytes, is_binary: bool = False) -> Request:
+        """Return the request in a message; raise MalformedMessage if there is none."""
+        return decode_message(payload, is_binary)
 
     @abstractmethod
     def process_request(self, request: Request) -> Any:

@@ -23,12 +23,15 @@ from aiorest_ws.wrappers import Request, Response
 __all__ = (
     "MAX_ID_BYTES",
     "MAX_NESTING",
+    "check_reserved",
+    "decode_base64",
     "decode_message",
     "encode_failure",
     "encode_internal_error",
     "encode_json",
     "encode_message",
     "for_javascript",
+    "is_too_deep",
     "load_json",
 )
 
@@ -56,7 +59,7 @@ _value_decoder = msgspec.json.Decoder()
 def decode_message(payload: bytes, is_binary: bool = False) -> Request:
     """Return the request in `payload`; raise MalformedMessage if it is not one."""
     if is_binary:
-        payload = _decode_base64(payload)
+        payload = decode_base64(payload)
     try:
         request = _request_decoder.decode(payload)
     # The Struct rejects extra keys, and msgspec raises built-in exceptions for invalid UTF-8 and
@@ -64,10 +67,10 @@ def decode_message(payload: bytes, is_binary: bool = False) -> Request:
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
         request = _decode_member_by_member(payload)
     else:
-        if len(payload) > _SHALLOW_BYTES and _is_too_deep(payload):
+        if len(payload) > _SHALLOW_BYTES and is_too_deep(payload):
             raise MalformedMessage(_TOO_DEEP, **_echo(request.event_name, request.id))
     if request.id is not None or request.timeout is not None or request.since is not None:
-        _check_reserved(request)
+        check_reserved(request)
     return request
 
 
@@ -139,7 +142,8 @@ def encode_internal_error(request: Request | None = None) -> bytes:
         return encode_failure(InternalError())
 
 
-def _decode_base64(payload: bytes) -> bytes:
+def decode_base64(payload: bytes) -> bytes:
+    """Return what a binary message holds; raise MalformedMessage."""
     # MIME breaks lines. Any other byte outside the alphabet means that the message is damaged.
     compact = payload.translate(None, b" \t\r\n")
     try:
@@ -166,7 +170,7 @@ def _decode_member_by_member(payload: bytes) -> Request:
         except (msgspec.MsgspecError, UnicodeError, RecursionError) as exc:
             subject = f"The value of {name[:MAX_ID_BYTES]!r}"
             broken = broken or _describe(exc, subject, members[name])
-    is_deep = _is_too_deep(payload)
+    is_deep = is_too_deep(payload)
     echo = _echo(values.get("event_name"), values.get("id"), is_deep=is_deep)
     if not broken and is_deep:
         broken = _TOO_DEEP
@@ -287,8 +291,8 @@ def _json_type(value: object) -> str:
     return names.get(type(value), "an object")
 
 
-def _check_reserved(request: Request) -> None:
-    """Reject reserved keys with an invalid value of the right type."""
+def check_reserved(request: Request) -> None:
+    """Raise MalformedMessage for a reserved key with an invalid value of the right type."""
     detail = None
     request_id = request.id
     if request_id is not None and not _is_id(request_id):
@@ -313,10 +317,10 @@ def _if_echoable(value: object, is_deep: bool) -> object:
         encoded = encode_json(value)
     except SerializerError:
         return None
-    return None if is_deep and _is_too_deep(encoded) else value
+    return None if is_deep and is_too_deep(encoded) else value
 
 
-def _is_too_deep(payload: bytes | msgspec.Raw) -> bool:
+def is_too_deep(payload: bytes | msgspec.Raw) -> bool:
     """Tell whether arrays and objects of a valid JSON text are nested deeper than MAX_NESTING.
 
     Takes time in proportion to the size, whatever is in it.

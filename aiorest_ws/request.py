@@ -71,8 +71,7 @@ class RequestHandlerProtocol(FlowProtocol):
     _greeting: Deferred[Any] | None = None
     _is_greeted = False
 
-    # Whether a subclass of this or of the factory overrides `_decode_message` or `router`, or
-    # there is an access log.
+    # Whether a subclass overrides `_decode_message`, or `router`, or there is an access log.
     _has_own_requests: ClassVar[bool] = False
     _access_log: ClassVar[AccessLog | None] = None
 
@@ -100,9 +99,10 @@ class RequestHandlerProtocol(FlowProtocol):
                 request = self._decode_own(payload, isBinary)
                 router = self.factory.router
             else:
-                request = decode_message(payload, isBinary)
-                request._connection = self  # its factory is the request's
                 router = self.factory.current_router
+                decode = decode_message if len(payload) <= router.plain_bytes else router.decode
+                request = decode(payload, isBinary)
+                request._connection = self  # its factory is the request's
             if isBinary:
                 self._speaks_binary = request._is_binary = True
             calls = self._calls
@@ -150,7 +150,7 @@ class RequestHandlerProtocol(FlowProtocol):
 
     def _decode_message(self, payload: bytes, isBinary: bool = False) -> Request:
         """Return the request in a message; raise MalformedMessage if there is none."""
-        return decode_message(payload, isBinary)
+        return (self.factory.router.decode if self.factory else decode_message)(payload, isBinary)
 
     def _encode_message(self, response: bytes, isBinary: bool = False) -> bytes:
         """Return a reply in the form of its request."""

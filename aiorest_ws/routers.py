@@ -66,7 +66,7 @@ class SimpleRouter(AbstractRouter):
         self.topics = TopicRoutes()
         self.scopes = Scopes(self)
         self._route_table = RouteTable()
-        has_own_search = (
+        self._has_own_search = (
             type(self).extract_url is not SimpleRouter.extract_url
             or type(self).search_handler is not SimpleRouter.search_handler
         )
@@ -74,7 +74,7 @@ class SimpleRouter(AbstractRouter):
             Dispatcher,
             self,
             self._route_table,
-            asks_router=has_own_search,
+            asks_router=self._has_own_search,
             may_await=type(self).process_request is not SimpleRouter.process_request,
         )
         self.dispatchers = Dispatchers(make)
@@ -227,6 +227,8 @@ class SimpleRouter(AbstractRouter):
         if endpoint.name:
             self._check_name(endpoint.name)
         self._route_table.add(endpoint, self.scopes.add(endpoint, scope))
+        if not self._has_own_search:
+            self.plain_bytes = self._route_table.plain_bytes
         self._urls.append(endpoint)
         if endpoint.name:
             self._routes[endpoint.name] = endpoint
@@ -244,6 +246,15 @@ class SimpleRouter(AbstractRouter):
         return reverse(name, {"path": "", "routes": self._routes}, args, query, relative=True)
 
     # Look-up
+
+    def decode(self, payload: bytes, is_binary: bool = False) -> Request:
+        """Return the request in a message; raise MalformedMessage if there is none.
+
+        Its `data` may be decoded already for its view.
+        """
+        if len(payload) <= self.plain_bytes:
+            return super().decode(payload, is_binary)
+        return self._route_table.decode(payload, is_binary)
 
     def extract_url(self, request: Request) -> str:
         """Return the URL of a request, without its query, stripped and with a trailing slash."""

@@ -25,6 +25,7 @@ __all__ = (
     "View",
     "http_methods",
     "is_asynchronous",
+    "layers",
     "method_word",
     "server_names",
     "signature_of",
@@ -164,7 +165,7 @@ class HandlerSignature:
         return self._keywords - taken, needed
 
 
-def _layers(handler: Any) -> Iterator[Any]:
+def layers(handler: Any) -> Iterator[Any]:
     """Yield a callable and all that it wraps: partials, methods, decorated functions."""
     seen: list[Any] = []
     while handler is not None and all(handler is not layer for layer in seen):
@@ -184,7 +185,7 @@ def _layers(handler: Any) -> Iterator[Any]:
 
 def is_asynchronous(handler: Any) -> bool:
     """Tell whether calls of a handler return a coroutine or an asynchronous generator."""
-    for layer in _layers(handler):
+    for layer in layers(handler):
         if inspect.iscoroutinefunction(layer) or inspect.isasyncgenfunction(layer):
             return True
         if isinstance(layer, FunctionType):
@@ -204,7 +205,7 @@ def server_names(handler: Any, function: Any) -> set[str]:
     with suppress(TypeError, ValueError):
         shown = inspect.signature(function).parameters
     is_hiding = False
-    for layer in _layers(handler):
+    for layer in layers(handler):
         if is_hiding:
             with suppress(TypeError, ValueError):  # it has no signature
                 parameters = inspect.signature(layer, follow_wrapped=False).parameters.values()

@@ -6,6 +6,7 @@ keys of the wire protocol (docs/reference/wire-protocol).
 
 import copy
 import secrets
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -21,6 +22,7 @@ __all__ = (
     "UNSUBSCRIBE",
     "Request",
     "Response",
+    "TypedRequest",
     "normalize_method",
 )
 
@@ -77,6 +79,8 @@ class _ServerSide:
     - `_call_seconds`: the view's `call_seconds`; unset if the view has not been found.
     - `_is_binary`: True if the request came in a binary message; else unset.
     - `_log_id`: set on first use of `log_id`.
+    - `_query_names`: the names of the arguments that are from the query of the URL, and text;
+      unset if it has none.
     - `_started`: the `time.monotonic()` at which the message was decoded; set for the access log.
     - `_status`: the status of the failure that answers the request; unset for a success.
     """
@@ -87,6 +91,7 @@ class _ServerSide:
         "_factory",
         "_is_binary",
         "_log_id",
+        "_query_names",
         "_started",
         "_status",
     )
@@ -220,6 +225,39 @@ class Request(
         if len(url) > LOGGED_URL_LENGTH:
             url = f"{url[:LOGGED_URL_LENGTH]}..."
         return f"<Request {method[:20]!a} {url}>"
+
+
+class TypedRequest(Request):
+    """A request whose `data` is decoded already into the type that its view wants.
+
+    Who reads `data` gets what the client has sent. It may have been changed by then, so the view
+    gets what the type makes of it, unless `take` was called before.
+    """
+
+    if not TYPE_CHECKING:  # a property in place of a field
+
+        @property
+        def data(self):
+            kept = vars(self)
+            kept.pop("_made", None)
+            if "_read" in kept:
+                kept["_data"] = kept.pop("_read")()
+            return kept.get("_data")
+
+        @data.setter
+        def data(self, value):
+            kept = vars(self)
+            kept.pop("_made", None)
+            kept.pop("_read", None)
+            kept["_data"] = value
+
+    def keep(self, made: object, read: Callable[[], Any]) -> None:
+        """Keep what the type has made of `data`, which `read` returns."""
+        vars(self).update(_made=made, _read=read)
+
+    def take(self, missing: object) -> Any:
+        """Return what the type has made of `data`; `missing` if that has been read, or set."""
+        return vars(self).pop("_made", missing)
 
 
 _MEMBERS = RESERVED_EXTRA_NAMES.union(dir(Request))

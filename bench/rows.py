@@ -31,6 +31,37 @@ LARGE = (
     f'{{"data":{_large_data()},"event_name":"large"}}'.encode(),
 )
 
+SALE = {
+    "id": "12345678-1234-5678-1234-567812345678",
+    "kind": "used",
+    "at": "2026-01-02T03:04:05Z",
+    "place": {"street": "Main Street 1", "city": "Springfield"},
+    "article": "bicycle",
+    "count": 2,
+    "price": 119.5,
+    "is_paid": True,
+    "tags": ["a", "b"],
+    "note": "by bicycle",
+}
+
+
+def _posted(url: str, data: object) -> tuple[bytes, bytes]:
+    message = {"method": "POST", "url": url, "data": data, "event_name": "typed"}
+    text = json.dumps(message, separators=(",", ":"))
+    return text.encode(), b'{"data":1,"event_name":"typed"}'
+
+
+TYPED = _posted("/sale", SALE)
+# 64 KiB each.
+TYPED_LARGE = _posted(
+    "/records",
+    [
+        {"id": number, "name": f"article {number}", "price": number / 4, "paid": number % 3 == 0}
+        for number in range(1000, 2130)
+    ],
+)
+TYPED_LARGE_TEXTS = _posted("/sales", [SALE] * 275)
+
 # What publishes, and the answer: encoded once, framed once for all (the message before).
 PUBLISH = (
     b'{"method":"POST","url":"/publish","event_name":"publish"}',
@@ -69,6 +100,9 @@ COROUTINE = Peer("coroutine", "ours", OURS.needs, ("--coroutine",))
 PLAIN = Peer("plain view", "ours", OURS.needs)
 ONE_ROUTE = Peer("1 route", "ours", OURS.needs, ("--routes", "0"))
 MANY_ROUTES = Peer("2,001 routes", "ours", OURS.needs, ("--routes", "1000"))
+
+# Views that take data as a type, which take it untyped in PLAIN.
+TYPED_VIEW = Peer("typed view", "ours", OURS.needs, ("--typed",))
 
 # Middlewares that do nothing: what it takes to call them.
 MIDDLEWARES = {
@@ -201,6 +235,29 @@ ROWS = (
         "an asynchronous middleware that does not suspend, against the same view without",
         own=(MIDDLEWARES["asynchronous"], PLAIN),
         goals=(Goal("rate", PLAIN.name, least=0.75),),
+    ),
+    Row(
+        "typed",
+        "data as a type with ten fields, against the same view untyped",
+        work=TYPED,
+        own=(TYPED_VIEW, PLAIN),
+        goals=(Goal("rate", PLAIN.name, least=0.88),),
+    ),
+    Row(
+        "typed-large",
+        "64 KiB of data as records of str, int, float and bool, against the same view untyped",
+        connections=16,
+        work=TYPED_LARGE,
+        own=(TYPED_VIEW, PLAIN),
+        goals=(Goal("rate", PLAIN.name, least=0.95),),
+    ),
+    Row(
+        "typed-large-texts",
+        "64 KiB of data with enum, UUID and datetime, against the same view untyped",
+        connections=16,
+        work=TYPED_LARGE_TEXTS,
+        own=(TYPED_VIEW, PLAIN),
+        goals=(Goal("rate", PLAIN.name, least=0.8),),
     ),
     Row(
         "routes",

@@ -90,5 +90,7 @@ def read_query(request: Request) -> Any:
     for name, value in parse_qsl(query, keep_blank_values=True):
         values.setdefault(name, []).append(value)
     read = {name: found if len(found) > 1 else found[0] for name, found in values.items()}
+    if not hasattr(request, "_query_names"):  # a call without a plan is read again
+        request._query_names = tuple(read.keys() - request.args.keys())
     request._args = {**read, **request.args}
     return path

@@ -38,7 +38,13 @@ from aiorest_ws.exceptions import (
 )
 from aiorest_ws.topics.routes import TopicRoutes
 from aiorest_ws.topics.view import TopicView
-from aiorest_ws.wrappers import CANCEL, TOPIC_METHODS, Request, normalize_method
+from aiorest_ws.wrappers import (
+    CANCEL,
+    TOPIC_METHODS,
+    Request,
+    TypedRequest,
+    normalize_method,
+)
 
 __all__ = ("Dispatcher", "Dispatchers", "DispatchingRouter")
 
@@ -90,7 +96,8 @@ class Dispatcher:
         context: Context | None = None
         plan: Plan | None = None
         try:
-            if type(request) is not Request:
+            kind: Any = type(request)
+            if kind is not Request and kind is not TypedRequest:
                 raise Unplanned
             arguments = request._args or NO_ARGUMENTS
             result: CallResult | None = None
@@ -225,7 +232,8 @@ class Dispatcher:
         call = Call(request, view, values, arguments, scope, route)
         steps = pass_stages(call, scope.middlewares)
         if view.ordered and request.connection is not None:
-            steps = self._in_turn(request.connection, type(view), steps)
+            one = getattr(view, "taking_turns_with", type(view))
+            steps = self._in_turn(request.connection, one, steps)
         return self._reply_to(call, steps)
 
     def _search(self, request: Request) -> tuple[Any, Sequence[str], Mapping[str, Any]]:

@@ -6,6 +6,9 @@ import inspect
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, ClassVar, cast
 
+from aiorest_ws.contract.annotations import callers_names
+from aiorest_ws.contract.binder import bound
+from aiorest_ws.contract.handlers import Handler
 from aiorest_ws.exceptions import InvalidHandler
 from aiorest_ws.registration.options import RouteOptions
 from aiorest_ws.views import (
@@ -28,11 +31,12 @@ class FunctionView(MethodBasedView):
 
     methods: ClassVar[list[str]] = []
     function: ClassVar[Callable[..., Any]]
+    _parameters: ClassVar["_Parameters"]
 
     @classmethod
     def at(cls, path: str, names: Sequence[str]) -> type["FunctionView"]:
         """Return the view for a path that names these values; raise InvalidHandler."""
-        handler = _Parameters(cls.function, cls.injected).bound_by_name(path, names)
+        handler = cls._parameters.bound_by_name(path, names)
         namespace = {
             "__doc__": cls.__doc__,
             "__module__": cls.__module__,
@@ -71,6 +75,7 @@ def function_view(
         "__doc__": function.__doc__,
         "__module__": getattr(function, "__module__", __name__),
         "function": staticmethod(function),
+        "_parameters": _Parameters(function, options.get("injected", ())),
         "methods": [normalize_method(word) for word in words],
     }
     name = getattr(function, "__name__", type(function).__name__)
@@ -101,6 +106,9 @@ class _Parameters:
         self._named = {p.name: p for p in self._rest if p.kind not in _VARIADIC}
         self._filled = server_names(function, function).union(injected)
         self._check_injected(injected)
+        self._handler = Handler(
+            function, is_method=False, filled=self._filled, names=callers_names()
+        )
 
     def _check_injected(self, injected: Collection[str]) -> None:
         takes_any = any(p.kind is p.VAR_KEYWORD for p in self._rest)
@@ -118,6 +126,9 @@ class _Parameters:
             self._check_path_name(path, name)
         for parameter in self._named.values():
             self._check_can_be_given(parameter, names)
+        checking = bound(self._handler, path, names, by_name=True)
+        if checking is not None:
+            return checking
         positional = [p.name for p in self._rest if p.kind in _POSITIONAL]
         if positional[: len(names)] == list(names):
             return self._function
@@ -142,7 +153,8 @@ class _Parameters:
 
     def _check_can_be_given(self, parameter: inspect.Parameter, names: Sequence[str]) -> None:
         name = parameter.name
-        if name in names or name in self._filled:
+        data = self._handler.data
+        if name in names or name in self._filled or (data is not None and name == data.name):
             return
         is_positional_only = parameter.kind is parameter.POSITIONAL_ONLY
         is_needed = parameter.default is parameter.empty

@@ -11,6 +11,7 @@ from aiorest_ws.exceptions import EndpointValueError
 from aiorest_ws.parsers import URLParser
 from aiorest_ws.registration.functions import FunctionView
 from aiorest_ws.registration.guards import RouterGuard
+from aiorest_ws.registration.typed_views import TypedViews
 from aiorest_ws.topics.routes import TopicRoute
 from aiorest_ws.validators import check_path, check_path_order
 from aiorest_ws.views import MethodBasedView
@@ -27,6 +28,7 @@ class Registrar:
     ) -> None:
         self.prefix = _checked(prefix)
         self._guard = RouterGuard(auth_required, permission_classes)
+        self._typed = TypedViews()
 
     def complete(self, endpoint: AbstractEndpoint) -> AbstractEndpoint:
         """Settle how the view gets the path values, and who may call it; return the endpoint."""
@@ -38,6 +40,7 @@ class Registrar:
         elif inspect.isclass(view) and issubclass(view, MethodBasedView):
             words = [normalize_method(method) for method in endpoint.methods]
             check_path_order(endpoint.path, names, view, words)
+            view = self._typed.view(view, endpoint.path, names, words)
         endpoint.handler = self._guard.view(view)
         return endpoint
 

@@ -10,8 +10,10 @@ import pytest
 import aiorest_ws
 
 HOMES = {
+    "DATA": "contract",
     "Application": "app",
     "BaseAPIException": "exceptions",
+    "Data": "contract",
     "Limits": "limits",
     "MethodBasedView": "views",
     "Request": "wrappers",
@@ -72,7 +74,7 @@ def test_the_names_can_be_imported_without_a_reactor():
     assert told_by(program) == [False, "endpoint"]
 
 
-@pytest.mark.parametrize("name", ["Aplication", "application", "Data", "__path", "get"])
+@pytest.mark.parametrize("name", ["Aplication", "application", "Datum", "__path", "get"])
 def test_another_name_is_an_attribute_error(name):
     with pytest.raises(AttributeError, match=f"'aiorest_ws' has no attribute '{name}'"):
         getattr(aiorest_ws, name)

@@ -10,6 +10,7 @@ import aiorest_ws
 from aiorest_ws import (
     Application,
     BaseAPIException,
+    Data,
     Limits,
     MethodBasedView,
     Request,
@@ -46,6 +47,16 @@ def read(request: Request, id: str, *, limit: int = 10) -> list[int]:
 assert_type(read(Request(), "7", limit=1), list[int])
 read(Request(), id=7)  # type: ignore[arg-type]
 read(Request(), "7", limits=1)  # type: ignore[call-arg]
+
+
+@router.post("/orders/{id}")
+def change(request: Request, id: int, numbers: Data[list[int]]) -> list[int]:
+    assert_type(numbers, list[int])
+    return numbers
+
+
+assert_type(change(Request(), 7, [1]), list[int])
+change(Request(), 7, ["1"])  # type: ignore[list-item]
 
 
 @app.router.post(
