@@ -10,9 +10,9 @@ TYPE_CHECKING = False
 
 if TYPE_CHECKING:
     from aiorest_ws.app import Application
-    from aiorest_ws.contract import DATA, Data
+    from aiorest_ws.contract import DATA, Data, Depends
     from aiorest_ws.decorators import endpoint
-    from aiorest_ws.exceptions import BaseAPIException, ValidationError
+    from aiorest_ws.exceptions import BaseAPIException, DeclaredError, ValidationError
     from aiorest_ws.limits import Limits
     from aiorest_ws.request import RequestHandlerFactory, RequestHandlerProtocol
     from aiorest_ws.routers import SimpleRouter
@@ -24,6 +24,8 @@ __all__ = (
     "Application",
     "BaseAPIException",
     "Data",
+    "DeclaredError",
+    "Depends",
     "Limits",
     "MethodBasedView",
     "Request",
@@ -41,6 +43,8 @@ _MODULES = {
     "Application": "aiorest_ws.app",
     "BaseAPIException": "aiorest_ws.exceptions",
     "Data": "aiorest_ws.contract",
+    "DeclaredError": "aiorest_ws.exceptions",
+    "Depends": "aiorest_ws.contract",
     "Limits": "aiorest_ws.limits",
     "MethodBasedView": "aiorest_ws.views",
     "Request": "aiorest_ws.wrappers",

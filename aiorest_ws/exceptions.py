@@ -16,6 +16,7 @@
     |-- Forbidden                        403   raised by views
     |-- SubscriptionRefused              403   the client may not subscribe to the topic
     |-- NotFound                         404   raised by views
+    |-- DeclaredError                    400   base of errors with fields of the program's own
     |-- DeadlineExceeded                 408   the call took too long
     |-- Conflict                         409   raised by views
     |-- PresenceTooLarge                 413   `presence_info` exceeds its limit
@@ -42,6 +43,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from aiorest_ws.internals.fields import WithFields
 from aiorest_ws.status import (
     STATUS_BAD_REQUEST,
     STATUS_CANCELLED,
@@ -65,6 +67,7 @@ __all__ = (
     "CallCancelled",
     "Conflict",
     "DeadlineExceeded",
+    "DeclaredError",
     "EndpointValueError",
     "Forbidden",
     "ImproperlyConfigured",
@@ -236,6 +239,16 @@ class ValidationError(BaseAPIException):
             if len(self.errors) > 1:
                 detail += f" (and {len(self.errors) - 1} more)"
         super().__init__(detail, status=status)
+
+
+class DeclaredError(WithFields, BaseAPIException):
+    """An error with fields: keyword-only ones, the annotated names of the class.
+
+    Named in the `raises` of a route it is sent with its name as `error`, and its fields as `info`;
+    else as any other error.
+    """
+
+    detail: str | None = None
 
 
 class SubscriptionRefused(BaseAPIException):

@@ -114,6 +114,9 @@ class Connection(Protocol):
     def call_ended(self, request: Request) -> None:
         """Note that a call has been answered, or failed."""
 
+    def note_handling(self, pending: Deferred[Any]) -> None:
+        """Count what waits as a call that runs, until it ends."""
+
     def resume_calls(self) -> None:
         """Handle messages that have waited for a call to end."""
 

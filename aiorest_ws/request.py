@@ -20,6 +20,7 @@ from aiorest_ws.connection import (
     FlowProtocol,
     RoutingFactory,
     check_accepted,
+    close_dependencies,
     encode_reply,
     may_end_something,
     run_connect_hooks,
@@ -29,11 +30,7 @@ from aiorest_ws.connection import (
 )
 from aiorest_ws.dispatch.failures import internal_error_reply, render_failure
 from aiorest_ws.dispatch.streams import Stream, discard
-from aiorest_ws.exceptions import (
-    BaseAPIException,
-    MalformedMessage,
-    TooManyMessages,
-)
+from aiorest_ws.exceptions import BaseAPIException, MalformedMessage, TooManyMessages
 from aiorest_ws.log import logger
 from aiorest_ws.status import (
     WS_MESSAGE_VIOLATE_POLICY,
@@ -120,7 +117,9 @@ class RequestHandlerProtocol(FlowProtocol):
         kind = type(answer)
         subscriptions = self._subscriptions
         is_plain = kind is bytes or (
-            kind is Ready and (subscriptions is None or not subscriptions.unanswered)
+            kind is Ready
+            and (subscriptions is None or not subscriptions.unanswered)
+            and getattr(request, "_opened", None) is None
         )
         if is_plain and not isBinary and len(answer) <= self._reply_limit:
             self._send_ordinary(answer, False)
@@ -193,6 +192,7 @@ class RequestHandlerProtocol(FlowProtocol):
         if isinstance(sent, bytes):
             # Another failure may have been sent in its place.
             self.log_call_reply(request, len(sent), status if sent is reply else None)
+        close_dependencies(self, request)
 
     def log_call_reply(
         self, request: Request | None, size: int, status: int | None = None

@@ -4,10 +4,11 @@ import inspect
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache, partial, partialmethod
-from types import FunctionType
+from types import FunctionType, MappingProxyType
 from typing import Any, ClassVar
 
 from aiorest_ws.exceptions import (
+    BaseAPIException,
     IncorrectArgument,
     IncorrectMethodNameType,
     InvalidRenderer,
@@ -263,6 +264,11 @@ class MethodBasedView(View, metaclass=MethodViewMeta):
     `injected` names the parameters that a decorator fills, or an override of `dispatch`: a client
     cannot give them.
 
+    `raises` are errors that its calls may end with; each DeclaredError among them is sent with its
+    name and its fields. `errors` maps exceptions of the program to errors, before any error
+    handler. `idempotent` tells whether a call may be repeated: None means that GET, HEAD and
+    OPTIONS may.
+
     With `auth_required`, only requests with a verified token or an authenticated user reach the
     view (else 401), and in any case only those that each of `permission_classes` allows (else
     403). Both are judged after the middlewares.
@@ -274,6 +280,9 @@ class MethodBasedView(View, metaclass=MethodViewMeta):
     ordered: ClassVar[bool] = False
     call_seconds: ClassVar[float | None] = None
     injected: Collection[str] = ()
+    raises: Sequence[type[BaseAPIException]] = ()
+    errors: Mapping[type[BaseException], type[BaseAPIException]] = MappingProxyType({})
+    idempotent: bool | None = None
     auth_required: bool = False
     permission_classes: Sequence[Any] = ()
 

@@ -144,6 +144,7 @@ class Request(
         def __setattr__(self, name: str, value: Any) -> None: ...
     else:
         extra_names = ()  # without an annotation it is not a field
+        _opened = None  # what to close when the reply has been sent
 
         @property
         def connection(self):
@@ -297,6 +298,10 @@ class Response:
         self._content = {"detail": exc.detail}
         if isinstance(exc, ValidationError) and exc.errors:
             self._content["errors"] = exc.errors
+        declared = getattr(exc, "declared_as", None)
+        if declared is not None:
+            self._content["error"] = declared.__name__
+            self._content["info"] = {name: getattr(exc, name) for name in declared.field_names}
         self.status = exc.status
 
     def append_request(self, request: Request) -> None:

@@ -5,7 +5,7 @@
 
 from aiorest_ws.connection.access_log import AccessLog
 from aiorest_ws.connection.callbacks import DONE
-from aiorest_ws.connection.calls import may_end_something
+from aiorest_ws.connection.calls import close_dependencies, may_end_something
 from aiorest_ws.connection.closing import Closing, check_accepted
 from aiorest_ws.connection.connect_hooks import (
     ConnectionHook,
@@ -32,6 +32,7 @@ __all__ = (
     "FlowState",
     "RoutingFactory",
     "check_accepted",
+    "close_dependencies",
     "encode_reply",
     "may_end_something",
     "run_connect_hooks",

@@ -9,7 +9,9 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.python.failure import Failure
 
+from aiorest_ws.awaiting import start
 from aiorest_ws.connection.stream_sender import StreamSender
+from aiorest_ws.contract.depends import close_all
 from aiorest_ws.dispatch.failures import internal_error_reply, render_failure
 from aiorest_ws.dispatch.streams import Stream, discard
 from aiorest_ws.exceptions import (
@@ -24,7 +26,7 @@ from aiorest_ws.interfaces import Connection
 from aiorest_ws.log import logger
 from aiorest_ws.wrappers import Request
 
-__all__ = ("STOPPING", "Calls", "may_end_something")
+__all__ = ("STOPPING", "Calls", "close_dependencies", "may_end_something")
 
 # An `id` has at most 128 bytes, a topic 200; larger messages are queued like all others.
 MAX_ENDING_BYTES = 1024
@@ -238,12 +240,13 @@ class Calls:
         return min(ours, theirs)
 
     def _answered(self, reply: Any, pending: Deferred[Any], call: _Call) -> None:
+        connection = self._connection
         if self._is_closed:
+            close_dependencies(connection, call.request)
             if isinstance(reply, Stream):
                 discard(reply)
             return
         del self._running[pending]
-        connection = self._connection
         # An override may raise while it sends; queued messages are handled all the same.
         try:
             if not call.is_answered:
@@ -302,6 +305,17 @@ class Calls:
             return
         if self.by_id.get(request.id) is pending:
             del self.by_id[request.id]
+
+
+def close_dependencies(connection: Connection, request: Any) -> None:
+    """Close what a call depended on; until then it counts as one that runs."""
+    opened = getattr(request, "_opened", None)
+    if not opened:
+        return
+    request._opened = None
+    pending = start(close_all(opened))
+    if not pending.called:
+        connection.note_handling(pending)
 
 
 def _stop_timer(call: _Call) -> None:

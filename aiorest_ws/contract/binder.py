@@ -103,7 +103,7 @@ def bound(
         raise InvalidHandler(
             f"{path!r} has {len(path_names)} values, and {handler.label} takes {len(in_path)}."
         )
-    if not has_demands and handler.reply is None:
+    if not (has_demands or handler.dependencies or handler.reply):
         return None
     return _Compiler(binding).function()
 

@@ -21,6 +21,7 @@ from aiorest_ws.awaiting import (
     take,
 )
 from aiorest_ws.dispatch.call import CALLER, Call, read_query
+from aiorest_ws.dispatch.declared import route_errors
 from aiorest_ws.dispatch.failures import failure_reply
 from aiorest_ws.dispatch.plan import Plan, Plans, Unfinished, Unplanned, names_set_by
 from aiorest_ws.dispatch.route_table import RouteTable
@@ -267,7 +268,7 @@ class Dispatcher:
         else:
             route: Route | None = getattr(view, "_route", None)
             scope = scopes.of(type(view)) if route is None else route.scope_for(request.method)
-        return scope.equipped(self._equipment)
+        return scope.equipped(self._equipment, route_errors(view))
 
     @property
     def _own_scope(self) -> Scope:

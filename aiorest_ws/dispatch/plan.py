@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from aiorest_ws.auth.guard import access, is_guarded
 from aiorest_ws.awaiting import PLAIN_TYPES, is_awaitable
 from aiorest_ws.awaiting import take as take_steps
+from aiorest_ws.dispatch.declared import route_errors
 from aiorest_ws.dispatch.route_table import RouteTable, normalize_path
 from aiorest_ws.dispatch.routes import BoundHandler, CallResult, Route
 from aiorest_ws.dispatch.scopes import Equipment, Scope
@@ -329,6 +330,7 @@ class Plans:
         if plans is None:
             plans = self._of_routes[route] = {}
             for word, handler in route.handlers.items():
-                scope = route.scope_for(word).equipped(self._equipment)
+                own = route_errors(handler.view_class)
+                scope = route.scope_for(word).equipped(self._equipment, own)
                 plans[word] = plans.get(word.lower()) or Plan(handler, route, scope)
         return plans

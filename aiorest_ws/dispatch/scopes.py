@@ -35,11 +35,17 @@ class Scope:
     Their middlewares and error handlers are read anew for each request.
     """
 
-    __slots__ = ("_equipment", "_routers")
+    __slots__ = ("_equipment", "_own_handlers", "_routers")
 
-    def __init__(self, *routers: Any, equipment: Equipment = NO_EQUIPMENT) -> None:
+    def __init__(
+        self,
+        *routers: Any,
+        equipment: Equipment = NO_EQUIPMENT,
+        own_handlers: Mapping[type[BaseException], Any] | None = None,
+    ) -> None:
         self._routers = routers
         self._equipment = equipment
+        self._own_handlers = own_handlers
 
     def around(self, inner: "Scope") -> "Scope":
         """Return the scope of a route that a router of this scope includes."""
@@ -47,9 +53,11 @@ class Scope:
         more = [router for router in inner._routers if all(router is not one for one in own)]
         return Scope(*own, *more)
 
-    def equipped(self, equipment: Equipment) -> "Scope":
-        """Return the scope of the same route for a server."""
-        return Scope(*self._routers, equipment=equipment)
+    def equipped(
+        self, equipment: Equipment, own_handlers: Mapping[type[BaseException], Any] | None = None
+    ) -> "Scope":
+        """Return the scope of the same route for a server, with error handlers of its own."""
+        return Scope(*self._routers, equipment=equipment, own_handlers=own_handlers)
 
     @property
     def middlewares(self) -> Sequence[Any]:
@@ -73,12 +81,12 @@ class Scope:
 
     @property
     def error_handlers(self) -> Sequence[Mapping[type[BaseException], Any]]:
-        """The error handlers of each router, the innermost first."""
+        """The error handlers of the route and of each router, the innermost first."""
         # An AbstractRouter of a program's own need not have any.
         found = [getattr(router, "error_handlers", {}) for router in reversed(self._routers)]
         if self._equipment.error_handlers:
             found[-1:] = [{**found[-1], **self._equipment.error_handlers}]
-        return found
+        return [self._own_handlers, *found] if self._own_handlers else found
 
     def route_of(self, request: Any) -> str | None:
         """Return the path or the template that a request is for, if the router knows."""

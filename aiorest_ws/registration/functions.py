@@ -69,13 +69,16 @@ def function_view(
     if chosen.get("auth_required", True) is None:
         del chosen["auth_required"]
     words = [methods] if isinstance(methods, str) else methods
+    parameters = _Parameters(function, options.get("injected", ()))
+    if options.get("blocking"):
+        parameters.handler.check_thread()
     namespace = {
         **options.get("attributes", {}),
         **chosen,
         "__doc__": function.__doc__,
         "__module__": getattr(function, "__module__", __name__),
         "function": staticmethod(function),
-        "_parameters": _Parameters(function, options.get("injected", ())),
+        "_parameters": parameters,
         "methods": [normalize_method(word) for word in words],
     }
     name = getattr(function, "__name__", type(function).__name__)
@@ -104,11 +107,12 @@ class _Parameters:
         self._first = first
         self._rest = parameters if first.kind in _VARIADIC else parameters[1:]
         self._named = {p.name: p for p in self._rest if p.kind not in _VARIADIC}
-        self._filled = server_names(function, function).union(injected)
+        self._filled = frozenset(server_names(function, function).union(injected))
         self._check_injected(injected)
-        self._handler = Handler(
+        self.handler = Handler(
             function, is_method=False, filled=self._filled, names=callers_names()
         )
+        self._filled = self.handler.filled
 
     def _check_injected(self, injected: Collection[str]) -> None:
         takes_any = any(p.kind is p.VAR_KEYWORD for p in self._rest)
@@ -126,7 +130,7 @@ class _Parameters:
             self._check_path_name(path, name)
         for parameter in self._named.values():
             self._check_can_be_given(parameter, names)
-        checking = bound(self._handler, path, names, by_name=True)
+        checking = bound(self.handler, path, names, by_name=True)
         if checking is not None:
             return checking
         positional = [p.name for p in self._rest if p.kind in _POSITIONAL]
@@ -153,7 +157,7 @@ class _Parameters:
 
     def _check_can_be_given(self, parameter: inspect.Parameter, names: Sequence[str]) -> None:
         name = parameter.name
-        data = self._handler.data
+        data = self.handler.data
         if name in names or name in self._filled or (data is not None and name == data.name):
             return
         is_positional_only = parameter.kind is parameter.POSITIONAL_ONLY

@@ -7,11 +7,18 @@ import warnings
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, TypedDict
 
-from aiorest_ws.exceptions import NotSupportedArgumentType
+from aiorest_ws.dispatch.declared import errors_fault
+from aiorest_ws.exceptions import BaseAPIException, NotSupportedArgumentType
 from aiorest_ws.renderers import BaseRenderer
 from aiorest_ws.views import MethodBasedView
 
-__all__ = ("RouteOptions", "check_options", "check_permissions", "warn_of_near_misses")
+__all__ = (
+    "RouteOptions",
+    "check_errors",
+    "check_options",
+    "check_permissions",
+    "warn_of_near_misses",
+)
 
 # How alike two names are that are probably meant to be the same: `auth_requird` is at 0.96,
 # `block` for `blocking` at 0.77.
@@ -25,6 +32,7 @@ class RouteOptions(TypedDict, total=False):
     - `blocking`, `ordered`, `call_seconds`, `renderers`, `injected`, `auth_required`,
       `permission_classes`: as in `MethodBasedView`. The router may have an `auth_required`, which
       is used if the route has none, and `permission_classes`, which are checked first.
+    - `raises`, `errors`, `idempotent`: as in `MethodBasedView`.
     - `attributes`: further attributes of the view, for middlewares and permissions.
     """
 
@@ -36,6 +44,9 @@ class RouteOptions(TypedDict, total=False):
     auth_required: bool | None
     permission_classes: Sequence[Any]
     injected: Collection[str]
+    raises: Sequence[type[BaseAPIException]]
+    errors: Mapping[type[BaseException], type[BaseAPIException]]
+    idempotent: bool | None
     attributes: Mapping[str, Any]
 
 
@@ -73,6 +84,17 @@ def check_permissions(permissions: object) -> None:
         )
 
 
+def check_errors(view: type[MethodBasedView]) -> None:
+    """Raise NotSupportedArgumentType for a wrong `raises` or `errors` of a view class."""
+    for name in ("raises", "errors"):
+        value = getattr(view, name)
+        fault = errors_fault(name, value)
+        if fault:
+            raise NotSupportedArgumentType(
+                f"`{name}` of {view.__qualname__} must be {fault}, not {value!r}."
+            )
+
+
 def warn_of_near_misses(attributes: Iterable[str], *, stacklevel: int) -> None:
     """Warn of attributes of a view that nearly have the name of an option."""
     for name in attributes:
@@ -91,8 +113,10 @@ def _fault(name: str, value: Any) -> str | None:
     match name:
         case "blocking" | "ordered":
             is_right, wanted = isinstance(value, bool), "True or False"
-        case "auth_required":
+        case "auth_required" | "idempotent":
             is_right, wanted = value is None or isinstance(value, bool), "True, False or None"
+        case "raises" | "errors":
+            return errors_fault(name, value)
         case "name":
             is_right, wanted = value is None or isinstance(value, str), "a str"
         case "call_seconds":

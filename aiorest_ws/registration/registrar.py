@@ -11,6 +11,7 @@ from aiorest_ws.exceptions import EndpointValueError
 from aiorest_ws.parsers import URLParser
 from aiorest_ws.registration.functions import FunctionView
 from aiorest_ws.registration.guards import RouterGuard
+from aiorest_ws.registration.options import check_errors
 from aiorest_ws.registration.typed_views import TypedViews
 from aiorest_ws.topics.routes import TopicRoute
 from aiorest_ws.validators import check_path, check_path_order
@@ -40,6 +41,7 @@ class Registrar:
         elif inspect.isclass(view) and issubclass(view, MethodBasedView):
             words = [normalize_method(method) for method in endpoint.methods]
             check_path_order(endpoint.path, names, view, words)
+            check_errors(view)
             view = self._typed.view(view, endpoint.path, names, words)
         endpoint.handler = self._guard.view(view)
         return endpoint

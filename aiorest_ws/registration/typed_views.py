@@ -33,6 +33,8 @@ class TypedViews:
                 handler = _handler(view_class, word)
                 if handler is None:
                     continue
+                if view_class.blocking:
+                    handler.check_thread()
                 call = bound(handler, path, names, by_name=False)
                 if call is not None:
                     handlers[word] = call if handler.is_method else staticmethod(call)
