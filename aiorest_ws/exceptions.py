@@ -4,6 +4,7 @@
 
     ImproperlyConfigured                 a mistake in the program; never sent to a client
     BaseAPIException                     400   every error that can be sent as a failure
+    |-- DeclaredError                    400   base of errors with fields of the program's own
     |-- MalformedMessage                 400   the message is not a request
     |-- IncorrectArgument                400   `args` do not fit the view
     |-- IncorrectMethodNameType          400
@@ -16,7 +17,6 @@
     |-- Forbidden                        403   raised by views
     |-- SubscriptionRefused              403   the client may not subscribe to the topic
     |-- NotFound                         404   raised by views
-    |-- DeclaredError                    400   base of errors with fields of the program's own
     |-- DeadlineExceeded                 408   the call took too long
     |-- Conflict                         409   raised by views
     |-- PresenceTooLarge                 413   `presence_info` exceeds its limit

@@ -14,6 +14,8 @@ HOMES = {
     "Application": "app",
     "BaseAPIException": "exceptions",
     "Data": "contract",
+    "DeclaredError": "exceptions",
+    "Depends": "contract",
     "Limits": "limits",
     "MethodBasedView": "views",
     "Request": "wrappers",

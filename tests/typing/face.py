@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import AsyncIterator, Callable
-from typing import Any, assert_type
+from typing import Annotated, Any, assert_type
 
 from twisted.internet.defer import Deferred, succeed
 
@@ -11,6 +11,8 @@ from aiorest_ws import (
     Application,
     BaseAPIException,
     Data,
+    DeclaredError,
+    Depends,
     Limits,
     MethodBasedView,
     Request,
@@ -136,3 +138,26 @@ ValidationError(errors=["name"])  # type: ignore[list-item]
 options: RouteOptions = {"call_seconds": 5}
 kept: Callable[[Request], Deferred[int]] = router.get("/x", **options)(later)
 error: type[BaseAPIException] = ValidationError
+
+
+class SoldOut(DeclaredError):
+    status = 409
+    item: str
+    left: int = 0
+
+
+SoldOut(item="x")
+SoldOut(item="x", left=1, detail="No.")
+SoldOut(itm="x")  # type: ignore[call-arg]
+SoldOut(item=1)  # type: ignore[arg-type]
+SoldOut("x")  # type: ignore[call-arg]
+
+
+@router.get("/sold", raises=(SoldOut,), errors={KeyError: NotFound}, idempotent=True)
+async def sold(request: Request, url: Annotated[str, Depends(lambda request: "x")]) -> str:
+    assert_type(url, str)
+    return url
+
+
+router.get("/x", raises=(KeyError,))  # type: ignore[arg-type]
+router.get("/x", errors={KeyError: KeyError})  # type: ignore[dict-item]

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,10 @@ from websockets.sync.client import connect
 HELLO = '{"method":"GET","url":"/hello"}'
 HELLO_REPLY = '{"data":"Hello, world!","event_name":null}'
 SECONDS = 60
+
+# With coverage, a thread of Python 3.11 spins while a signal is pending that the main thread does
+# not handle because it waits in a lock. So it never waits for long at once.
+WAIT_SECONDS = 0.1
 
 
 API = """
@@ -76,7 +81,14 @@ class Server:
         self._unread.put(None)
 
     def _next_line(self):
-        line = self._unread.get(timeout=SECONDS)
+        deadline = time.monotonic() + SECONDS
+        while True:
+            try:
+                line = self._unread.get(timeout=WAIT_SECONDS)
+                break
+            except queue.Empty:
+                if time.monotonic() > deadline:
+                    raise
         if line is not None:
             self.lines.append(line)
         return line
@@ -100,15 +112,18 @@ class Server:
         """Read to the end; return the exit status."""
         while self._next_line() is not None:
             pass
-        self._reader.join()
-        self.process.stdout.close()
+        self._end_reading()
         return self.process.wait(SECONDS)
 
     def kill(self):
         self.process.kill()
-        self._reader.join()
-        self.process.stdout.close()
+        self._end_reading()
         self.process.wait(SECONDS)
+
+    def _end_reading(self):
+        while self._reader.is_alive():
+            self._reader.join(WAIT_SECONDS)
+        self.process.stdout.close()
 
 
 def ask(url, message=HELLO, **options):
