@@ -259,14 +259,14 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize("options", WRONG, ids=str)
+@pytest.mark.parametrize("options", WRONG)
 def test_what_cannot_work_is_refused_at_registration(options):
     [name] = options
     with pytest.raises(NotSupportedArgumentType, match=name):
         raising(KeyError(), **options)
 
 
-@pytest.mark.parametrize("options", WRONG[:-1], ids=str)
+@pytest.mark.parametrize("options", WRONG[:-1])
 @pytest.mark.parametrize("how", ["class", "endpoint"])
 def test_it_is_refused_for_classes_too(options, how):
     [name] = options
