@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import copy_context
 from functools import partial
-from typing import Any, TypeVar, Unpack
+from typing import Any, TypeVar, Unpack, overload
 
 from aiorest_ws.abstract import AbstractEndpoint, AbstractRouter
 from aiorest_ws.decorators import EndpointFunction
@@ -23,7 +23,8 @@ from aiorest_ws.parsers import URLParser
 from aiorest_ws.registration.functions import function_view
 from aiorest_ws.registration.options import RouteOptions, check_options
 from aiorest_ws.registration.registrar import Registrar
-from aiorest_ws.topics.routes import TopicRoute, TopicRoutes
+from aiorest_ws.topics.handle import Topic
+from aiorest_ws.topics.routes import TopicOptions, TopicRoute, TopicRoutes
 from aiorest_ws.urls.utils import reverse
 from aiorest_ws.validators import RouteArgumentsValidator, check_methods, check_path
 from aiorest_ws.views import MethodBasedView
@@ -32,6 +33,7 @@ from aiorest_ws.wrappers import Request
 __all__ = ("SimpleRouter",)
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+T = TypeVar("T")
 
 
 class SimpleRouter(AbstractRouter):
@@ -170,7 +172,7 @@ class SimpleRouter(AbstractRouter):
         client in, and refuses it by returning anything false, None included, or by raising.
         Raises ValueError or TypeError for an invalid argument.
         """
-        route = TopicRoute(
+        self.topic(
             pattern,
             permission_classes=permission_classes,
             history=history,
@@ -178,7 +180,29 @@ class SimpleRouter(AbstractRouter):
             presence=presence,
             on_subscribe=on_subscribe,
         )
+
+    @overload
+    def topic(
+        self, pattern: str, *, payload: type[T], **options: Unpack[TopicOptions]
+    ) -> Topic[T]: ...
+
+    @overload
+    def topic(
+        self, pattern: str, *, payload: Any = None, **options: Unpack[TopicOptions]
+    ) -> Topic[Any]: ...
+
+    def topic(
+        self, pattern: str, *, payload: Any = None, **options: Unpack[TopicOptions]
+    ) -> Topic[Any]:
+        """Register topics, as `register_topic` does, and return what publishes to them.
+
+        `payload` is the type of what is published.
+        """
+        route = TopicRoute(pattern, **options)
+        route.payload = payload
+        topic: Topic[Any] = Topic(route, payload)
         self.topics.add(self._registrar.topic(route))
+        return topic
 
     def include(self, router: AbstractRouter, prefix: str = "") -> None:
         """Add the endpoints and the topics that `router` has now; `prefix` is for the endpoints.

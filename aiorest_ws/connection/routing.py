@@ -62,7 +62,9 @@ class RoutingFactory(PublishingFactory):
     def router(self, router: AbstractRouter) -> None:
         if not isinstance(router, AbstractRouter):
             raise TypeError(f"router must be an AbstractRouter, not {router!r}")
+        self._topic_routes().servers.discard(self)
         self.current_router = router
+        self._topic_routes().servers.add(self)
         per_second = self.limits.messages_per_second_per_user
         own = router.middlewares
         if per_second is not None and not any(isinstance(one, UserRateMiddleware) for one in own):

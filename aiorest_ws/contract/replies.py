@@ -2,7 +2,15 @@
 
 import dataclasses
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Callable,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from functools import partial
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin
@@ -11,9 +19,11 @@ import msgspec
 
 from aiorest_ws.contract.annotations import Refused, checked, resolved
 
-__all__ = ("reply_maker",)
+__all__ = ("maker_of", "reply_maker")
 
 _LISTS = (list, tuple, set, frozenset, Sequence, Iterable)
+
+_STREAMS = (AsyncIterator, AsyncIterable, AsyncGenerator)
 
 # What JSON has too, and mappings, is sent as it is: an annotation describes it only.
 _PLAIN = (str, int, float, bytes, NoneType, Mapping, list, tuple, set, frozenset)
@@ -25,18 +35,27 @@ def reply_maker(
     """Return what makes the reply of what a function returns.
 
     Returns None unless its annotation is a Struct, a dataclass or an attrs class, or a list of
-    them, or one of these or None.
+    them, or one of these or None, or an asynchronous iterator of these: a stream.
     """
     annotation = inspect.signature(function).return_annotation
     try:
         annotation = resolved(function, annotation, names)
-        kind, is_list = _class_in(annotation)
-        if kind is None:
-            return None
-        checked(kind)
+        if get_origin(annotation) in _STREAMS:
+            make = maker_of(get_args(annotation)[0])
+            return None if make is None else partial(_items, make)
+        make = maker_of(annotation)
     except Refused:  # it only describes
         return None
-    return partial(_reply, partial(_of_all if is_list else _of, kind, get_origin(kind) or kind))
+    return None if make is None else partial(_reply, make)
+
+
+def maker_of(annotation: Any) -> Callable[[Any], Any] | None:
+    """Return what makes a value of the class that a type names, or None if it names none."""
+    kind, is_list = _class_in(annotation)
+    if kind is None:
+        return None
+    checked(kind)
+    return partial(_of_all if is_list else _of, kind, get_origin(kind) or kind)
 
 
 def _class_in(annotation: Any) -> tuple[Any, bool]:
@@ -59,6 +78,16 @@ def _class_in(annotation: Any) -> tuple[Any, bool]:
 
 def _reply(make: Callable[[Any], Any], value: Any) -> Any:
     return _later(make, value) if hasattr(value, "__await__") else make(value)
+
+
+async def _items(make: Callable[[Any], Any], stream: AsyncIterator[Any]) -> AsyncIterator[Any]:
+    try:
+        async for item in stream:
+            yield make(item)
+    finally:
+        close = getattr(stream, "aclose", None)
+        if close is not None:
+            await close()
 
 
 async def _later(make: Callable[[Any], Any], waiting: Any) -> Any:

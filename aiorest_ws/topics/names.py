@@ -1,6 +1,7 @@
 """Names of topics, and patterns that match them."""
 
 import re
+from collections.abc import Mapping
 
 __all__ = ("Pattern", "check_name", "is_name")
 
@@ -57,6 +58,14 @@ class Pattern:
         """Return the values of the parameters in `name`, None if it does not match."""
         found = self._expression.fullmatch(name) if is_name(name) else None
         return None if found is None else found.groupdict()
+
+    def fill(self, values: Mapping[str, str]) -> str:
+        """Return the name with these values; raise ValueError for what no name can have."""
+        name = _PARAMETER.sub(lambda found: values[found[1]], self.text)
+        check_name(name)
+        if self.match(name) != values:
+            raise ValueError(f"{name!r} is no topic of {self.text!r} with these values")
+        return name
 
     def __repr__(self) -> str:
         return f"Pattern({self.text!r})"

@@ -4,20 +4,31 @@ import functools
 import inspect
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, TypedDict
+from weakref import WeakSet
 
 from aiorest_ws.limits import Limits
 from aiorest_ws.log import logger
 from aiorest_ws.topics.broker import Retention
 from aiorest_ws.topics.names import Pattern
 
-__all__ = ("POLICIES", "TopicRoute", "TopicRoutes")
+__all__ = ("POLICIES", "TopicOptions", "TopicRoute", "TopicRoutes")
 
 # What happens when the push queue of a slow client is full.
 POLICIES = ("block", "drop_oldest", "latest", "disconnect")
 
 # How many recently requested names are cached with their routes.
 CACHED_NAMES = 4096
+
+
+class TopicOptions(TypedDict, total=False):
+    """What `router.topic` takes besides the pattern and the payload: as `register_topic` does."""
+
+    permission_classes: Sequence[Any]
+    history: int
+    policy: str
+    presence: bool
+    on_subscribe: Callable[..., Any] | None
 
 
 class TopicRoute:
@@ -52,6 +63,10 @@ class TopicRoute:
         self.policy = policy
         self.presence = bool(presence)
         self.on_subscribe = on_subscribe
+        # The type of what is published, if the program has said it.
+        self.payload: Any = None
+        # The routers that have it, of which a guard may have made a twin.
+        self.homes: list[TopicRoutes] = []
         self._noted_at = -1.0
 
     def __repr__(self) -> str:
@@ -88,6 +103,8 @@ class TopicRoutes:
         self._plain: dict[str, TopicRoute] = {}
         self._patterns: list[TopicRoute] = []
         self._cache: dict[str, tuple[TopicRoute, dict[str, str]]] = {}
+        # The factories whose router has them.
+        self.servers: WeakSet[Any] = WeakSet()
 
     def __iter__(self) -> Iterator[TopicRoute]:
         return iter([*self._plain.values(), *self._patterns])
@@ -103,6 +120,7 @@ class TopicRoutes:
             self._patterns.append(route)
         else:
             self._plain[route.pattern.text] = route
+        route.homes.append(self)
         self._cache.clear()
 
     def find(self, name: str) -> tuple[TopicRoute, dict[str, str]] | None:

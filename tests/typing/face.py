@@ -4,6 +4,7 @@ import functools
 from collections.abc import AsyncIterator, Callable
 from typing import Annotated, Any, assert_type
 
+from msgspec import Struct
 from twisted.internet.defer import Deferred, succeed
 
 import aiorest_ws
@@ -27,6 +28,7 @@ from aiorest_ws.auth.permissions import IsAuthenticated
 from aiorest_ws.exceptions import Conflict, Forbidden, NotFound
 from aiorest_ws.registration import RouteOptions
 from aiorest_ws.renderers import JSONRenderer
+from aiorest_ws.topics import Position, Topic
 
 from aiorest_ws import Aplication  # type: ignore[attr-defined] # noqa: F401 # isort: skip
 
@@ -161,3 +163,15 @@ async def sold(request: Request, url: Annotated[str, Depends(lambda request: "x"
 
 router.get("/x", raises=(KeyError,))  # type: ignore[arg-type]
 router.get("/x", errors={KeyError: KeyError})  # type: ignore[dict-item]
+
+
+class Event(Struct):
+    kind: str
+
+
+orders = router.topic("orders/{id}", payload=Event, history=5)
+assert_type(orders, Topic[Event])
+assert_type(orders.publish(Event("made"), id=7), Deferred[Position])
+orders.publish("made", id=7)  # type: ignore[arg-type]
+router.topic("any").publish(object())
+router.topic("orders", histroy=5)  # type: ignore[call-overload]
