@@ -61,20 +61,22 @@ class Deliveries:
 
     def took(self, message: dict[str, Any], size: int) -> None:
         """Give a message to the one who waits for it."""
-        number = message.get("id")
-        if isinstance(number, int):
-            exchange = self._exchanges.get(number)
-            if exchange is not None:
-                if exchange.take(message, size):
-                    self._exchanges.pop(number, None)
-                return
-            asked = self._asked.pop(number, None)
-            if asked is not None:
-                asked.answered(message)
+        # A push repeats the id of its SUBSCRIBE.
+        if "topic" in message:
+            subscription = self.subscriptions.get(message["topic"])
+            if subscription is not None:
+                subscription.push(message, size)
             return
-        subscription = self.subscriptions.get(message.get("topic", ""))
-        if subscription is not None:
-            subscription.push(message, size)
+        number = message.get("id")
+        if not isinstance(number, int):
+            return
+        asked = self._asked.pop(number, None)
+        if asked is not None:
+            asked.answered(message)
+            return
+        exchange = self._exchanges.get(number)
+        if exchange is not None and exchange.take(message, size):
+            self._exchanges.pop(number, None)
 
     def dropped(self) -> None:
         """Keep what may be repeated; fail what may have been executed."""
