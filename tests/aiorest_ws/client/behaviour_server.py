@@ -1,9 +1,8 @@
 """The server of behaviour.json: its routes make it fail, close and publish on demand."""
 
 import asyncio
-import sys
 
-from aiorest_ws import Application, BaseAPIException, Request, Response, SimpleRouter
+from aiorest_ws import Application, BaseAPIException, Request, SimpleRouter
 
 router = SimpleRouter()
 router.register_topic("news/{name}")
