@@ -1,10 +1,10 @@
 """The client: calls, streams and subscriptions on a connection that comes back."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from ssl import SSLContext
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypedDict
 
 import msgspec
 
@@ -13,14 +13,15 @@ from aiorest_ws.client.errors import ConnectionLost, InvalidReply
 from aiorest_ws.client.exchanges import Call, Gap, Message, Stream, Subscription
 from aiorest_ws.client.link import Link, State, Token
 from aiorest_ws.client.transport import OpenTransport, websocket_opener
+from aiorest_ws.client.verbs import Verbs
 from networkpype.websocket.reconnect import ReconnectPolicy
 
-__all__ = ("Client", "State", "connect")
+__all__ = ("Client", "ConnectOptions", "State", "connect")
 
 _IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
-class Client:
+class Client(Verbs[Coroutine[Any, Any, Any]]):
     """Call, stream and subscribe; made by `connect()`, used with `async with`.
 
     `open_transport` opens one connection: a test gives a function of its own.
@@ -107,121 +108,6 @@ class Client:
         except msgspec.ValidationError as error:
             raise InvalidReply(str(error)) from error
 
-    async def get(
-        self,
-        path: str,
-        *,
-        args: Mapping[str, Any] | None = None,
-        data: Any = None,
-        reply: Any = None,
-        timeout: float | None = None,  # noqa: ASYNC109  a deadline that the caller gives
-        idempotent: bool | None = None,
-        event_name: Any = None,
-    ) -> Any:
-        """Call GET; see `call()`."""
-        return await self.call(
-            "GET",
-            path,
-            args=args,
-            data=data,
-            reply=reply,
-            timeout=timeout,
-            idempotent=idempotent,
-            event_name=event_name,
-        )
-
-    async def post(
-        self,
-        path: str,
-        *,
-        args: Mapping[str, Any] | None = None,
-        data: Any = None,
-        reply: Any = None,
-        timeout: float | None = None,  # noqa: ASYNC109  a deadline that the caller gives
-        idempotent: bool | None = None,
-        event_name: Any = None,
-    ) -> Any:
-        """Call POST; see `call()`."""
-        return await self.call(
-            "POST",
-            path,
-            args=args,
-            data=data,
-            reply=reply,
-            timeout=timeout,
-            idempotent=idempotent,
-            event_name=event_name,
-        )
-
-    async def put(
-        self,
-        path: str,
-        *,
-        args: Mapping[str, Any] | None = None,
-        data: Any = None,
-        reply: Any = None,
-        timeout: float | None = None,  # noqa: ASYNC109  a deadline that the caller gives
-        idempotent: bool | None = None,
-        event_name: Any = None,
-    ) -> Any:
-        """Call PUT; see `call()`."""
-        return await self.call(
-            "PUT",
-            path,
-            args=args,
-            data=data,
-            reply=reply,
-            timeout=timeout,
-            idempotent=idempotent,
-            event_name=event_name,
-        )
-
-    async def patch(
-        self,
-        path: str,
-        *,
-        args: Mapping[str, Any] | None = None,
-        data: Any = None,
-        reply: Any = None,
-        timeout: float | None = None,  # noqa: ASYNC109  a deadline that the caller gives
-        idempotent: bool | None = None,
-        event_name: Any = None,
-    ) -> Any:
-        """Call PATCH; see `call()`."""
-        return await self.call(
-            "PATCH",
-            path,
-            args=args,
-            data=data,
-            reply=reply,
-            timeout=timeout,
-            idempotent=idempotent,
-            event_name=event_name,
-        )
-
-    async def delete(
-        self,
-        path: str,
-        *,
-        args: Mapping[str, Any] | None = None,
-        data: Any = None,
-        reply: Any = None,
-        timeout: float | None = None,  # noqa: ASYNC109  a deadline that the caller gives
-        idempotent: bool | None = None,
-        event_name: Any = None,
-    ) -> Any:
-        """Call DELETE; see `call()`."""
-        return await self.call(
-            "DELETE",
-            path,
-            args=args,
-            data=data,
-            reply=reply,
-            timeout=timeout,
-            idempotent=idempotent,
-            event_name=event_name,
-        )
-
     async def stream(
         self,
         path: str,
@@ -278,6 +164,18 @@ class Client:
         finally:
             del deliveries.subscriptions[topic]
             deliveries.ask(subscription, "UNSUBSCRIBE")
+
+
+class ConnectOptions(TypedDict, total=False):
+    """What `connect` takes besides the URL."""
+
+    token: Token
+    headers: Mapping[str, str] | None
+    ssl: SSLContext | None
+    reconnect: ReconnectPolicy | None
+    offline_calls: int
+    timeout: float
+    binary: bool
 
 
 def connect(

@@ -9,6 +9,9 @@ from aiorest_ws.client.link import Link, State
 
 __all__ = ("Deliveries",)
 
+# Too many requests, or a server that is full or stops: these pass.
+_PASSING = frozenset({429, 503})
+
 
 class Deliveries:
     """What is sent and waited for; the link's listener."""
@@ -72,7 +75,10 @@ class Deliveries:
             return
         asked = self._asked.pop(number, None)
         if asked is not None:
-            asked.answered(message)
+            if message.get("status") in _PASSING and asked.since is not None:
+                self.link.later(lambda: self._ask_again(asked))
+            else:
+                asked.answered(message)
             return
         exchange = self._exchanges.get(number)
         if exchange is not None and exchange.take(message, size):
@@ -97,6 +103,13 @@ class Deliveries:
         for subscription in self.subscriptions.values():
             subscription.fail(error)
         self._exchanges.clear()
+
+    def _ask_again(self, subscription: Subscription) -> None:
+        is_here = self.subscriptions.get(subscription.topic) is subscription
+        # A connection that was opened meanwhile has asked.
+        is_asked = subscription.is_live or any(one is subscription for one in self._asked.values())
+        if is_here and not (subscription.is_paused or is_asked):
+            self.ask(subscription, "SUBSCRIBE")
 
     def _send(self, exchange: Call | Stream) -> None:
         exchange.sent = True

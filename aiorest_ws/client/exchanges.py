@@ -147,19 +147,19 @@ class Subscription:
         self.since = since
         self.inbox = Inbox()
         self.is_paused = False
-        self._is_live = False
+        self.is_live = False
         self._ask = ask
 
     def lose(self) -> None:
         """Note that the connection is gone."""
-        self._is_live = False
+        self.is_live = False
 
     def answered(self, message: Mapping[str, Any]) -> None:
         """Take the answer to a SUBSCRIBE."""
         if "detail" in message:
             self.inbox.end(failure(message))
             return
-        self._is_live = not self.is_paused
+        self.is_live = not self.is_paused
         if self.since is None or "last" in self.since:
             data = message["data"]
             self.since = {"epoch": data["epoch"], "offset": data["offset"]}
@@ -170,10 +170,10 @@ class Subscription:
             status = message["unsubscribed"]
             self.inbox.end(failure({"status": status, "detail": "The subscription has ended."}))
             return
-        if not self._is_live:
+        if not self.is_live:
             return
         if self.inbox.is_full:
-            self.is_paused, self._is_live = True, False
+            self.is_paused, self.is_live = True, False
             self._ask("UNSUBSCRIBE")
             return
         position = {"epoch": message["epoch"], "offset": message["offset"]}

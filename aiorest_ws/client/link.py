@@ -97,6 +97,11 @@ class Link:
         if self.state is State.OPEN:
             self._outbox.put_nowait(message)
 
+    def later(self, call: Callable[[], None]) -> None:
+        """Call after the time that the first attempt to connect again would wait."""
+        delay = self._policy.delay_seconds(1)
+        asyncio.get_running_loop().call_later(delay, call)
+
     def _set_state(self, state: State) -> None:
         if state is self.state:
             return
@@ -125,7 +130,7 @@ class Link:
                 if self.state is State.OPEN and (
                     loop.time() - opened_at >= self._policy.stable_seconds
                 ):
-                    attempt = 1
+                    attempt, self._refused_tokens = 1, 0
                 self._set_state(State.WAITING)
                 self._listener.dropped()
                 end = self._final(error, attempt)
@@ -175,7 +180,6 @@ class Link:
         text = base64.b64decode(raw) if isinstance(raw, bytes) else raw
         message = msgspec.json.decode(text)
         if isinstance(message, dict):
-            self._refused_tokens = 0
             self._listener.took(message, len(raw))
 
     def _final(self, error: Exception, attempt: int) -> ClientError | None:

@@ -4,19 +4,17 @@ import asyncio
 import threading
 from collections.abc import AsyncGenerator, Coroutine, Iterator, Mapping
 from concurrent.futures import Future
-from ssl import SSLContext
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, Unpack
 
-from aiorest_ws.client.api import Client, State, connect
+from aiorest_ws.client.api import Client, ConnectOptions, State, connect
 from aiorest_ws.client.exchanges import Gap, Message
-from aiorest_ws.client.link import Token
-from networkpype.websocket.reconnect import ReconnectPolicy
+from aiorest_ws.client.verbs import CallOptions, Verbs
 
 __all__ = ("BlockingClient", "connect_blocking")
 
 
-class BlockingClient:
+class BlockingClient(Verbs[Any]):
     """A `Client` on a loop of its own in a thread; used with `with`."""
 
     def __init__(self, client: Client) -> None:
@@ -45,39 +43,9 @@ class BlockingClient:
         """The state of the connection."""
         return self._client.state
 
-    def call(
-        self,
-        method: str,
-        path: str,
-        *,
-        args: Mapping[str, Any] | None = None,
-        data: Any = None,
-        reply: Any = None,
-        timeout: float | None = None,
-        idempotent: bool | None = None,
-        event_name: Any = None,
-    ) -> Any:
+    def call(self, method: str, path: str, **options: Unpack[CallOptions]) -> Any:
         """Call and wait; see `Client.call()`."""
-        return self._wait(
-            self._client.call(
-                method,
-                path,
-                args=args,
-                data=data,
-                reply=reply,
-                timeout=timeout,
-                idempotent=idempotent,
-                event_name=event_name,
-            )
-        )
-
-    def get(self, path: str, *, args: Mapping[str, Any] | None = None, reply: Any = None) -> Any:
-        """Call GET."""
-        return self.call("GET", path, args=args, reply=reply)
-
-    def post(self, path: str, *, data: Any = None, reply: Any = None) -> Any:
-        """Call POST."""
-        return self.call("POST", path, data=data, reply=reply)
+        return self._wait(self._client.call(method, path, **options))
 
     def stream(self, path: str, *, args: Mapping[str, Any] | None = None) -> Iterator[Any]:
         """Yield the items of a stream."""
@@ -104,27 +72,6 @@ class BlockingClient:
         return future.result()
 
 
-def connect_blocking(
-    url: str,
-    *,
-    token: Token = None,
-    headers: Mapping[str, str] | None = None,
-    ssl: SSLContext | None = None,
-    reconnect: ReconnectPolicy | None = None,
-    offline_calls: int = 64,
-    timeout: float = 30,
-    binary: bool = False,
-) -> BlockingClient:
+def connect_blocking(url: str, **options: Unpack[ConnectOptions]) -> BlockingClient:
     """Return a client to enter with `with`; see `connect()`."""
-    return BlockingClient(
-        connect(
-            url,
-            token=token,
-            headers=headers,
-            ssl=ssl,
-            reconnect=reconnect,
-            offline_calls=offline_calls,
-            timeout=timeout,
-            binary=binary,
-        )
-    )
+    return BlockingClient(connect(url, **options))

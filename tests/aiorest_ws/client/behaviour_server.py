@@ -3,10 +3,21 @@
 import asyncio
 
 from aiorest_ws import Application, BaseAPIException, Request, SimpleRouter
+from aiorest_ws.exceptions import ServiceUnavailable
 
 router = SimpleRouter()
 router.register_topic("news/{name}")
 counts: dict[str, int] = {}
+
+
+def refuse_twice(request: Request, topic: str) -> bool:
+    counts[topic] = counts.get(topic, 0) + 1
+    if counts[topic] <= 2:
+        raise ServiceUnavailable
+    return True
+
+
+busy = router.topic("busy/{name}", on_subscribe=refuse_twice)
 
 
 class Failure(BaseAPIException):
@@ -40,6 +51,11 @@ def bug(request: Request):
 @router.get("/count/{name}")
 def count(request: Request, name: str):
     return counts.get(name, 0)
+
+
+@router.get("/count/busy/{name}")
+def count_of_topic(request: Request, name: str):
+    return counts.get(f"busy/{name}", 0)
 
 
 @router.get("/numbers")
@@ -97,6 +113,11 @@ async def publish_and_close(request: Request, name: str, first: int, code: int, 
     """Close this connection, then publish what it misses."""
     end(request, code, "retry 1-20" if code == 1012 else "")
     await publish(request, name, count, first)
+
+
+@router.post("/publish-busy")
+async def publish_busy(request: Request):
+    await busy.publish("now", name="x")
 
 
 app = Application(router=router)
