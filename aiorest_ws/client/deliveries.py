@@ -45,7 +45,9 @@ class Deliveries:
             self.link.send({"method": "CANCEL", "id": number})
 
     def ask(self, subscription: Subscription, method: str) -> None:
-        """Send SUBSCRIBE or UNSUBSCRIBE."""
+        """Send SUBSCRIBE or UNSUBSCRIBE; without a connection, the next one asks anew."""
+        if self.link.state is not State.OPEN:
+            return
         number = next(self._ids)
         message: dict[str, Any] = {"method": method, "url": subscription.topic, "id": number}
         if method == "SUBSCRIBE":

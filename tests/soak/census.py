@@ -12,8 +12,12 @@ PARTS = ("aiorest_ws.", "asyncio.", "autobahn.", "twisted.", "uvloop.", "_asynci
 NO_PARTS = ("autobahn.nvx.",)
 
 # The timers of connections share those of quarters of a second, which stay until they are due.
-TIMERS = ("twisted.internet.base.DelayedCall", "uvloop.loop.UVTimer")
-TIMERS_AT_MOST = 120
+TIMERS = dict.fromkeys(("twisted.internet.base.DelayedCall", "uvloop.loop.UVTimer"), 120)
+
+# Those of a route are made at its first call; the server has fewer than 20 routes.
+PLANS = dict.fromkeys(("aiorest_ws.dispatch.plan.Plan", "aiorest_ws.dispatch.scopes.Scope"), 20)
+
+AT_MOST = {**TIMERS, **PLANS}
 
 PROTOCOL = "aiorest_ws.request.RequestHandlerProtocol"
 TRANSPORT = "uvloop.loop.TCPTransport"
@@ -42,7 +46,7 @@ class Census:
         """Return how many parts of connections there are more than before."""
         now = self.now()
         added = {
-            name: now[name] - self._before.get(name, 0) - (TIMERS_AT_MOST if name in TIMERS else 0)
+            name: now[name] - self._before.get(name, 0) - AT_MOST.get(name, 0)
             for name in sorted(now)
             if name.startswith(PARTS) and not name.startswith(NO_PARTS)
         }
