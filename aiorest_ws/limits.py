@@ -82,6 +82,25 @@ class _Names:
         return names
 
 
+@dataclass(frozen=True)
+class _Range:
+    """Two integers, such as `250-5000`."""
+
+    def from_text(self, text: str) -> tuple[int, ...]:
+        try:
+            return tuple(map(int, text.split("-")))
+        except ValueError:
+            raise ValueError("must be like 250-5000") from None
+
+    def checked(self, value: Any) -> tuple[int, int]:
+        if not isinstance(value, (tuple, list)) or len(value) != 2:
+            raise ValueError("must be two integers")
+        first, last = map(_INTEGER_OR_ZERO.checked, value)
+        if not first <= last < 10**9:
+            raise ValueError("must be in order, and below 1,000,000,000")
+        return first, last
+
+
 def _check_origin(origin: str) -> None:
     if origin not in ("*", "null") and not _ORIGIN.fullmatch(origin):
         raise ValueError("must be like https://app.example.com")
@@ -193,6 +212,11 @@ class Limits:
     drain_seconds: float = _limit(
         _NUMBER_OR_ZERO, 30, "time for running calls when the server stops"
     )
+    reconnect_milliseconds: tuple[int, int] = _limit(
+        _Range(),
+        (250, 5000),
+        "when clients connect again, at random, after the server has stopped",
+    )
     blocked_seconds: float | None = _limit(
         _NUMBER, None, "time that the loop of a worker may be blocked; then it is replaced"
     )
@@ -229,6 +253,11 @@ class Limits:
         """The time in which a server stops; after that its process is ended."""
         return self.drain_seconds + 2 * self.closing_seconds
 
+    @property
+    def restart_reason(self) -> bytes:
+        """What a connection is closed with when the server stops."""
+        return b"retry %d-%d" % self.reconnect_milliseconds
+
     def connections_at_most(self) -> int:
         """Return the largest number of connections: `connections`, or what the process allows."""
         return _connections_of_this_process() if self.connections is None else self.connections
@@ -241,7 +270,11 @@ def _invalid(name: str, requirement: str, value: Any) -> ImproperlyConfigured:
 def _as_text(value: Any) -> str:
     if value is None:
         return "none"
-    return ",".join(value) if isinstance(value, tuple) else str(value)
+    if isinstance(value, tuple):
+        return (
+            "-".join(map(str, value)) if value and isinstance(value[0], int) else ",".join(value)
+        )
+    return str(value)
 
 
 def _from_text(field: "dataclasses.Field[Any]", text: str) -> Any:

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from twisted.internet.defer import Deferred
 
 from aiorest_ws.awaiting import Ready, drive, is_awaitable, maybe_await
-from aiorest_ws.codecs import decode_message, encode_message
+from aiorest_ws.codecs import decode_message, encode_json, encode_message
 from aiorest_ws.connection import (
     DONE,
     DRAINING,
@@ -22,7 +22,7 @@ from aiorest_ws.connection import (
     check_accepted,
     close_dependencies,
     encode_reply,
-    may_end_something,
+    is_urgent,
     run_connect_hooks,
     run_disconnect_hooks,
     too_large_reply,
@@ -40,7 +40,7 @@ from aiorest_ws.status import (
 )
 from aiorest_ws.topics.broker import Position
 from aiorest_ws.topics.subscriptions import Subscriptions
-from aiorest_ws.wrappers import CANCEL, UNSUBSCRIBE, Request, normalize_method
+from aiorest_ws.wrappers import CANCEL, PING, Request, normalize_method
 
 __all__ = (
     "CloseReason",
@@ -103,8 +103,8 @@ class RequestHandlerProtocol(FlowProtocol):
             if isBinary:
                 self._speaks_binary = request._is_binary = True
             calls = self._calls
-            if request.url is None and normalize_method(request.method) == CANCEL:
-                self.cancel_call(request)
+            if request.url is None and normalize_method(request.method) in (CANCEL, PING):
+                self._answer_own(request, isBinary)
                 return DONE
             if self._flow or (calls is not None and calls.by_id):
                 self._check_room_for(request)
@@ -160,6 +160,13 @@ class RequestHandlerProtocol(FlowProtocol):
             check_accepted(self._closing)
         if self._calls is not None:
             self._calls.check_id(request)
+
+    def _answer_own(self, request: Request, is_binary: bool) -> None:
+        if normalize_method(request.method) == PING:
+            reply = encode_json({"data": None, **request.to_representation()})
+            self.send_call_reply(request, reply, is_binary)
+        else:
+            self.cancel_call(request)
 
     def cancel_call(self, request: Request) -> None:
         """End the call that a CANCEL names; one that is not running has been answered."""
@@ -230,18 +237,7 @@ class RequestHandlerProtocol(FlowProtocol):
             self.stop_queueing()
 
     def _is_urgent(self, payload: bytes, is_binary: bool) -> bool:
-        if not may_end_something(payload, is_binary):
-            return False
-        try:
-            request = self._decode_message(payload, is_binary)
-        except Exception:  # noqa: BLE001  it is refused when its turn comes
-            return False
-        word = normalize_method(request.method)
-        if request.url is None:
-            return word == CANCEL
-        if self._subscriptions is None or word != UNSUBSCRIBE:
-            return False
-        return self._subscriptions.is_urgent(request.url)
+        return is_urgent(self._decode_message, self._subscriptions, payload, is_binary)
 
     def _refuse_rate(self, payload: bytes, is_binary: bool) -> None:
         request: Request | None = None
@@ -323,7 +319,7 @@ class RequestHandlerProtocol(FlowProtocol):
     def _opened(self) -> None:
         if self.factory.is_stopping:
             # Its handshake was under way when the service began to stop.
-            self.sendCloseFrame(WS_SERVICE_RESTART, None, isReply=False)
+            self.finish(WS_SERVICE_RESTART, self.factory.limits.restart_reason)
             return
         self.factory.add(self)
         super()._opened()

@@ -23,8 +23,7 @@ from aiorest_ws.parsers import URLParser
 from aiorest_ws.registration.functions import function_view
 from aiorest_ws.registration.options import RouteOptions, check_options
 from aiorest_ws.registration.registrar import Registrar
-from aiorest_ws.topics.handle import Topic
-from aiorest_ws.topics.routes import TopicOptions, TopicRoute, TopicRoutes
+from aiorest_ws.topics.routes import Topic, TopicOptions, TopicRoute, TopicRoutes
 from aiorest_ws.urls.utils import reverse
 from aiorest_ws.validators import RouteArgumentsValidator, check_methods, check_path
 from aiorest_ws.views import MethodBasedView

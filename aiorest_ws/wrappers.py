@@ -16,6 +16,7 @@ from aiorest_ws.exceptions import BaseAPIException, MalformedMessage, Validation
 __all__ = (
     "CANCEL",
     "LOGGED_URL_LENGTH",
+    "PING",
     "RESERVED_EXTRA_NAMES",
     "SUBSCRIBE",
     "TOPIC_METHODS",
@@ -30,6 +31,7 @@ LOGGED_URL_LENGTH = 200
 
 # Methods that no view handles, as `normalize_method` returns them.
 CANCEL = "cancel"
+PING = "ping"
 SUBSCRIBE = "subscribe"
 UNSUBSCRIBE = "unsubscribe"
 

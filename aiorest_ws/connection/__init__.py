@@ -5,7 +5,7 @@
 
 from aiorest_ws.connection.access_log import AccessLog
 from aiorest_ws.connection.callbacks import DONE
-from aiorest_ws.connection.calls import close_dependencies, may_end_something
+from aiorest_ws.connection.calls import close_dependencies, is_urgent
 from aiorest_ws.connection.closing import Closing, check_accepted
 from aiorest_ws.connection.connect_hooks import (
     ConnectionHook,
@@ -34,7 +34,7 @@ __all__ = (
     "check_accepted",
     "close_dependencies",
     "encode_reply",
-    "may_end_something",
+    "is_urgent",
     "run_connect_hooks",
     "run_disconnect_hooks",
     "too_large_reply",

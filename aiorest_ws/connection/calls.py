@@ -2,7 +2,7 @@
 
 import binascii
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -24,9 +24,10 @@ from aiorest_ws.exceptions import (
 )
 from aiorest_ws.interfaces import Connection
 from aiorest_ws.log import logger
-from aiorest_ws.wrappers import Request
+from aiorest_ws.topics.subscriptions import Subscriptions
+from aiorest_ws.wrappers import CANCEL, PING, UNSUBSCRIBE, Request, normalize_method
 
-__all__ = ("STOPPING", "Calls", "close_dependencies", "may_end_something")
+__all__ = ("STOPPING", "Calls", "close_dependencies", "is_urgent")
 
 # An `id` has at most 128 bytes, a topic 200; larger messages are queued like all others.
 MAX_ENDING_BYTES = 1024
@@ -34,8 +35,28 @@ MAX_ENDING_BYTES = 1024
 STOPPING = "The server is shutting down."
 
 
-def may_end_something(payload: bytes, is_binary: bool) -> bool:
-    """Tell whether a message may be a CANCEL or an UNSUBSCRIBE, without decoding others."""
+def is_urgent(
+    decode: Callable[[bytes, bool], Request],
+    subscriptions: Subscriptions | None,
+    payload: bytes,
+    is_binary: bool,
+) -> bool:
+    """Tell whether a message does not wait for calls: a CANCEL, a PING, or an UNSUBSCRIBE."""
+    if not _may_be_urgent(payload, is_binary):
+        return False
+    try:
+        request = decode(payload, is_binary)
+    except Exception:  # noqa: BLE001  it is refused when its turn comes
+        return False
+    word = normalize_method(request.method)
+    if request.url is None:
+        return word in (CANCEL, PING)
+    if subscriptions is None or word != UNSUBSCRIBE:
+        return False
+    return subscriptions.is_urgent(request.url)
+
+
+def _may_be_urgent(payload: bytes, is_binary: bool) -> bool:
     if len(payload) > MAX_ENDING_BYTES:
         return False
     if is_binary:
@@ -44,7 +65,7 @@ def may_end_something(payload: bytes, is_binary: bool) -> bool:
         except binascii.Error:
             return False
     lowered = payload.lower()
-    return b"cancel" in lowered or b"unsubscribe" in lowered
+    return any(word in lowered for word in (b"cancel", b"unsubscribe", b"ping"))
 
 
 class _Call:

@@ -41,6 +41,7 @@ from aiorest_ws.topics.routes import TopicRoutes
 from aiorest_ws.topics.view import TopicView
 from aiorest_ws.wrappers import (
     CANCEL,
+    PING,
     TOPIC_METHODS,
     Request,
     TypedRequest,
@@ -247,7 +248,7 @@ class Dispatcher:
             if view is None:
                 raise NotSpecifiedHandler
         except (NotSpecifiedURL, NotSpecifiedHandler) as exc:
-            if method == CANCEL:  # the connection handles a CANCEL without a URL
+            if method in (CANCEL, PING):  # the connection handles those without a URL
                 raise MethodNotAllowed from exc
             raise
         return view, values, arguments

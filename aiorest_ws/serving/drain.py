@@ -45,7 +45,7 @@ async def drain(factory: RequestHandlerFactory) -> int:
             done = [one for one in still_open if not one.running][:BATCH_SIZE]
         for connection in done:
             try:
-                connection.finish(WS_SERVICE_RESTART)
+                connection.finish(WS_SERVICE_RESTART, limits.restart_reason)
             except BaseException as exc:  # noqa: BLE001  an application's `onMessage`
                 logger.error("%s could not be closed", connection.peer, exc_info=exc)
                 connection.abort_connection()

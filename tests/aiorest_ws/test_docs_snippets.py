@@ -68,6 +68,7 @@ EXCHANGES = {
     "wire_arguments.txt": "wire",
     "wire_base64.txt": "wire",
     "wire_cancel.txt": "wire",
+    "wire_ping.txt": "wire",
     "wire_deadline.txt": "wire",
     "wire_order.txt": "wire",
     "wire_replies.txt": "wire",

@@ -44,11 +44,16 @@ DEFAULTS = {
     "unsent_seconds": 30,
     "unsent_bytes_in_all": 256 * 1024**2,
     "drain_seconds": 30,
+    "reconnect_milliseconds": (250, 5000),
     "blocked_seconds": None,
 }
 
 
-TEXTS = {"allowed_origins": "https://a.example", "trusted_proxies": "10.0.0.0/8, unix"}
+TEXTS = {
+    "allowed_origins": "https://a.example",
+    "trusted_proxies": "10.0.0.0/8, unix",
+    "reconnect_milliseconds": "7-8",
+}
 
 
 def test_every_default_is_that_of_the_design():
@@ -87,6 +92,12 @@ def test_a_limit_cannot_be_changed_afterwards():
         ("allowed_hosts", ("",)),
         ("trusted_proxies", ("10.0.0.1/8",)),
         ("trusted_proxies", ("proxy.example",)),
+        ("reconnect_milliseconds", (5000, 250)),
+        ("reconnect_milliseconds", (250,)),
+        ("reconnect_milliseconds", (-1, 250)),
+        ("reconnect_milliseconds", (1.5, 250)),
+        ("reconnect_milliseconds", 250),
+        ("reconnect_milliseconds", (0, 10**9)),
     ],
 )
 def test_a_limit_that_cannot_be_is_refused_by_name(name, value):
@@ -120,9 +131,13 @@ def test_texts_of_a_command_line_become_limits():
         "connections": "none",
         "allowed_hosts": "a.example, *.b.example",
         "trusted_proxies": "",
+        "reconnect_milliseconds": "0-100",
     }
     assert Limits.from_texts(texts) == Limits(
-        message_bytes=65536, call_seconds=2.5, allowed_hosts=("a.example", "*.b.example")
+        message_bytes=65536,
+        call_seconds=2.5,
+        allowed_hosts=("a.example", "*.b.example"),
+        reconnect_milliseconds=(0, 100),
     )
 
 
