@@ -301,12 +301,17 @@ def check_reserved(request: Request) -> None:
     elif request.timeout is not None and not 0 < request.timeout <= sys.float_info.max:
         detail = "`timeout` must be finite and above 0."
     elif request.since is not None and not _is_position(request.since):
-        detail = "`since` must have a string `epoch` and an integer `offset` of 0 or more."
+        detail = (
+            "`since` must have a string `epoch` and an integer `offset` of 0 or more, or only "
+            "`last`, an integer of 0 or more."
+        )
     if detail is not None:
         raise MalformedMessage(detail, event_name=request.event_name, request_id=request_id)
 
 
 def _is_position(since: dict[str, Any]) -> bool:
+    if "last" in since:
+        return len(since) == 1 and type(since["last"]) is int and since["last"] >= 0
     offset = since.get("offset")
     return type(since.get("epoch")) is str and type(offset) is int and offset >= 0
 

@@ -171,7 +171,7 @@ class SimpleRouter(AbstractRouter):
         client in, and refuses it by returning anything false, None included, or by raising.
         Raises ValueError or TypeError for an invalid argument.
         """
-        self.topic(
+        route = TopicRoute(
             pattern,
             permission_classes=permission_classes,
             history=history,
@@ -179,6 +179,7 @@ class SimpleRouter(AbstractRouter):
             presence=presence,
             on_subscribe=on_subscribe,
         )
+        self.topics.add(self._registrar.topic(route))
 
     @overload
     def topic(
@@ -197,11 +198,12 @@ class SimpleRouter(AbstractRouter):
 
         `payload` is the type of what is published.
         """
-        route = TopicRoute(pattern, **options)
-        route.payload = payload
-        topic: Topic[Any] = Topic(route, payload)
+        route = TopicRoute(pattern, payload=payload, **options)
+        for name in route.pattern.parameters:
+            if name in {"key", "block", "wait_seconds"}:
+                raise ValueError(f"{pattern!r} cannot have {name!r}, an option of `publish`")
         self.topics.add(self._registrar.topic(route))
-        return topic
+        return route.topic
 
     def include(self, router: AbstractRouter, prefix: str = "") -> None:
         """Add the endpoints and the topics that `router` has now; `prefix` is for the endpoints.

@@ -2,6 +2,6 @@
 
 from aiorest_ws.topics.broker import Position
 from aiorest_ws.topics.publisher import Publisher, connect
-from aiorest_ws.topics.routes import Topic
+from aiorest_ws.topics.routes import Snapshot, Topic
 
-__all__ = ("Position", "Publisher", "Topic", "connect")
+__all__ = ("Position", "Publisher", "Snapshot", "Topic", "connect")

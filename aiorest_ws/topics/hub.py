@@ -167,13 +167,12 @@ class Hub:
         connection: Subscriber,
         name: str,
         *,
-        since: Position | None = None,
+        since: Position | int | None = None,
         echo: dict[str, Any] | None = None,
         is_binary: bool = False,
         info: Any = None,
     ) -> tuple[Subscription, dict[str, Any]]:
         """Return a subscription that waits for `start_pushes`, and the answer for its client.
-
         Raises NotSpecifiedTopic (it is not registered), PresenceTooLarge, TopicsUnavailable.
         """
         found = self._routes().find(name)
@@ -197,6 +196,8 @@ class Hub:
                     raise TopicsUnavailable
             if since is None:
                 subscription.epoch, subscription.sent = topic.epoch, topic.seen
+            elif isinstance(since, int):
+                await self._replays.find_last(subscription, topic, since)
             else:
                 await self._replays.find_place(subscription, since)
             await self.broker.enter(
@@ -214,6 +215,11 @@ class Hub:
             self.unsubscribe(subscription)
             raise
         return subscription, answer
+
+    async def resume(self, subscription: Subscription, since: Position) -> dict[str, Any]:
+        """Move a subscription that waits to another place; return what its client is told."""
+        await self._replays.find_place(subscription, since)
+        return {"epoch": subscription.epoch, "offset": subscription.sent}
 
     def start_pushes(self, subscription: Subscription) -> None:
         """Send what the client has missed, then new messages."""

@@ -43,6 +43,18 @@ class Replays:
             replay = Replay(replay.head, ())
         subscription.batch = replay
 
+    async def find_last(self, subscription: Subscription, topic: LocalTopic, count: int) -> None:
+        """Set the position of a subscription that begins with the newest `count` messages."""
+        after = Position(topic.epoch, max(0, topic.seen - count))
+        replay = await self._replay(subscription.name, after)
+        head = replay.head
+        sent = max(_first_after(replay, after) - 1, head.offset - count)
+        subscription.epoch, subscription.sent = head.epoch, sent
+        kept = [message for message in replay.messages if message.offset > sent]
+        # Others may have published meanwhile, and the messages wanted be farther on.
+        is_there = bool(kept) or sent == head.offset
+        subscription.batch = Replay(head, kept) if is_there else None
+
     async def until_live(self, subscription: Subscription) -> None:
         """Send what a client has missed, at its pace, until its subscription can be live."""
         while not subscription.is_ended:

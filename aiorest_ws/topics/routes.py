@@ -4,7 +4,7 @@ import functools
 import inspect
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Generic, TypedDict, TypeVar
+from typing import Any, Generic, NamedTuple, TypedDict, TypeVar
 from weakref import WeakSet
 
 from twisted.internet.defer import Deferred
@@ -16,15 +16,13 @@ from aiorest_ws.log import logger
 from aiorest_ws.topics.broker import Position, Retention
 from aiorest_ws.topics.names import Pattern
 
-__all__ = ("POLICIES", "Topic", "TopicOptions", "TopicRoute", "TopicRoutes")
+__all__ = ("POLICIES", "Snapshot", "Topic", "TopicOptions", "TopicRoute", "TopicRoutes")
 
 T = TypeVar("T")
+Snapshotting = TypeVar("Snapshotting", bound=Callable[..., Any])
 
 # What happens when the push queue of a slow client is full.
 POLICIES = ("block", "drop_oldest", "latest", "disconnect")
-
-# A parameter of `Topic.publish` cannot have the name of an option.
-_OPTIONS = ("key", "block", "wait_seconds")
 
 # How many recently requested names are cached with their routes.
 CACHED_NAMES = 4096
@@ -40,6 +38,13 @@ class TopicOptions(TypedDict, total=False):
     on_subscribe: Callable[..., Any] | None
 
 
+class Snapshot(NamedTuple):
+    """The state of a topic at a position, as its `snapshot` function may return it."""
+
+    value: Any
+    position: Position
+
+
 class TopicRoute:
     """The topics that match a pattern, and their options."""
 
@@ -52,6 +57,7 @@ class TopicRoute:
         policy: str = "drop_oldest",
         presence: bool = False,
         on_subscribe: Callable[..., Any] | None = None,
+        payload: Any = None,
     ) -> None:
         if not isinstance(pattern, str):
             raise TypeError(f"a topic must be a string, not {pattern!r}")
@@ -72,10 +78,8 @@ class TopicRoute:
         self.policy = policy
         self.presence = bool(presence)
         self.on_subscribe = on_subscribe
-        # The type of what is published, if the program has said it.
-        self.payload: Any = None
-        # The routers that have it, of which a guard may have made a twin.
-        self.homes: list[TopicRoutes] = []
+        # What the twins of this route have in common, which guards have made.
+        self.topic: Topic[Any] = Topic(self.pattern, payload)
         self._noted_at = -1.0
 
     def __repr__(self) -> str:
@@ -129,7 +133,7 @@ class TopicRoutes:
             self._patterns.append(route)
         else:
             self._plain[route.pattern.text] = route
-        route.homes.append(self)
+        route.topic.homes.append(self)
         self._cache.clear()
 
     def find(self, name: str) -> tuple[TopicRoute, dict[str, str]] | None:
@@ -156,15 +160,13 @@ class Topic(Generic[T]):
     `payload` is the type of what is published to them. A row of an ORM is sent as that.
     """
 
-    def __init__(self, route: TopicRoute, payload: Any = None) -> None:
+    def __init__(self, pattern: Pattern, payload: Any = None) -> None:
         self.payload = payload
-        self._route = route
+        # The routers that have it.
+        self.homes: list[TopicRoutes] = []
+        self.first_state: Callable[[Any, str], Any] | None = None
+        self._pattern = pattern
         self._make: Callable[[Any], Any] | None = None
-        for name in route.pattern.parameters:
-            if name in _OPTIONS:
-                raise ValueError(
-                    f"{route.pattern.text!r} cannot have {name!r}, as `publish` has it"
-                )
         if payload is not None:
             try:
                 checked(payload)
@@ -173,14 +175,26 @@ class Topic(Generic[T]):
             self._make = maker_of(payload)
 
     def __repr__(self) -> str:
-        return f"<Topic {self._route.pattern.text}>"
+        return f"<Topic {self._pattern.text}>"
+
+    def snapshot(self, function: Snapshotting) -> Snapshotting:
+        """Give new subscribers a first state: decorates `function(request, topic)`.
+
+        It may be a coroutine. What it returns is the `snapshot` of the answer to a SUBSCRIBE. It
+        is called when the place of the subscription is known, so what is pushed next may be in
+        it already. If it returns a Snapshot, pushes follow the position of that.
+        """
+        if not callable(function):
+            raise TypeError(f"snapshot decorates a function, not {function!r}")
+        self.first_state = function
+        return function
 
     def name(self, **values: object) -> str:
         """Return the name of one topic, with the values of its parameters.
 
         Raises TypeError for other parameters, ValueError for what no name can have.
         """
-        pattern = self._route.pattern
+        pattern = self._pattern
         if values.keys() != set(pattern.parameters):
             wanted = ", ".join(pattern.parameters) or "no parameters"
             raise TypeError(f"{pattern.text!r} has {wanted}, not {', '.join(values) or 'none'}")
@@ -229,7 +243,7 @@ class Topic(Generic[T]):
         return data if self._make is None else self._make(data)
 
     def _server(self) -> Any:
-        servers = {server for routes in self._route.homes for server in routes.servers}
+        servers = {server for routes in self.homes for server in routes.servers}
         listening = {server for server in servers if server.numPorts}
         [*found] = listening if len(servers) > 1 else servers
         if len(found) != 1:

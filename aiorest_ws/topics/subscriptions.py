@@ -1,6 +1,6 @@
 """The subscriptions of a connection, and their pushes."""
 
-from collections.abc import Awaitable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,6 +20,7 @@ from aiorest_ws.log import logger
 from aiorest_ws.status import WS_MESSAGE_VIOLATE_POLICY, WS_UNEXPECTED_CONDITION
 from aiorest_ws.topics.broker import ENVELOPE_BYTES, Message, Position
 from aiorest_ws.topics.push_queue import PushQueue
+from aiorest_ws.topics.routes import Snapshot
 from aiorest_ws.topics.subscription import Note, Subscription
 from aiorest_ws.wrappers import Request
 
@@ -91,7 +92,7 @@ class Subscriptions:
     async def _subscribe(
         self,
         topic: str,
-        since: Position | dict[str, Any] | None,
+        since: Position | dict[str, Any] | int | None,
         request: Request | None,
         echo: dict[str, Any],
         is_binary: bool,
@@ -102,7 +103,8 @@ class Subscriptions:
             # It is kept, and is part of each push.
             raise MalformedMessage(f"`event_name` of a SUBSCRIBE has over {ENVELOPE_BYTES} bytes.")
         if isinstance(since, dict):
-            since = Position(since["epoch"], since["offset"])
+            is_last = "last" in since
+            since = since["last"] if is_last else Position(since["epoch"], since["offset"])
         info = None if request is None else await maybe_await(factory.presence_info(request))
         subscription, told = await factory.topics.subscribe(
             self, topic, since=since, echo=echo, is_binary=is_binary, info=info
@@ -118,12 +120,31 @@ class Subscriptions:
         self._started[topic] = subscription
         return subscription, told
 
-    async def answer_subscribe(self, request: Request, topic: str) -> dict[str, Any]:
-        """Subscribe for a SUBSCRIBE; nothing is pushed before the answer to that."""
+    async def answer_subscribe(
+        self,
+        request: Request,
+        topic: str,
+        first_state: Callable[[Request, str], Any] | None = None,
+    ) -> dict[str, Any]:
+        """Subscribe for a SUBSCRIBE; nothing is pushed before the answer to that.
+
+        The answer has what `first_state(request, topic)` returns, if there is such a function.
+        """
         is_binary = getattr(request, "_is_binary", False)
         echo = request.to_representation()
         subscription, told = await self.subscribe(topic, request.since, request, echo, is_binary)
         self.unanswered[request] = subscription
+        if first_state is not None:
+            try:
+                state = await maybe_await(first_state(request, topic))
+                if isinstance(state, Snapshot):
+                    hub = self._connection.factory.topics
+                    told.update(await hub.resume(subscription, state.position))
+                    state = state.value
+            except BaseException:
+                self.discard(request)
+                raise
+            told["snapshot"] = state
         if request not in self._subscribing:
             self.discard(request)
             raise CallCancelled("The subscription was ended by an UNSUBSCRIBE.")

@@ -45,7 +45,8 @@ class TopicView(MethodBasedView):
                     self.route.note_missing_answer()
                 if not is_let_in:
                     raise SubscriptionRefused
-            return await subscriptions.answer_subscribe(request, self.topic)
+            first_state = self.route.topic.first_state
+            return await subscriptions.answer_subscribe(request, self.topic, first_state)
 
     def undo(self, request: Request) -> None:
         """Forget the subscription: a middleware has turned the answer into a failure."""

@@ -130,7 +130,10 @@ WRONG_TYPES = {
 }
 
 
-SINCE = "`since` must have a string `epoch` and an integer `offset` of 0 or more."
+SINCE = (
+    "`since` must have a string `epoch` and an integer `offset` of 0 or more, or only `last`, an "
+    "integer of 0 or more."
+)
 SENSELESS = {
     '"timeout":0': "`timeout` must be finite and above 0.",
     '"timeout":-1': "`timeout` must be finite and above 0.",

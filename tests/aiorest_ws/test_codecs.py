@@ -220,7 +220,10 @@ WRONG = [
         (
             "since",
             since,
-            "`since` must have a string `epoch` and an integer `offset` of 0 or more.",
+            (
+                "`since` must have a string `epoch` and an integer `offset` of 0 or more, or only "
+                "`last`, an integer of 0 or more."
+            ),
         )
         for since in (
             {},

@@ -1285,7 +1285,9 @@ UNITS = {"": 1, " s": 1, " KiB": 2**10, " MiB": 2**20}
 
 
 def default_on_page(text):
-    """Return the value that a page writes as `16 KiB`, `5 s`, `64`, `none` or `empty`."""
+    """Return the value that a page writes as `16 KiB`, `5 s`, `64`, `1-2`, `none` or `empty`."""
+    if "-" in text:
+        return tuple(map(int, text.split("-")))
     if text in ("none", "empty"):
         return {"none": None, "empty": ()}[text]
     number, unit = re.fullmatch(r"([\d,]+)( \w+)?", text).groups()
