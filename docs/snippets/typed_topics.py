@@ -13,10 +13,17 @@ class OrderEvent(Struct):
 
 
 orders = router.topic("orders/{id}", payload=OrderEvent)
+counts: dict[str, int] = {}
+
+
+@orders.snapshot
+def state(request: Request, topic: str) -> int:
+    return counts.get(topic, 0)
 
 
 @router.put("/orders/{number}")
 async def change(request: Request, number: int, count: Data[int]) -> int:
+    counts[f"orders/{number}"] = count
     position = await orders.publish(OrderEvent("changed", count), id=number)
     return position.offset
 
