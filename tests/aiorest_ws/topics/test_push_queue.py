@@ -90,7 +90,8 @@ async def test_the_oldest_are_dropped_and_the_client_is_told(network, policy):
     client.transport.resumeProducing()
     pushes = await pushes_to(client, head.offset)
     check_complete(pushes)
-    [gap] = [place for place, push in enumerate(pushes) if push.get("gap")]
+    # The system may have taken more in between, so that there are several.
+    gap = max(place for place, push in enumerate(pushes) if push.get("gap"))
     assert len(pushes) - gap - 1 in range(FITTING - 2, FITTING + 3)  # the newest are kept
     await until(lambda: not connection.topic_subscriptions.queued_bytes)
     head = await factory.publish("t/1", 1)
