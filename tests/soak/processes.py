@@ -141,6 +141,14 @@ class Process:
     def signal(self, number: int) -> None:
         self._process.send_signal(number)
 
+    def has_ended(self, seconds: float) -> bool:
+        """Tell whether it ends within so many seconds."""
+        try:
+            self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
     def wait(self, seconds: float) -> int:
         """Return its exit status."""
         try:
